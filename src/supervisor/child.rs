@@ -1,0 +1,304 @@
+//! One supervised actor's life, and the supervisor that leads all of them.
+
+use super::health::{ActorState, Health};
+use super::restart::{RestartPolicy, RestartWindow};
+use super::{Handle, Ping, Shutdown};
+use actix::{Actor, Addr, AsyncContext, Context, Handler};
+use actix_rt::ArbiterHandle;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+/// How often an actor is asked whether it takes its mail.
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// How long an arbiter may take to start an actor before its thread counts as blocked.
+const START_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a dropped actor's task may take to be gone before its thread counts as blocked.
+const DROP_DEADLINE: Duration = Duration::from_secs(5);
+/// Requests in flight on the supervisor's own two handles of a child.
+const OWN_REQUESTS: usize = 4;
+
+/// Why an actor is no longer there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// A handler panicked with this text.
+    Panicked(String),
+    /// The actor stopped without having been asked to.
+    Stopped,
+    /// It left a [`Ping`] unanswered and was dropped.
+    Stuck,
+    /// Its factory panicked.
+    NotMade,
+    /// Its thread no longer runs anything; no restart can help.
+    ThreadBlocked,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Panicked(text) => write!(f, "panicked: {text}"),
+            Exit::Stopped => f.write_str("stopped by itself"),
+            Exit::Stuck => f.write_str("no longer took its mail"),
+            Exit::NotMade => f.write_str("could not be made: its factory panicked"),
+            Exit::ThreadBlocked => f.write_str("its thread is blocked"),
+        }
+    }
+}
+
+type Start = Arc<dyn Fn() -> JoinHandle<()> + Send + Sync>;
+
+/// How to make, place and restart one actor.
+pub struct ChildSpec {
+    name: String,
+    arbiter: ArbiterHandle,
+    policy: RestartPolicy,
+    start: Start,
+    unbind: Arc<dyn Fn() + Send + Sync>,
+    ping: Handle<Ping>,
+    shutdown: Handle<Shutdown>,
+}
+
+impl ChildSpec {
+    /// `make` builds a fresh actor on `arbiter`'s thread at every start; `bind` points the actor's handles at it
+    /// (`Some`) and away from it (`None`).
+    pub fn new<A>(
+        name: impl Into<String>,
+        arbiter: ArbiterHandle,
+        policy: RestartPolicy,
+        make: impl Fn() -> A + Send + Sync + 'static,
+        bind: impl Fn(Option<&Addr<A>>) + Send + Sync + 'static,
+    ) -> Self
+    where
+        A: Actor<Context = Context<A>> + Handler<Ping> + Handler<Shutdown>,
+    {
+        let ping = Handle::unbound("supervisor", OWN_REQUESTS, policy.stuck_after);
+        let shutdown = Handle::unbound("supervisor", OWN_REQUESTS, Duration::from_secs(3600));
+        let bind = Arc::new(bind);
+        let start: Start = {
+            let (ping, shutdown, bind) = (ping.clone(), shutdown.clone(), Arc::clone(&bind));
+            Arc::new(move || {
+                let mut context = Context::new();
+                // One bound, not two: the handles' semaphores (see `Handle`).
+                context.set_mailbox_capacity(0);
+                let address = context.address();
+                let task = actix_rt::spawn(context.into_future(make()));
+                ping.bind(address.clone().recipient());
+                shutdown.bind(address.clone().recipient());
+                bind(Some(&address));
+                // An address held here would keep a stopped actor's mailbox alive.
+                drop(address);
+                task
+            })
+        };
+        let unbind = {
+            let (ping, shutdown) = (ping.clone(), shutdown.clone());
+            Arc::new(move || {
+                bind(None);
+                ping.unbind();
+                shutdown.unbind();
+            })
+        };
+        Self {
+            name: name.into(),
+            arbiter,
+            policy,
+            start,
+            unbind,
+            ping,
+            shutdown,
+        }
+    }
+}
+
+/// Leads the children from start to stop. Lives on the main thread; the children's arbiters may be others.
+pub struct Supervisor {
+    health: Health,
+    gave_up: watch::Sender<Option<String>>,
+    children: Vec<Child>,
+}
+
+struct Child {
+    name: String,
+    shutdown: Handle<Shutdown>,
+    stopping: watch::Sender<bool>,
+    life: JoinHandle<()>,
+}
+
+impl Default for Supervisor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Supervisor {
+    /// A supervisor without children.
+    pub fn new() -> Self {
+        Self {
+            health: Health::default(),
+            gave_up: watch::Sender::new(None),
+            children: Vec::new(),
+        }
+    }
+
+    /// The table of all children.
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Holds a reason once a child could not be kept running: the process should end with exit 70.
+    pub fn gave_up(&self) -> watch::Receiver<Option<String>> {
+        self.gave_up.subscribe()
+    }
+
+    /// Starts a child and keeps it running until [`Supervisor::stop`]. Call from within the actix system.
+    pub fn start(&mut self, spec: ChildSpec) {
+        let stopping = watch::Sender::new(false);
+        let life = Life {
+            window: RestartWindow::new(spec.policy),
+            place: self.health.register(&spec.name),
+            health: self.health.clone(),
+            gave_up: self.gave_up.clone(),
+            stopping: stopping.subscribe(),
+            spec,
+        };
+        self.children.push(Child {
+            name: life.spec.name.clone(),
+            shutdown: life.spec.shutdown.clone(),
+            stopping,
+            life: tokio::spawn(life.run()),
+        });
+    }
+
+    /// Asks the children to finish, last started first, each for what is left of `deadline`; drops who does not.
+    /// Returns the names of those that had to be dropped.
+    pub async fn stop(&mut self, deadline: Duration) -> Vec<String> {
+        let end = Instant::now() + deadline;
+        let mut dropped = Vec::new();
+        while let Some(mut child) = self.children.pop() {
+            child.stopping.send_replace(true);
+            let left = end.saturating_duration_since(Instant::now());
+            let finished = tokio::time::timeout(left, async {
+                // An actor that is down right now has nothing to finish.
+                let _answer = child.shutdown.ask(Shutdown { deadline: left }).await;
+                (&mut child.life).await
+            });
+            if finished.await.is_err() {
+                child.life.abort();
+                dropped.push(child.name);
+            }
+        }
+        dropped
+    }
+}
+
+/// The loop of one child: start, watch, pause, again.
+struct Life {
+    spec: ChildSpec,
+    place: usize,
+    health: Health,
+    window: RestartWindow,
+    gave_up: watch::Sender<Option<String>>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Life {
+    async fn run(mut self) {
+        while let Some(exit) = self.run_once().await {
+            tracing::error!(actor = %self.spec.name, "actor {exit}");
+            let pause = match exit {
+                Exit::ThreadBlocked => None,
+                _ => self.window.next_pause(Instant::now()),
+            };
+            let Some(pause) = pause else {
+                return self.give_up(&exit);
+            };
+            self.health.update(self.place, |actor| {
+                actor.state = ActorState::BackingOff;
+                actor.restarts += 1;
+                actor.last_exit = Some(exit.to_string());
+            });
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = self.stopping.wait_for(|stopping| *stopping) => break,
+            }
+        }
+        self.health
+            .update(self.place, |actor| actor.state = ActorState::Stopped);
+    }
+
+    /// One life of the actor: why it ended, or `None` when it was asked to stop.
+    async fn run_once(&mut self) -> Option<Exit> {
+        let mut task = match self.start().await {
+            Ok(task) => task,
+            Err(exit) => {
+                (self.spec.unbind)();
+                return Some(exit);
+            }
+        };
+        self.health
+            .update(self.place, |actor| actor.state = ActorState::Up);
+        let exit = tokio::select! {
+            ended = &mut task => match ended {
+                Ok(()) => Exit::Stopped,
+                Err(error) if error.is_panic() => Exit::Panicked(panic_text(error.into_panic())),
+                Err(_cancelled) => Exit::Stopped,
+            },
+            () = until_stuck(&self.spec) => self.drop_actor(task).await,
+        };
+        (self.spec.unbind)();
+        let asked_to_stop = *self.stopping.borrow();
+        (!asked_to_stop).then_some(exit)
+    }
+
+    async fn start(&self) -> Result<JoinHandle<()>, Exit> {
+        let (made, task) = oneshot::channel();
+        let start = Arc::clone(&self.spec.start);
+        if !self.spec.arbiter.spawn_fn(move || drop(made.send(start()))) {
+            return Err(Exit::ThreadBlocked);
+        }
+        match tokio::time::timeout(START_DEADLINE, task).await {
+            Ok(Ok(task)) => Ok(task),
+            Ok(Err(_sender_dropped)) => Err(Exit::NotMade),
+            Err(_elapsed) => Err(Exit::ThreadBlocked),
+        }
+    }
+
+    /// Drops a stuck actor. That its task does not go away shows that the thread itself is blocked.
+    async fn drop_actor(&self, task: JoinHandle<()>) -> Exit {
+        task.abort();
+        match tokio::time::timeout(DROP_DEADLINE, task).await {
+            Ok(_gone) => Exit::Stuck,
+            Err(_elapsed) => Exit::ThreadBlocked,
+        }
+    }
+
+    fn give_up(&self, exit: &Exit) {
+        let reason = format!("actor `{}` {exit}, too often to go on", self.spec.name);
+        self.health.update(self.place, |actor| {
+            actor.state = ActorState::GaveUp;
+            actor.last_exit = Some(exit.to_string());
+        });
+        self.gave_up.send_replace(Some(reason));
+    }
+}
+
+/// Returns when a ping was left unanswered.
+async fn until_stuck(spec: &ChildSpec) {
+    let every = PING_EVERY.min(spec.policy.stuck_after);
+    loop {
+        tokio::time::sleep(every).await;
+        if let Err(super::AskError::TimedOut { .. }) = spec.ping.ask(Ping).await {
+            return;
+        }
+    }
+}
+
+fn panic_text(panic: Box<dyn std::any::Any + Send>) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
+}

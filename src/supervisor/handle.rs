@@ -1,0 +1,148 @@
+//! The only way to talk to an actor: late-bound, bounded, with a deadline.
+
+use actix::{Message, Recipient};
+use parking_lot::RwLock;
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Why a request was not answered. Each is told at once; nothing waits for a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// The stated number of requests is in flight already; ask again later.
+    #[error("`{actor}` has {limit} requests in flight, its limit")]
+    Overloaded { actor: &'static str, limit: usize },
+    /// The actor is restarting, or died with the request in hand.
+    #[error("`{actor}` is not running")]
+    Unavailable { actor: &'static str },
+    /// The answer did not come within the handle's deadline.
+    #[error("`{actor}` did not answer within {deadline_ms} ms")]
+    TimedOut {
+        actor: &'static str,
+        deadline_ms: u64,
+    },
+}
+
+/// A typed address of an actor that outlives the actor's restarts. Cheap to clone.
+pub struct Handle<M>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    shared: Arc<Shared<M>>,
+}
+
+struct Shared<M>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    actor: &'static str,
+    target: RwLock<Option<Recipient<M>>>,
+    permits: Arc<Semaphore>,
+    limit: usize,
+    deadline: Duration,
+}
+
+impl<M> Clone for Handle<M>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<M> fmt::Debug for Handle<M>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("actor", &self.shared.actor)
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M> Handle<M>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    /// A handle nobody answers yet. `limit` requests may be in flight at once; each is given `deadline`.
+    pub fn unbound(actor: &'static str, limit: usize, deadline: Duration) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                actor,
+                target: RwLock::new(None),
+                permits: Arc::new(Semaphore::new(limit)),
+                limit,
+                deadline,
+            }),
+        }
+    }
+
+    /// Points the handle at a started actor. For a child's `bind`.
+    pub fn bind(&self, target: Recipient<M>) {
+        *self.shared.target.write() = Some(target);
+    }
+
+    /// From now on requests are answered *unavailable*. For a child's `bind`.
+    pub fn unbind(&self) {
+        *self.shared.target.write() = None;
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// See [`AskError`]; *overloaded* and *unavailable* come without waiting.
+    pub async fn ask(&self, request: M) -> Result<M::Result, AskError> {
+        let (_permit, target) = self.admit()?;
+        match tokio::time::timeout(self.shared.deadline, target.send(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_closed)) => Err(AskError::Unavailable {
+                actor: self.shared.actor,
+            }),
+            Err(_elapsed) => Err(AskError::TimedOut {
+                actor: self.shared.actor,
+                deadline_ms: u64::try_from(self.shared.deadline.as_millis()).unwrap_or(u64::MAX),
+            }),
+        }
+    }
+
+    /// Sends a message whose answer nobody waits for. It counts as in flight until the actor has handled it.
+    ///
+    /// # Errors
+    /// *Overloaded* or *unavailable*, never silence.
+    pub fn tell(&self, message: M) -> Result<(), AskError> {
+        let (permit, target) = self.admit()?;
+        let request = target.send(message);
+        tokio::spawn(async move {
+            // An actor that dies with the message in hand loses it, as the doc of `tell` warns.
+            let _handled = request.await;
+            drop(permit);
+        });
+        Ok(())
+    }
+
+    /// Requests admitted and not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.shared.limit - self.shared.permits.available_permits()
+    }
+
+    fn admit(&self) -> Result<(OwnedSemaphorePermit, Recipient<M>), AskError> {
+        let actor = self.shared.actor;
+        let permit = Arc::clone(&self.shared.permits)
+            .try_acquire_owned()
+            .map_err(|_full| AskError::Overloaded {
+                actor,
+                limit: self.shared.limit,
+            })?;
+        let target = self.shared.target.read().clone();
+        Ok((permit, target.ok_or(AskError::Unavailable { actor })?))
+    }
+}
