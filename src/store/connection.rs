@@ -1,0 +1,352 @@
+//! One connection to Redis with a breaker, kept alive by a keeper.
+
+use super::{Reply, Script, StoreError};
+use crate::config;
+use bytes::Bytes;
+use parking_lot::RwLock;
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, IntoConnectionInfo, Pipeline, Value};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+/// How often an idle connection is probed, so that a hang is mostly found before a reader finds it.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// The pause between two attempts to come back: the first, doubled up to the longest, each jittered by half.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// A connection to Redis. Cheap to clone; all clones share the connection and the breaker.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    client: redis::Client,
+    timeout: Duration,
+    current: RwLock<Option<Current>>,
+    up: watch::Sender<bool>,
+    tripped: Notify,
+}
+
+#[derive(Clone)]
+struct Current {
+    /// Counts connections, so that a late error of an old one does not trip the new one.
+    generation: u64,
+    connection: MultiplexedConnection,
+}
+
+impl Store {
+    /// A store that is *away* until its keeper ([`Store::keep`]) has connected. No I/O.
+    ///
+    /// # Errors
+    /// [`StoreError::BadUrl`]; it never shows the URL's password.
+    pub fn new(config: &config::Redis) -> Result<Self, StoreError> {
+        let info = connection_info(config.url.expose())?;
+        let client = redis::Client::open(info).map_err(|error| bad_url(&error))?;
+        Ok(Self(Arc::new(Inner {
+            client,
+            timeout: config.timeout,
+            current: RwLock::new(None),
+            up: watch::Sender::new(false),
+            tripped: Notify::new(),
+        })))
+    }
+
+    /// Connects, probes, and comes back after every loss; runs until dropped. The connection's driver runs on the
+    /// runtime that polls this future: spawn it where the store is used.
+    pub async fn keep(self) {
+        let mut generation = 0;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            generation += 1;
+            match self.connect().await {
+                Ok(connection) => {
+                    pause = FIRST_PAUSE;
+                    self.hold(Current {
+                        generation,
+                        connection,
+                    })
+                    .await;
+                    tracing::warn!("redis is away; reads are answered from postgres");
+                }
+                Err(error) => tracing::debug!(%error, "redis is still away"),
+            }
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Whether commands are sent at all right now.
+    pub fn is_up(&self) -> bool {
+        *self.0.up.borrow()
+    }
+
+    /// Follows [`Store::is_up`].
+    pub fn up(&self) -> watch::Receiver<bool> {
+        self.0.up.subscribe()
+    }
+
+    /// The longest a command may take: `redis.timeout`.
+    pub fn timeout(&self) -> Duration {
+        self.0.timeout
+    }
+
+    /// The values of `keys`, in order; a key that holds no string counts as absent.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn mget<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let reply = self.command("MGET", &mget(keys)).await?;
+        values("MGET", reply, keys.len())
+    }
+
+    /// Remaining life in milliseconds (negative as Redis' `PTTL` says it) and value of each key. `PTTL` goes first, so
+    /// that a race calls a new value old and never an old one new.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn mget_with_pttl<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+    ) -> Result<Vec<(i64, Option<Bytes>)>, StoreError> {
+        let mut pipeline = redis::pipe();
+        for key in keys {
+            pipeline.cmd("PTTL").arg(key.as_ref());
+        }
+        pipeline.add_command(mget(keys));
+        let mut replies = self.pipeline("MGET", &pipeline, keys.len() + 1).await?;
+        let unexpected = || StoreError::Unexpected { command: "MGET" };
+        let found = values("MGET", replies.pop().ok_or_else(unexpected)?, keys.len())?;
+        let lives = integers("PTTL", replies)?;
+        Ok(lives.into_iter().zip(found).collect())
+    }
+
+    /// Remaining life in milliseconds and the first `bytes` bytes of each key's value (empty when absent).
+    ///
+    /// # Errors
+    /// See [`StoreError`]; a key that holds no string is *refused*.
+    pub async fn peek<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        bytes: usize,
+    ) -> Result<Vec<(i64, Bytes)>, StoreError> {
+        let mut pipeline = redis::pipe();
+        for key in keys {
+            pipeline.cmd("PTTL").arg(key.as_ref());
+        }
+        for key in keys {
+            pipeline
+                .cmd("GETRANGE")
+                .arg(key.as_ref())
+                .arg(0)
+                .arg(bytes.saturating_sub(1));
+        }
+        let mut replies = self.pipeline("GETRANGE", &pipeline, 2 * keys.len()).await?;
+        let heads = replies.split_off(keys.len().min(replies.len()));
+        let lives = integers("PTTL", replies)?;
+        let heads = values("GETRANGE", Value::Array(heads), keys.len())?;
+        Ok(lives
+            .into_iter()
+            .zip(heads.into_iter().map(Option::unwrap_or_default))
+            .collect())
+    }
+
+    /// Runs a script by its hash; one that Redis has forgotten is loaded and run once more.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn run<K, A>(
+        &self,
+        script: &Script,
+        keys: &[K],
+        args: &[A],
+    ) -> Result<Reply, StoreError>
+    where
+        K: AsRef<[u8]>,
+        A: AsRef<[u8]>,
+    {
+        let call = script.call(keys, args);
+        let reply = match self.command(script.name(), &call).await {
+            Err(StoreError::Refused { message, .. }) if message.starts_with("NOSCRIPT") => {
+                self.send(script.name(), async |mut connection| {
+                    script.load(&mut connection).await
+                })
+                .await?;
+                self.command(script.name(), &call).await?
+            }
+            other => other?,
+        };
+        Reply::of(reply).ok_or(StoreError::Unexpected {
+            command: script.name(),
+        })
+    }
+
+    async fn command(&self, name: &'static str, command: &Cmd) -> Result<Value, StoreError> {
+        self.send(name, async |mut connection| {
+            connection.send_packed_command(command).await
+        })
+        .await
+    }
+
+    async fn pipeline(
+        &self,
+        name: &'static str,
+        pipeline: &Pipeline,
+        replies: usize,
+    ) -> Result<Vec<Value>, StoreError> {
+        self.send(name, async |mut connection| {
+            connection.send_packed_commands(pipeline, 0, replies).await
+        })
+        .await
+    }
+
+    /// Everything that goes to Redis goes through here: the breaker, the deadline, and what an error means.
+    async fn send<T>(
+        &self,
+        command: &'static str,
+        exchange: impl AsyncFnOnce(MultiplexedConnection) -> redis::RedisResult<T>,
+    ) -> Result<T, StoreError> {
+        let current = self.0.current.read().clone().ok_or(StoreError::Away)?;
+        let generation = current.generation;
+        let error = match self.within_timeout(exchange(current.connection)).await {
+            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Err(error)) => meaning(command, &error),
+            Err(timed_out) => timed_out,
+        };
+        if error.is_outage() {
+            self.trip(generation);
+        }
+        Err(error)
+    }
+
+    async fn within_timeout<F: Future>(&self, exchange: F) -> Result<F::Output, StoreError> {
+        tokio::time::timeout(self.0.timeout, exchange)
+            .await
+            .map_err(|_elapsed| StoreError::TimedOut {
+                timeout_ms: u64::try_from(self.0.timeout.as_millis()).unwrap_or(u64::MAX),
+            })
+    }
+
+    fn trip(&self, generation: u64) {
+        let mut current = self.0.current.write();
+        if current
+            .as_ref()
+            .is_some_and(|current| current.generation == generation)
+        {
+            *current = None;
+            self.0.up.send_replace(false);
+            self.0.tripped.notify_one();
+        }
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
+        // The deadline is ours (`within_timeout`): the crate's does not cover everything it waits for.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.0.timeout))
+            .set_response_timeout(None);
+        let connecting = async {
+            let mut connection = self
+                .0
+                .client
+                .get_multiplexed_async_connection_with_config(&config)
+                .await?;
+            redis::cmd("PING").exec_async(&mut connection).await?;
+            Ok(connection)
+        };
+        self.within_timeout(connecting)
+            .await?
+            .map_err(|error| meaning("PING", &error))
+    }
+
+    /// Publishes a connection and probes it until it is lost.
+    async fn hold(&self, current: Current) {
+        let generation = current.generation;
+        *self.0.current.write() = Some(current);
+        self.0.up.send_replace(true);
+        tracing::info!("redis is there");
+        loop {
+            tokio::select! {
+                () = self.0.tripped.notified() => {}
+                () = tokio::time::sleep(PROBE_EVERY) => {
+                    // An outage found by the probe trips the breaker like any other.
+                    let _found = self.command("PING", &redis::cmd("PING")).await;
+                }
+            }
+            let held = self.0.current.read().as_ref().map(|held| held.generation);
+            if held != Some(generation) {
+                return;
+            }
+        }
+    }
+}
+
+fn connection_info(url: &str) -> Result<ConnectionInfo, StoreError> {
+    let info = url.into_connection_info().map_err(|error| bad_url(&error))?;
+    Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+}
+
+fn bad_url(error: &redis::RedisError) -> StoreError {
+    // `category` is the crate's own text; `detail` could repeat the URL with its password.
+    StoreError::BadUrl {
+        reason: error.category().to_owned(),
+    }
+}
+
+/// Redis' answers that mean "not now, for anybody" open the breaker like a lost connection.
+fn meaning(command: &'static str, error: &redis::RedisError) -> StoreError {
+    const NOT_NOW: [&str; 4] = ["LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN"];
+    match error.code() {
+        Some(code) if NOT_NOW.contains(&code) => StoreError::Lost,
+        Some(code) => StoreError::Refused {
+            command,
+            message: format!("{code} {}", error.detail().unwrap_or_default()),
+        },
+        None => StoreError::Lost,
+    }
+}
+
+fn mget<K: AsRef<[u8]>>(keys: &[K]) -> Cmd {
+    let mut command = redis::cmd("MGET");
+    for key in keys {
+        command.arg(key.as_ref());
+    }
+    command
+}
+
+fn values(
+    command: &'static str,
+    reply: Value,
+    expected: usize,
+) -> Result<Vec<Option<Bytes>>, StoreError> {
+    let unexpected = StoreError::Unexpected { command };
+    let Value::Array(items) = reply else {
+        return Err(unexpected);
+    };
+    if items.len() != expected {
+        return Err(unexpected);
+    }
+    items
+        .into_iter()
+        .map(|item| match item {
+            Value::BulkString(bytes) => Ok(Some(Bytes::from(bytes))),
+            Value::Nil => Ok(None),
+            Value::ServerError(error) => Err(StoreError::Refused {
+                command,
+                message: error.to_string(),
+            }),
+            _ => Err(StoreError::Unexpected { command }),
+        })
+        .collect()
+}
+
+fn integers(command: &'static str, replies: Vec<Value>) -> Result<Vec<i64>, StoreError> {
+    replies
+        .into_iter()
+        .map(|reply| match reply {
+            Value::Int(number) => Ok(number),
+            _ => Err(StoreError::Unexpected { command }),
+        })
+        .collect()
+}

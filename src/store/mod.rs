@@ -1,0 +1,27 @@
+//! Redis, behind the few verbs the domains need. The only room that knows the redis crate.
+//!
+//! Invariants
+//! 1. A command is sent once. Nothing is retried behind the caller's back (but for a script that Redis has
+//!    forgotten, which by then has not run), so the caller knows what may have happened.
+//! 2. A Redis that hangs costs whoever asks at most `redis.timeout`, once: the first command that is not answered opens
+//!    the breaker, and until a probe succeeds every further one fails at once.
+//! 3. Nothing is queued for a Redis that is away.
+//!
+//! ```text
+//!  command ─▶ up? ──no──▶ Unavailable, at once
+//!               └─yes─▶ sent ──answered──▶ reply
+//!                         └─timeout, broken line─▶ breaker opens ─▶ keeper reconnects, probes, closes it
+//! ```
+//!
+//! Faults survived: killed, frozen, restarted empty, refusing writes (`OOM`, `READONLY`, `MISCONF`: told as *refused*, the
+//! breaker stays closed), loading its data, a script cache that was flushed.
+
+mod connection;
+mod error;
+mod reply;
+mod script;
+
+pub use connection::Store;
+pub use error::StoreError;
+pub use reply::Reply;
+pub use script::Script;
