@@ -1,1 +1,4 @@
+//! A daemon that keeps a Redis cache true to a Postgres database.
+#![forbid(unsafe_code)]
 
+pub mod keyspace;
