@@ -1,2 +1,7 @@
+//! cachewarden keeps a Redis cache true to a Postgres database.
 #![forbid(unsafe_code)]
+
+pub mod config;
+pub mod keyspace;
+pub mod store;
 pub mod supervisor;

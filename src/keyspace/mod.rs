@@ -1,0 +1,32 @@
+//! Keeps true that one row has one key, and that every key leads to at most one declared space.
+//!
+//! 1. A value has one spelling ([`ParamType::check`]); two spellings of one row would let one of
+//!    them escape the row's invalidation.
+//! 2. A key is answered by one cache: a literal segment beats a parameter, and templates of which
+//!    neither wins are refused when the configuration is read ([`KeyTemplate::overlap`]).
+//! 3. Nothing declared can reach the keys the daemon keeps for itself ([`names`]).
+//!
+//! ```text
+//! "courses:{id:bigint}" ─parse→ KeyTemplate ─┐
+//!                                            ├→ Router ─route("courses:42")→ space 0, params ["42"]
+//! "calc:"  (a namespace) ────────────────────┘
+//! ```
+//!
+//! Pure: no clock, no input, no output, no other room.
+
+mod error;
+pub mod expiry;
+pub mod names;
+mod overlap;
+mod param;
+mod router;
+mod template;
+
+pub use error::KeyError;
+pub use overlap::Overlap;
+pub use param::{Param, ParamType};
+pub use router::{Route, RoutedKey, Router, SpaceId, shard_of};
+pub use template::{BoundError, KeyTemplate, TemplateError, check_prefix};
+
+/// The longest key that is looked at, in bytes.
+pub const MAX_KEY_BYTES: usize = 512;

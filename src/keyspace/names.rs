@@ -1,0 +1,59 @@
+//! The names of the daemon's own keys in Redis.
+
+/// The sorted set of all live leases: Redis key → end of its lease.
+pub const LEASE_INDEX: &str = "cachewarden:leases";
+
+/// First segments, colon included, that nothing may be declared under.
+pub const RESERVED_PREFIXES: [&str; 2] = ["cachewarden:", "ratelimit:"];
+
+/// What follows `{K}` in the keys that belong to a value key `K`.
+const COMPANIONS: [&str; 3] = ["}:lease", "}:pending", "}:old"];
+
+/// The key of the lease for `key`: `{key}:lease`. The braces are literal: Redis Cluster hashes what
+/// stands in them, so a value and its lease lie in one slot and one script can hold both.
+pub fn lease_of(key: &[u8]) -> Vec<u8> {
+    [b"{", key, b"}:lease"].concat()
+}
+
+/// Whether `key` is one of the daemon's own, which clients may neither read nor remove.
+pub fn is_reserved(key: &[u8]) -> bool {
+    RESERVED_PREFIXES
+        .iter()
+        .any(|prefix| key.starts_with(prefix.as_bytes()))
+        || (key.starts_with(b"{") && COMPANIONS.iter().any(|end| key.ends_with(end.as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_stands_beside_its_key_in_braces_and_is_reserved() {
+        assert_eq!(lease_of(b"courses:42"), b"{courses:42}:lease");
+        assert!(is_reserved(&lease_of(b"")));
+    }
+
+    #[test]
+    fn only_our_own_names_are_reserved() {
+        for own in [
+            "cachewarden:leases",
+            "cachewarden:",
+            "ratelimit:x:1",
+            "{a:1}:lease",
+            "{a}:pending",
+            "{a}:old",
+        ] {
+            assert!(is_reserved(own.as_bytes()), "{own}");
+        }
+        for foreign in [
+            "cachewarden",
+            "ratelimits:1",
+            "a:lease",
+            "{a}:leases",
+            "a{b}:lease",
+            "{a}",
+        ] {
+            assert!(!is_reserved(foreign.as_bytes()), "{foreign}");
+        }
+    }
+}
