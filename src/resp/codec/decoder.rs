@@ -59,24 +59,18 @@ impl Decoder {
     ///
     /// # Errors
     /// The bytes cannot become a request, whatever follows. The same input gives the same error again.
+    /// `max_request` bytes are always enough for a request or an error.
     pub fn decode(
         &mut self,
         input: &[u8],
         request: &mut Request,
     ) -> Result<Option<usize>, ProtocolError> {
-        match self.step {
-            Step::Idle => match input.first() {
-                None => Ok(None),
-                Some(b'*') => self.array(input, request),
-                Some(&byte) if inline::may_begin_with(byte) => self.inline(input, request),
-                // The first byte of a TLS record that carries a handshake.
-                Some(0x16) => Err(ProtocolError::Foreign(Foreign::Tls)),
-                Some(&got) => Err(ProtocolError::ExpectedArray { got }),
-            },
-            Step::Inline => self.inline(input, request),
-            Step::Count => self.array(input, request),
-            Step::Length { left } => self.resume(input, request, left, None),
-            Step::Body { left, length } => self.resume(input, request, left, Some(length)),
+        let max = self.bounds.request;
+        let input = &input[..input.len().min(max as usize)];
+        match self.advance(input, request)? {
+            // The reader may stop at `max_request` bytes: nobody waits for what is not read.
+            None if input.len() == max as usize => Err(ProtocolError::RequestTooLong { max }),
+            decoded => Ok(decoded),
         }
     }
 
@@ -95,6 +89,27 @@ impl Decoder {
             Step::Inline | Step::Count | Step::Length { .. } => self.at + 1,
         };
         wanted.min(self.bounds.request) as usize
+    }
+
+    fn advance(
+        &mut self,
+        input: &[u8],
+        request: &mut Request,
+    ) -> Result<Option<usize>, ProtocolError> {
+        match self.step {
+            Step::Idle => match input.first() {
+                None => Ok(None),
+                Some(b'*') => self.array(input, request),
+                Some(&byte) if inline::may_begin_with(byte) => self.inline(input, request),
+                // The first byte of a TLS record that carries a handshake.
+                Some(0x16) => Err(ProtocolError::Foreign(Foreign::Tls)),
+                Some(&got) => Err(ProtocolError::ExpectedArray { got }),
+            },
+            Step::Inline => self.inline(input, request),
+            Step::Count => self.array(input, request),
+            Step::Length { left } => self.resume(input, request, left, None),
+            Step::Body { left, length } => self.resume(input, request, left, Some(length)),
+        }
     }
 
     fn inline(

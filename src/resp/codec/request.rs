@@ -48,7 +48,8 @@ impl Request {
     /// Argument `i`; 0 is the command's name. `input` is the slice this request was decoded from.
     ///
     /// # Panics
-    /// Like a slice, if `i` is not below [`len`](Request::len), or `input` is shorter than what was decoded.
+    /// Like a slice, if `i` is not below [`len`](Request::len), or `input` is shorter than what was
+    /// decoded.
     pub fn arg<'a>(&'a self, input: &'a [u8], i: usize) -> &'a [u8] {
         self.slice(input, self.spans[i])
     }
