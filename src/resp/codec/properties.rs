@@ -157,6 +157,24 @@ fn a_stream_means_the_same_wherever_it_is_cut() {
 }
 
 #[test]
+fn a_stream_means_the_same_wherever_it_meets_the_limit_of_a_request() {
+    for ending in ["$x", "$9\r\n", "$0\r\n\r\n", "*", "$4\r\nPINGxx", "$99999"] {
+        for pad in 0..=LIMITS.max_bulk {
+            let [large, small] =
+                [90, pad].map(|size| format!("${size}\r\n{}\r\n", "a".repeat(size)));
+            let stream = format!("*3\r\n{large}{small}{ending}").into_bytes();
+            let bytes: Vec<usize> = (0..stream.len()).collect();
+            let whole = receive(&stream, &[], LIMITS);
+            assert_eq!(
+                receive(&stream, &bytes, LIMITS),
+                whole,
+                "{ending:?} behind {pad}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_large_request_in_small_pieces_is_decoded_whole() {
     let request: Arguments = (0..1000).map(|i| vec![i as u8; 800]).collect();
     let stream = encoded(std::slice::from_ref(&request));

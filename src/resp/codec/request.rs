@@ -8,7 +8,7 @@
 #[derive(Debug, Default)]
 pub struct Request {
     pub(super) spans: Vec<Span>,
-    text: Vec<u8>,
+    pub(super) text: Vec<u8>,
     is_inline: bool,
 }
 

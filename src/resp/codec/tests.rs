@@ -85,6 +85,47 @@ fn each_broken_frame_gets_its_own_error() {
 }
 
 #[test]
+fn a_frame_is_refused_at_its_first_wrong_byte() {
+    let cases: [(&str, char); 13] = [
+        ("", '$'),
+        ("*", '+'),
+        ("*1", ' '),
+        ("*0", '1'),
+        ("*102", '5'),
+        ("*1\r", 'x'),
+        ("*1\r\n", ':'),
+        ("*1\r\n$", '+'),
+        ("*1\r\n$0", '4'),
+        ("*1\r\n$104857", '7'),
+        ("*1\r\n$1048576\r", '\n'),
+        ("*1\r\n$4\r\nPING", 'x'),
+        ("*1\r\n$4\r\nPING\r", 'x'),
+    ];
+    for (start, wrong) in cases {
+        let (mut decoder, mut request) = (Decoder::new(limits()), Request::new());
+        let waits = decoder.decode(start.as_bytes(), &mut request);
+        assert_eq!(waits, Ok(None), "{start:?}");
+        let input = format!("{start}{wrong}");
+        let refused = decoder.decode(input.as_bytes(), &mut request);
+        assert!(refused.is_err(), "{input:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_request_may_be_as_long_as_its_limit() {
+    let frame = b"*2\r\n$3\r\nGET\r\n$10\r\ncourses:42\r\n";
+    let decode = |max_request, input: &[u8]| {
+        let mut decoder = Decoder::new(Limits::new(max_request));
+        decoder.decode(input, &mut Request::new())
+    };
+    assert_eq!(decode(frame.len(), frame), Ok(Some(frame.len())));
+    let max = frame.len() as u32 - 1;
+    let refused = Err(ProtocolError::RequestTooLong { max });
+    assert_eq!(decode(frame.len() - 1, &frame[..18]), refused);
+    assert_eq!(decode(frame.len() - 1, frame), refused);
+}
+
+#[test]
 fn a_depth_bomb_fails_at_its_second_level() {
     assert_eq!(
         decode_all(&b"*1\r\n".repeat(10_000)),
@@ -202,4 +243,13 @@ fn a_byte_that_was_parsed_is_not_looked_at_again() {
         request.args(altered).collect::<Vec<_>>(),
         [&b"!!!"[..], b"k"]
     );
+}
+
+#[test]
+fn inline_requests_do_not_pile_up_in_the_request_they_share() {
+    let (mut decoder, mut request) = (Decoder::new(limits()), Request::new());
+    for _ in 0..1000 {
+        assert_eq!(decoder.decode(b"ECHO hello\n", &mut request), Ok(Some(11)));
+    }
+    assert!(request.text.capacity() <= 64, "{}", request.text.capacity());
 }
