@@ -1,7 +1,11 @@
 //! cachewarden keeps a Redis cache true to a Postgres database.
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod config;
 pub mod keyspace;
+pub mod repository;
+pub mod resp;
 pub mod store;
 pub mod supervisor;
+pub mod telemetry;

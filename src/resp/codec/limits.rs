@@ -1,0 +1,75 @@
+//! What one request may cost.
+
+/// No limit is taken above this (bytes, 1 GiB): positions then fit 32 bits with room to add, which
+/// keeps an idle connection's decoder within a cache line.
+const MAX_LIMIT: usize = 1 << 30;
+
+/// Arguments of one request at most; an `MGET` of more is better sent as two.
+const DEFAULT_MAX_ARGS: usize = 1024;
+/// Bytes of one argument at most, however large requests may be.
+const DEFAULT_MAX_BULK: usize = 64 << 20;
+/// Bytes of an inline request at most: they are typed by people.
+const DEFAULT_MAX_INLINE: usize = 4096;
+
+/// Arguments before authentication, as in Redis: `HELLO 3 AUTH user password SETNAME name` has 7.
+const UNAUTHENTICATED_MAX_ARGS: usize = 10;
+/// Bytes of an argument before authentication, as in Redis.
+const UNAUTHENTICATED_MAX_BULK: usize = 16 << 10;
+/// Bytes of a request before authentication: a user's name and a password, both as long as may be.
+const UNAUTHENTICATED_MAX_REQUEST: usize = 2 * UNAUTHENTICATED_MAX_BULK + 1024;
+
+/// What one request may cost. Values above 1 GiB mean 1 GiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one request, lengths and line ends included.
+    pub max_request: usize,
+    /// Arguments, the command's name included.
+    pub max_args: usize,
+    /// Bytes of one argument.
+    pub max_bulk: usize,
+    /// Bytes of an inline request, without its line feed.
+    pub max_inline: usize,
+}
+
+impl Limits {
+    /// The limits for clients that are let in, from the configured `max_request` (bytes).
+    pub fn new(max_request: usize) -> Limits {
+        Limits {
+            max_request,
+            max_args: DEFAULT_MAX_ARGS,
+            max_bulk: max_request.min(DEFAULT_MAX_BULK),
+            max_inline: DEFAULT_MAX_INLINE,
+        }
+    }
+
+    /// The limits before authentication: a stranger costs a few KiB.
+    pub fn unauthenticated() -> Limits {
+        Limits {
+            max_request: UNAUTHENTICATED_MAX_REQUEST,
+            max_args: UNAUTHENTICATED_MAX_ARGS,
+            max_bulk: UNAUTHENTICATED_MAX_BULK,
+            max_inline: DEFAULT_MAX_INLINE,
+        }
+    }
+}
+
+/// [`Limits`] at half the size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) request: u32,
+    pub(super) args: u32,
+    pub(super) bulk: u32,
+    pub(super) inline: u32,
+}
+
+impl From<Limits> for Bounds {
+    fn from(limits: Limits) -> Bounds {
+        let clamp = |limit: usize| limit.min(MAX_LIMIT) as u32;
+        Bounds {
+            request: clamp(limits.max_request),
+            args: clamp(limits.max_args),
+            bulk: clamp(limits.max_bulk),
+            inline: clamp(limits.max_inline.min(limits.max_request.saturating_sub(1))),
+        }
+    }
+}
