@@ -1,0 +1,183 @@
+//! One statement for any number of keys of a cache, whatever SQL was declared.
+//!
+//! The parameters of the keys become columns of `unnest`, the declared query a correlated subquery
+//! over them. For `SELECT id, title FROM courses WHERE id = :id` in the shape of an object:
+//!
+//! ```sql
+//! SELECT r.ord, <size of v if it is too large>, <v unless it is too large>
+//! FROM (SELECT cachewarden_k.cachewarden_ord AS ord,
+//!              (SELECT row_to_json(cachewarden_t)
+//!               FROM (SELECT id, title FROM courses WHERE id = cachewarden_k.cachewarden_p0
+//! ) cachewarden_t) AS v
+//!       FROM unnest($1::text[]::bigint[]) WITH ORDINALITY
+//!            AS cachewarden_k(cachewarden_p0, cachewarden_ord)
+//!       OFFSET 0) AS r
+//! ```
+//!
+//! - Every parameter travels as text and is cast, so one kind of bind serves every type; measured,
+//!   the cast costs nothing beside the look-up. Values are bound, never pasted.
+//! - Our names are long so that a slip in the declared query (`WHERE ord = 1`) is Postgres' error
+//!   and does not quietly mean one of our columns.
+//! - `OFFSET 0` keeps the planner from pulling the subquery up, which would run the declared query
+//!   once for the size and again for the value. With it the guard costs about 3 %.
+//! - The value stays `json`: a cast to text would copy it once more, and what is sent is the same.
+//! - The line break before the closing parenthesis ends a declared query's `-- comment`.
+//! - A cache without parameters gets one column that nobody reads, so that there is one way only.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use crate::config::{Cache, Piece, Shape};
+
+/// The longest value that is fetched, in bytes. Postgres measures it and keeps longer ones back,
+/// because the driver would read them into memory whole before anyone could refuse them.
+pub const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// What Postgres counts on top of a value's own bytes when it is measured.
+const HEADER_BYTES: usize = 4;
+
+/// The statement of one cache.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// The statement that loads keys.
+    pub sql: String,
+    /// How many parameters a key has.
+    pub params: usize,
+    /// Where its placeholders stand, `$1` first: one a parameter, and one if there is none.
+    pub placeholders: Vec<Range<usize>>,
+    /// The declared query by itself with typed placeholders: the form in which Postgres' complaints
+    /// speak of nothing but the declared text.
+    pub bare: String,
+    sql_places: Vec<Place>,
+    bare_places: Vec<Place>,
+    declared_len: usize,
+}
+
+/// Where a part of the declared text lies in a statement.
+#[derive(Debug)]
+struct Place {
+    statement: Range<usize>,
+    declared: usize,
+    /// A parameter: its insides have no counterpart in the declared text.
+    whole: bool,
+}
+
+impl Batch {
+    pub fn new(cache: &Cache) -> Self {
+        let params = cache.key.params();
+        let (head, tail) = match cache.shape {
+            Shape::Object => (
+                "SELECT row_to_json(cachewarden_t) FROM (",
+                ") cachewarden_t",
+            ),
+            Shape::Array => (
+                "SELECT coalesce(json_agg(cachewarden_t), '[]') FROM (",
+                ") cachewarden_t",
+            ),
+            Shape::Scalar => (
+                "SELECT to_json(cachewarden_t.cachewarden_v) FROM (",
+                ") cachewarden_t(cachewarden_v)",
+            ),
+        };
+        let limit = MAX_ANSWER_BYTES + HEADER_BYTES;
+        let mut sql = format!(
+            "SELECT r.ord, \
+             CASE WHEN pg_column_size(r.v) > {limit} THEN pg_column_size(r.v) END, \
+             CASE WHEN pg_column_size(r.v) <= {limit} THEN r.v END \
+             FROM (SELECT cachewarden_k.cachewarden_ord AS ord, ({head}"
+        );
+        let sql_places = splice(&mut sql, cache, |sql, index| {
+            let _ = write!(sql, " cachewarden_k.cachewarden_p{index} ");
+        });
+        let _ = write!(sql, "\n{tail}) AS v FROM unnest(");
+        let columns = params.len().max(1);
+        let mut placeholders = Vec::with_capacity(columns);
+        for i in 0..columns {
+            let kind = params.get(i).map_or("text", |param| param.kind.sql_name());
+            sql.push_str(if i > 0 { ", " } else { "" });
+            let from = sql.len();
+            let _ = write!(sql, "${}", i + 1);
+            placeholders.push(from..sql.len());
+            let _ = write!(sql, "::text[]::{kind}[]");
+        }
+        sql.push_str(") WITH ORDINALITY AS cachewarden_k(");
+        for i in 0..columns {
+            let _ = write!(sql, "cachewarden_p{i}, ");
+        }
+        sql.push_str("cachewarden_ord) OFFSET 0) AS r");
+
+        let mut bare = String::new();
+        let bare_places = splice(&mut bare, cache, |bare, index| {
+            let _ = write!(
+                bare,
+                " (${}::{}) ",
+                index + 1,
+                params[index].kind.sql_name()
+            );
+        });
+        Self {
+            sql,
+            params: params.len(),
+            placeholders,
+            bare,
+            sql_places,
+            bare_places,
+            declared_len: cache.query.text.len(),
+        }
+    }
+
+    /// The byte of the declared text that Postgres means by `position` (characters, from 1) in the
+    /// batch statement. What comes after the declared text is its end; what comes before, nothing.
+    pub fn declared_offset(&self, position: u32) -> Option<usize> {
+        place(&self.sql, &self.sql_places, position, self.declared_len)
+    }
+
+    /// The same for a position in the bare statement.
+    pub fn bare_offset(&self, position: u32) -> Option<usize> {
+        place(&self.bare, &self.bare_places, position, self.declared_len)
+    }
+}
+
+/// Appends the declared query, with `param` writing what stands for a parameter.
+///
+/// `param` writes spaces around it: `LIMIT:limit` is legal in a declared query.
+fn splice(sql: &mut String, cache: &Cache, param: impl Fn(&mut String, usize)) -> Vec<Place> {
+    let mut places = Vec::with_capacity(cache.query.pieces.len());
+    for piece in &cache.query.pieces {
+        let from = sql.len();
+        let (declared, whole) = match piece {
+            Piece::Sql(range) => {
+                sql.push_str(&cache.query.text[range.clone()]);
+                (range.start, false)
+            }
+            Piece::Param { index, at } => {
+                param(sql, *index);
+                (at.start, true)
+            }
+        };
+        places.push(Place {
+            statement: from..sql.len(),
+            declared,
+            whole,
+        });
+    }
+    places
+}
+
+fn place(sql: &str, places: &[Place], position: u32, declared_len: usize) -> Option<usize> {
+    let skip = usize::try_from(position.checked_sub(1)?).ok()?;
+    let byte = sql
+        .char_indices()
+        .nth(skip)
+        .map_or(sql.len(), |(byte, _)| byte);
+    if let Some(place) = places.iter().find(|place| place.statement.contains(&byte)) {
+        let within = if place.whole {
+            0
+        } else {
+            byte - place.statement.start
+        };
+        return Some(place.declared + within);
+    }
+    let end = places.last()?.statement.end;
+    (byte >= end).then_some(declared_len)
+}

@@ -1,0 +1,167 @@
+//! Connections to Postgres: how one is made, set up and told to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::ConnectionError;
+use diesel_async::pooled_connection::deadpool::{BuildError, Pool};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use futures_util::FutureExt;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+use tokio_postgres::{CancelToken, Client, NoTls};
+use tokio_postgres_rustls_improved::MakeRustlsConnect;
+
+use super::dsn::Dsn;
+use super::error::{describe, one_line};
+use super::tls;
+
+/// How long it may take until a connection is ready, all steps together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long telling the server to stop a statement may take.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the server may leave a transaction of ours idle; we open none.
+const IDLE_IN_TRANSACTION_MS: u32 = 10_000;
+
+/// Makes connections that can only read.
+pub(super) struct Connector {
+    dsn: Dsn,
+    setup: String,
+    tls: OnceCell<MakeRustlsConnect>,
+}
+
+impl Connector {
+    pub fn new(dsn: Dsn, statement_timeout: Duration) -> Self {
+        // Generic plans: a batch is a correlated look-up that knows no parameter at planning time,
+        // so a custom plan is never better, and planning anew each time costs a statement of one
+        // key 40 % of its speed. No JIT: compiling takes longer than anything worth caching here.
+        let setup = format!(
+            "SET default_transaction_read_only = on; \
+             SET statement_timeout = {}; \
+             SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}; \
+             SET plan_cache_mode = force_generic_plan; \
+             SET jit = off; \
+             SET TimeZone = 'UTC'",
+            statement_timeout.as_millis()
+        );
+        Self {
+            dsn,
+            setup,
+            tls: OnceCell::new(),
+        }
+    }
+
+    /// A pool of at most `size` connections, made as they are needed.
+    pub fn pool(self: &Arc<Self>, size: usize) -> Result<Pool<AsyncPgConnection>, BuildError> {
+        let connector = Arc::clone(self);
+        let mut config = ManagerConfig::default();
+        // No test query at each use: it would double the round trips. A connection known to be
+        // closed is found out without one, and a load that meets a dead one tries again.
+        config.recycling_method = RecyclingMethod::Fast;
+        config.custom_setup = Box::new(move |_| {
+            let connector = Arc::clone(&connector);
+            async move {
+                connector
+                    .connect()
+                    .await
+                    .map_err(ConnectionError::BadConnection)
+            }
+            .boxed()
+        });
+        // The manager is given no URL: the connector has it, and the manager's may be printed.
+        let manager = AsyncDieselConnectionManager::new_with_config("", config);
+        Pool::builder(manager).max_size(size).build()
+    }
+
+    /// A connection for loads. The error is one safe line.
+    pub async fn connect(&self) -> Result<AsyncPgConnection, String> {
+        let connect = async {
+            let adopted = if self.dsn.tls {
+                let (client, driver) = self.dial(self.tls().await?).await?;
+                AsyncPgConnection::try_from_client_and_connection(client, driver).await
+            } else {
+                let (client, driver) = self.dial(NoTls).await?;
+                AsyncPgConnection::try_from_client_and_connection(client, driver).await
+            };
+            let mut connection = adopted.map_err(|error| one_line(&error.to_string()))?;
+            let set_up = connection.batch_execute(&self.setup).await;
+            set_up.map_err(|error| one_line(&error.to_string()))?;
+            Ok(connection)
+        };
+        in_time(connect).await
+    }
+
+    /// A connection of the driver's own kind, which tells of errors what diesel leaves out.
+    pub async fn client(&self) -> Result<Client, String> {
+        let connect = async {
+            // A driver's error comes back through the client's calls as well.
+            let client = if self.dsn.tls {
+                let (client, driver) = self.dial(self.tls().await?).await?;
+                tokio::spawn(driver.map(drop));
+                client
+            } else {
+                let (client, driver) = self.dial(NoTls).await?;
+                tokio::spawn(driver.map(drop));
+                client
+            };
+            let set_up = client.batch_execute(&self.setup).await;
+            set_up.map_err(|error| describe(&error))?;
+            Ok(client)
+        };
+        in_time(connect).await
+    }
+
+    /// Tells the server to stop what runs on a connection. Whether it did is not known: a
+    /// connection that was cancelled is thrown away, so that a late cancellation meets nothing else.
+    pub async fn cancel(&self, token: CancelToken) {
+        let cancel = async {
+            if self.dsn.tls {
+                token.cancel_query(self.tls().await?).await
+            } else {
+                token.cancel_query(NoTls).await
+            }
+            .map_err(|error| describe(&error))
+        };
+        // If it cannot be told, `statement_timeout` ends the statement.
+        if let Ok(Err(reason)) = timeout(CANCEL_TIMEOUT, cancel).await {
+            tracing::debug!(reason, "a statement could not be cancelled");
+        }
+    }
+
+    async fn dial<T>(
+        &self,
+        tls: T,
+    ) -> Result<
+        (
+            Client,
+            tokio_postgres::Connection<tokio_postgres::Socket, T::Stream>,
+        ),
+        String,
+    >
+    where
+        T: tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>,
+    {
+        let connect = self.dsn.config.connect(tls);
+        connect.await.map_err(|error| describe(&error))
+    }
+
+    async fn tls(&self) -> Result<MakeRustlsConnect, String> {
+        let make = || async {
+            let (verify, root_cert) = (self.dsn.verify, self.dsn.root_cert.clone());
+            tokio::task::spawn_blocking(move || tls::connector(verify, root_cert))
+                .await
+                .map_err(|error| format!("tls cannot be set up: {error}"))?
+        };
+        self.tls.get_or_try_init(make).await.cloned()
+    }
+}
+
+async fn in_time<T>(connect: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    timeout(CONNECT_TIMEOUT, connect).await.unwrap_or_else(|_| {
+        let ms = CONNECT_TIMEOUT.as_millis();
+        Err(format!("no connection within {ms} ms"))
+    })
+}

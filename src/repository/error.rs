@@ -1,0 +1,84 @@
+//! Why a load, or the repository itself, could not be served.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// The longest text of Postgres' that is repeated in an error, in bytes.
+const MAX_TEXT_BYTES: usize = 300;
+
+/// Why one key could not be loaded.
+///
+/// Texts are shared: one broken connection answers a thousand keys with the same words. No text
+/// holds a connection string or a password.
+#[derive(Error, Clone, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// No connection could be had, or it was lost before the answer came.
+    #[error("postgres is not available: {reason}")]
+    Unavailable { reason: Arc<str> },
+    /// The cache's `load_timeout` passed first.
+    #[error("postgres did not answer within {after_ms} ms")]
+    TimedOut { after_ms: u64 },
+    /// The cache has as many keys to load as it may have.
+    #[error(
+        "cache `{cache}` is loading as many keys as it may (max_loads = {limit}); try again soon"
+    )]
+    Busy { cache: Arc<str>, limit: usize },
+    /// Postgres ran the query and refused it for this key, in Postgres' words.
+    #[error("postgres refused the query: {message}")]
+    Refused { message: Arc<str> },
+    /// The value is longer than the longest one that is fetched at all.
+    #[error("the value has {bytes} bytes, more than the {limit} that are loaded")]
+    TooLarge { bytes: usize, limit: usize },
+}
+
+/// Why the repository cannot be made or asked.
+#[derive(Error, Clone, Debug, PartialEq, Eq)]
+pub enum RepositoryError {
+    /// The connection string is not one that can be used.
+    #[error("the url in [postgres] cannot be used: {0}")]
+    Url(String),
+    /// No connection could be made.
+    #[error("postgres cannot be reached: {0}")]
+    Connect(String),
+    /// The runtime that the repository was given is gone.
+    #[error("the runtime of the postgres connections has stopped")]
+    Stopped,
+}
+
+/// `text` on one line and cut to a length that a log line bears.
+pub(super) fn one_line(text: &str) -> String {
+    let mut line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if line.len() > MAX_TEXT_BYTES {
+        line.truncate(line.floor_char_boundary(MAX_TEXT_BYTES));
+        line.push('…');
+    }
+    line
+}
+
+/// What a driver error says, with the cause that the driver keeps out of its own text.
+pub(super) fn describe(error: &tokio_postgres::Error) -> String {
+    use std::error::Error as _;
+    let text = match (error.as_db_error(), error.source()) {
+        (Some(refusal), _) => format!("{} (SQLSTATE {})", refusal.message(), refusal.code().code()),
+        (None, Some(cause)) => format!("{error}: {cause}"),
+        (None, None) => error.to_string(),
+    };
+    one_line(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_many_lines_becomes_one_short_line() {
+        let line = one_line(&format!("a\nb\u{0}{}", "ä".repeat(400)));
+        assert!(line.starts_with("a b ä"));
+        assert!(line.len() <= MAX_TEXT_BYTES + '…'.len_utf8());
+        assert!(!line.contains(char::is_control));
+    }
+}
