@@ -32,15 +32,34 @@ pub struct Cache {
     pub key: KeyTemplate,
     pub query: Query,
     pub shape: Shape,
-    pub ttl: Duration, pub ttl_jitter: f64, pub missing_ttl: Duration, pub max_value: usize,
+    pub ttl: Duration,
+    pub ttl_jitter: f64,
+    pub missing_ttl: Duration,
+    pub max_value: usize,
     pub load_timeout: Duration,
     pub max_loads: usize,
 }
 #[derive(Clone, Debug)]
-pub struct Namespace { pub name: String, pub prefix: String, pub ttl: Duration, pub load_timeout: Duration, pub max_value: usize }
-pub struct Redis { pub url: Secret, pub timeout: Duration }
-pub struct Log { pub level: String, pub format: LogFormat }
-pub enum LogFormat { Text, Json, Journald }
+pub struct Namespace {
+    pub name: String,
+    pub prefix: String,
+    pub ttl: Duration,
+    pub load_timeout: Duration,
+    pub max_value: usize,
+}
+pub struct Redis {
+    pub url: Secret,
+    pub timeout: Duration,
+}
+pub struct Log {
+    pub level: String,
+    pub format: LogFormat,
+}
+pub enum LogFormat {
+    Text,
+    Json,
+    Journald,
+}
 
 #[derive(Clone, Debug)]
 pub struct Query {

@@ -283,7 +283,9 @@ impl Store {
 }
 
 fn connection_info(url: &str) -> Result<ConnectionInfo, StoreError> {
-    let info = url.into_connection_info().map_err(|error| bad_url(&error))?;
+    let info = url
+        .into_connection_info()
+        .map_err(|error| bad_url(&error))?;
     Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
 }
 

@@ -52,7 +52,9 @@ impl RestartWindow {
         if self.restarts.len() >= policy.max_restarts {
             return None;
         }
-        let doublings = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX).min(16);
+        let doublings = u32::try_from(self.restarts.len())
+            .unwrap_or(u32::MAX)
+            .min(16);
         self.restarts.push_back(now);
         let pause = policy
             .first_pause

@@ -1,0 +1,390 @@
+//! The cache actor: takes messages, lets the look-up and the engine do the work, answers. Thin.
+
+use super::collect::{Collector, ReplyTo};
+use super::deadlines::Deadlines;
+use super::engine::{Engine, Means};
+use super::events::Event;
+use super::lookups::{Held, Lookup, Pending};
+use super::messages::{
+    Answer, CacheHandle, Found, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Load, Put, Read,
+    Want,
+};
+use super::spaces::{Source, Spaces};
+use super::{CacheError, leases};
+use crate::keyspace::RoutedKey;
+use crate::store::StoreError;
+use crate::supervisor::{Later, Ping, Promise, Shutdown};
+use actix::{
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, ResponseFuture,
+    StreamHandler,
+};
+use bytes::Bytes;
+use futures_util::stream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// How often what waits for time is looked at, while anything does.
+const TICK: Duration = Duration::from_millis(5);
+/// Look-ups one shard has out at once. Reads that come meanwhile go together in the next one: fewer, larger exchanges
+/// when it is busy, and none waits when it is not.
+const MAX_LOOKUPS_OUT: usize = 2;
+
+/// What a cache actor is made of; the same for every restart.
+#[derive(Clone)]
+pub struct CacheParts {
+    /// What this shard works with; its store's connection lives on the actor's own thread.
+    pub means: Means,
+    /// This shard's number.
+    pub shard: usize,
+    /// The handles of all shards, this one included.
+    pub shards: Arc<[CacheHandle]>,
+}
+
+/// Reads for the connections of its own core, and owns the loads of its part of the caches.
+pub struct CacheActor {
+    parts: CacheParts,
+    engine: Engine,
+    lookup: Lookup,
+    lookups_out: usize,
+    flush_noted: bool,
+    ticking: bool,
+    deadlines: Deadlines,
+    events: mpsc::UnboundedSender<Event>,
+    inbox: Option<mpsc::UnboundedReceiver<Event>>,
+    leaving: Option<(Instant, Promise<()>)>,
+}
+
+/// A note to itself: everything that lay in the mailbox has been taken, send the look-up.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Flush;
+
+impl CacheActor {
+    /// A fresh actor.
+    pub fn new(parts: CacheParts) -> Self {
+        // Not bounded by itself: every event answers a task, and tasks are bounded by the requests in flight.
+        let (events, inbox) = mpsc::unbounded_channel();
+        Self {
+            engine: Engine::new(parts.means.clone(), events.clone()),
+            parts,
+            lookup: Lookup::default(),
+            lookups_out: 0,
+            flush_noted: false,
+            ticking: false,
+            deadlines: Deadlines::default(),
+            events,
+            inbox: Some(inbox),
+            leaving: None,
+        }
+    }
+
+    /// Points the handles at a started actor, or away from a dead one.
+    pub fn bind(handle: &CacheHandle, address: Option<&Addr<Self>>) {
+        handle.bind_each(address);
+    }
+
+    fn look_up(
+        &mut self,
+        keys: Vec<RoutedKey>,
+        with_age: bool,
+        loader: Option<(super::Loader, Option<Duration>)>,
+        reply: ReplyTo,
+        ctx: &mut Context<Self>,
+    ) {
+        self.lookup.add(keys, with_age, loader, reply);
+        if self.lookup.is_full() {
+            self.send_lookup();
+        } else if !self.flush_noted {
+            self.flush_noted = true;
+            // Runs after the mail that is already here: reads that came together go together.
+            ctx.notify(Flush);
+        }
+    }
+
+    fn send_lookup(&mut self) {
+        if self.lookup.is_empty() {
+            return;
+        }
+        self.lookups_out += 1;
+        let lookup = std::mem::take(&mut self.lookup);
+        let (store, events) = (self.parts.means.store.clone(), self.events.clone());
+        tokio::task::spawn_local(async move {
+            let held = lookup.send(&store).await;
+            let reads = lookup.reads;
+            // An actor that is gone has told its askers already.
+            let _gone = events.send(Event::LookedUp { reads, held });
+        });
+    }
+
+    fn on_looked_up(&mut self, reads: Vec<Pending>, held: Result<Vec<Option<Held>>, StoreError>) {
+        self.lookups_out -= 1;
+        let mut elsewhere = Vec::new();
+        elsewhere.resize_with(self.parts.shards.len(), Vec::new);
+        for read in reads {
+            let answers = self.answers(&read, &held);
+            if answers.iter().all(Option::is_some) {
+                // No slot, no collector: the way of a hit.
+                Collector::reply(answers, read.reply);
+                continue;
+            }
+            let open: Vec<usize> = (0..answers.len())
+                .filter(|place| answers[*place].is_none())
+                .collect();
+            let collector = Collector::new(answers, read.reply);
+            for place in open {
+                let key = &read.keys[place];
+                let after = self.parts.means.spaces.get(key.space).load_timeout;
+                self.deadlines.enter(key.space, after, &collector, place);
+                let want = Want {
+                    key: key.clone(),
+                    life: read.loader.as_ref().and_then(|(_, life)| *life),
+                    loader: read.loader.as_ref().map(|(loader, _)| loader.clone()),
+                };
+                let owner = Spaces::owner(key.space, self.parts.shards.len());
+                let slot = collector.slot(place);
+                if owner == self.parts.shard {
+                    self.engine.join(&want, slot);
+                } else {
+                    elsewhere[owner].push((want, slot));
+                }
+            }
+        }
+        for (shard, wants) in elsewhere.into_iter().enumerate() {
+            if !wants.is_empty() {
+                // A shard that cannot take them drops their slots, which tells the readers.
+                let _told = self.parts.shards[shard].load.tell(Load { wants });
+            }
+        }
+        self.engine.pump();
+    }
+
+    /// The answers that the look-up alone can give; `None` for what has to be loaded.
+    fn answers(
+        &self,
+        read: &Pending,
+        held: &Result<Vec<Option<Held>>, StoreError>,
+    ) -> Vec<Option<Answer>> {
+        let means = &self.parts.means;
+        let answer = |(key, place): (&RoutedKey, &u32)| {
+            let held = match held {
+                Ok(held) => Ok(held.get(*place as usize).cloned().flatten()),
+                Err(error) => Err(error),
+            };
+            let program = means.spaces.get(key.space).source == Source::Program;
+            let answer = match held {
+                Ok(Some(held)) => Ok(means.held(key, held.value, held.left)),
+                _ if !program || read.loader.is_some() => return None,
+                Ok(None) => Ok(Found::absent()),
+                Err(error) => Err(CacheError::Store(error.clone())),
+            };
+            means.count(key.space, &answer, 1);
+            Some(answer)
+        };
+        read.keys.iter().zip(&read.places).map(answer).collect()
+    }
+
+    /// Lets nobody join loads of these keys any more, here and in the other shards.
+    fn close_flights(&mut self, keys: &Arc<[RoutedKey]>) {
+        let shards = self.parts.shards.len();
+        let mut told = vec![false; shards];
+        for key in keys.iter() {
+            let owner = Spaces::owner(key.space, shards);
+            if owner == self.parts.shard {
+                self.engine.close(&key.key);
+            } else if !std::mem::replace(&mut told[owner], true) {
+                let keys = Arc::clone(keys);
+                // Only quicker: that nothing outdated is stored is the lease's doing.
+                let _hint = self.parts.shards[owner]
+                    .keys_invalidated
+                    .tell(KeysInvalidated { keys });
+            }
+        }
+    }
+
+    fn tick_while_needed(&mut self, ctx: &mut Context<Self>) {
+        if self.ticking {
+            return;
+        }
+        self.ticking = true;
+        ctx.run_later(TICK, |actor, ctx| {
+            actor.ticking = false;
+            let now = Instant::now();
+            let deadlines_left = actor.deadlines.expire(now);
+            let parked_left = actor.engine.wake(now);
+            actor.leave_if_done(now, ctx);
+            if deadlines_left || parked_left || actor.leaving.is_some() {
+                actor.tick_while_needed(ctx);
+            }
+        });
+    }
+
+    fn leave_if_done(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        let idle = self.engine.is_idle() && self.lookups_out == 0 && self.lookup.is_empty();
+        if let Some((deadline, promise)) = self.leaving.take() {
+            if idle || now >= deadline {
+                promise.keep(());
+                ctx.stop();
+            } else {
+                self.leaving = Some((deadline, promise));
+            }
+        }
+    }
+}
+
+impl Actor for CacheActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        if let Some(mut inbox) = self.inbox.take() {
+            ctx.add_stream(stream::poll_fn(move |cx| inbox.poll_recv(cx)));
+        }
+    }
+}
+
+impl StreamHandler<Event> for CacheActor {
+    fn handle(&mut self, event: Event, ctx: &mut Context<Self>) {
+        match event {
+            Event::LookedUp { reads, held } => {
+                self.on_looked_up(reads, held);
+                self.send_lookup();
+            }
+            event => self.engine.on_event(event),
+        }
+        if !self.engine.is_idle() {
+            self.tick_while_needed(ctx);
+        }
+    }
+
+    fn finished(&mut self, _ctx: &mut Context<Self>) {
+        // The actor keeps a sender itself, so this stream has no end. (The default would stop the actor.)
+    }
+}
+
+impl Handler<Read> for CacheActor {
+    type Result = Later<Vec<Answer>>;
+
+    fn handle(&mut self, read: Read, ctx: &mut Context<Self>) -> Self::Result {
+        let (later, promise) = Later::new();
+        self.look_up(read.keys, read.with_age, None, ReplyTo::Many(promise), ctx);
+        later
+    }
+}
+
+impl Handler<GetOrLoad> for CacheActor {
+    type Result = Later<Answer>;
+
+    fn handle(&mut self, get: GetOrLoad, ctx: &mut Context<Self>) -> Self::Result {
+        let (later, promise) = Later::new();
+        let loader = Some((get.loader, get.life));
+        self.look_up(vec![get.key], false, loader, ReplyTo::One(promise), ctx);
+        later
+    }
+}
+
+impl Handler<Flush> for CacheActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, _ctx: &mut Context<Self>) {
+        self.flush_noted = false;
+        if self.lookups_out < MAX_LOOKUPS_OUT {
+            self.send_lookup();
+        }
+    }
+}
+
+impl Handler<Load> for CacheActor {
+    type Result = ();
+
+    fn handle(&mut self, load: Load, ctx: &mut Context<Self>) {
+        for (want, slot) in load.wants {
+            self.engine.join(&want, slot);
+        }
+        self.engine.pump();
+        self.tick_while_needed(ctx);
+    }
+}
+
+impl Handler<KeysInvalidated> for CacheActor {
+    type Result = ();
+
+    fn handle(&mut self, fact: KeysInvalidated, _ctx: &mut Context<Self>) {
+        for key in fact.keys.iter() {
+            self.engine.close(&key.key);
+        }
+    }
+}
+
+impl Handler<Inspect> for CacheActor {
+    type Result = ResponseFuture<Result<Vec<Option<Duration>>, CacheError>>;
+
+    fn handle(&mut self, inspect: Inspect, _ctx: &mut Context<Self>) -> Self::Result {
+        let store = self.parts.means.store.clone();
+        Box::pin(async move {
+            let keys: Vec<_> = inspect.keys.iter().map(|key| &key.key).collect();
+            // One byte more than a remembered missing row has, to tell it from what only begins like it.
+            let seen = store.peek(&keys, leases::MISSING.len() + 1).await;
+            let seen = seen.map_err(CacheError::Store)?;
+            let left = seen.into_iter().map(|(left, head)| {
+                let there = !head.is_empty() && head != leases::MISSING;
+                let left = u64::try_from(left).ok().map(Duration::from_millis);
+                left.filter(|_| there)
+            });
+            Ok(left.collect())
+        })
+    }
+}
+
+impl Handler<Invalidate> for CacheActor {
+    type Result = ResponseFuture<Result<u64, CacheError>>;
+
+    fn handle(&mut self, invalidate: Invalidate, _ctx: &mut Context<Self>) -> Self::Result {
+        let keys: Arc<[RoutedKey]> = invalidate.keys.into();
+        self.close_flights(&keys);
+        let leases = self.parts.means.leases.clone();
+        Box::pin(async move {
+            let keys: Vec<Bytes> = keys.iter().map(|key| key.key.clone()).collect();
+            leases.invalidate(&keys).await.map_err(CacheError::Store)
+        })
+    }
+}
+
+impl Handler<Put> for CacheActor {
+    type Result = ResponseFuture<Result<(), CacheError>>;
+
+    fn handle(&mut self, put: Put, _ctx: &mut Context<Self>) -> Self::Result {
+        let means = self.parts.means.clone();
+        let keys: Arc<[RoutedKey]> = put.values.iter().map(|(key, ..)| key.clone()).collect();
+        self.close_flights(&keys);
+        Box::pin(async move {
+            let values = put.values.into_iter().map(|(key, value, life)| {
+                let space = means.spaces.get(key.space);
+                let (bytes, limit) = (value.len(), space.max_value);
+                if bytes > limit {
+                    return Err(CacheError::TooLarge { bytes, limit });
+                }
+                let life = space.life(&key.key, life);
+                Ok((key.key, value, life))
+            });
+            let values: Vec<_> = values.collect::<Result<_, _>>()?;
+            means.leases.put(&values).await.map_err(CacheError::Store)
+        })
+    }
+}
+
+impl Handler<Ping> for CacheActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Ping, _ctx: &mut Context<Self>) {}
+}
+
+impl Handler<Shutdown> for CacheActor {
+    type Result = Later<()>;
+
+    fn handle(&mut self, shutdown: Shutdown, ctx: &mut Context<Self>) -> Self::Result {
+        let (later, promise) = Later::new();
+        self.leaving = Some((Instant::now() + shutdown.deadline, promise));
+        self.tick_while_needed(ctx);
+        later
+    }
+}

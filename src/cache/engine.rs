@@ -1,0 +1,448 @@
+//! Drives the flights of one shard: sends what they ask for, and tells them what came back.
+//!
+//! All I/O runs in local tasks that end by sending an [`Event`]; the engine itself never waits.
+
+use super::collect::Slot;
+use super::events::Event;
+use super::flights::{Acquired, Ended, Flights, Join, Loaded, Next};
+use super::leases::{Ending, Lease, Leases, MAX_SCRIPT_KEYS, MISSING, Token};
+use super::messages::{Answer, Found, State, Want};
+use super::spaces::{Source, Space, Spaces};
+use super::{CacheError, Scripts};
+use crate::keyspace::{RoutedKey, SpaceId, expiry};
+use crate::repository::{Admission, LoadError, Repository};
+use crate::store::{Store, StoreError};
+use crate::telemetry::{CacheMetrics, Metrics};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Reads one shard lets wait for loads; one more is answered *busy*.
+pub(super) const MAX_WAITING: usize = 100_000;
+
+/// What one shard works with.
+#[derive(Clone)]
+pub struct Means {
+    pub(super) spaces: Spaces,
+    pub(super) store: Store,
+    pub(super) leases: Leases,
+    pub(super) repository: Option<Repository>,
+    /// Where the loaders of programs run.
+    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) metrics: Metrics,
+    pub(super) counters: Arc<[CacheMetrics]>,
+}
+
+impl Means {
+    /// `store` is the shard's own connection to Redis; `runtime` runs the loaders of programs.
+    pub fn new(
+        spaces: Spaces,
+        store: Store,
+        scripts: Arc<Scripts>,
+        repository: Option<Repository>,
+        runtime: tokio::runtime::Handle,
+        metrics: Metrics,
+    ) -> Self {
+        let counters = spaces.iter().map(|space| metrics.cache(&space.name));
+        Self {
+            counters: counters.collect(),
+            leases: Leases::new(store.clone(), scripts),
+            spaces,
+            store,
+            repository,
+            runtime,
+            metrics,
+        }
+    }
+
+    pub(super) fn counters(&self, space: SpaceId) -> &CacheMetrics {
+        &self.counters[usize::from(space.0)]
+    }
+
+    /// Counts `readers` reads that got this answer.
+    pub(super) fn count(&self, space: SpaceId, answer: &Answer, readers: u64) {
+        let counters = self.counters(space);
+        let counter = match answer {
+            Ok(found) => match found.state {
+                State::Hit => &counters.hit,
+                State::Miss => &counters.miss,
+                State::Missing => &counters.missing,
+            },
+            Err(_) => &counters.failed,
+        };
+        counter.inc_by(readers);
+    }
+
+    /// The answer for what lies in Redis under `key`.
+    pub(super) fn held(&self, key: &RoutedKey, value: Bytes, left: Option<Duration>) -> Found {
+        let space = self.spaces.get(key.space);
+        let left = left.unwrap_or_default();
+        if value == MISSING {
+            return Found {
+                value: None,
+                state: State::Missing,
+                age: expiry::age(space.missing_ttl, left),
+                left,
+            };
+        }
+        Found {
+            value: Some(value),
+            state: State::Hit,
+            age: expiry::age(space.life(&key.key, None), left),
+            left,
+        }
+    }
+}
+
+/// One shard's flights under way.
+pub(super) struct Engine {
+    means: Means,
+    flights: Flights<Want, Slot, Answer>,
+    events: UnboundedSender<Event>,
+}
+
+impl Engine {
+    pub(super) fn new(means: Means, events: UnboundedSender<Event>) -> Self {
+        Self {
+            means,
+            flights: Flights::new(MAX_WAITING),
+            events,
+        }
+    }
+
+    /// A reader wants what Redis did not have.
+    pub(super) fn join(&mut self, want: &Want, slot: Slot) {
+        match self.flights.join(&want.key.key, want, slot) {
+            Join::Led => {}
+            Join::Joined => {
+                self.means.metrics.flights_joined.inc();
+            }
+            Join::Full(slot) => slot.answer(Err(CacheError::TooManyWaiting { limit: MAX_WAITING })),
+        }
+    }
+
+    /// Nobody joins this key's load any more.
+    pub(super) fn close(&mut self, key: &[u8]) {
+        self.flights.close(key);
+    }
+
+    /// Wakes flights that wait for other daemons' leases. Returns whether any is left waiting.
+    pub(super) fn wake(&mut self, now: Instant) -> bool {
+        self.flights.wake_parked(now);
+        self.pump();
+        self.flights.any_parked()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// Sends the look-ups that are queued: one acquire script a cache and [`MAX_SCRIPT_KEYS`] keys.
+    pub(super) fn pump(&mut self) {
+        if !self.flights.any_queued() {
+            return;
+        }
+        let wants = self.flights.take_queued().into_iter().map(|(_, want)| want);
+        for wants in by_space(wants) {
+            let mut wants = wants.into_iter().peekable();
+            while wants.peek().is_some() {
+                self.send_acquire(wants.by_ref().take(MAX_SCRIPT_KEYS).collect());
+            }
+        }
+    }
+
+    /// Something came back.
+    pub(super) fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Acquired {
+                wants,
+                token,
+                leases,
+            } => self.on_acquired(wants, token, leases),
+            Event::Loaded {
+                wants,
+                token,
+                values,
+            } => self.on_loaded(wants, token, values),
+            Event::Ended { keys, ours } => self.on_ended(&keys, ours),
+            Event::LookedUp { .. } => {}
+        }
+        self.pump();
+    }
+
+    fn on_acquired(
+        &mut self,
+        wants: Vec<Want>,
+        token: Token,
+        leases: Result<Vec<Lease>, StoreError>,
+    ) {
+        let now = Instant::now();
+        let leases = match leases {
+            Ok(leases) => leases.into_iter().map(Some).collect(),
+            Err(error) => {
+                tracing::debug!(%error, "loading without leases");
+                vec![None; wants.len()]
+            }
+        };
+        let outage = !self.means.store.is_up();
+        let (mut leased, mut bare) = (Vec::new(), Vec::new());
+        for (want, lease) in wants.into_iter().zip(leases) {
+            let acquired = match lease {
+                Some(Lease::Taken) => Acquired::Leased,
+                Some(Lease::Held) => Acquired::Held,
+                None => Acquired::NoLease,
+                Some(Lease::There { value, left }) => {
+                    Acquired::There(Ok(self.means.held(&want.key, value, Some(left))))
+                }
+            };
+            let patience = self.space(&want).load_timeout / 2;
+            match self
+                .flights
+                .acquired(&want.key.key, acquired, now, patience)
+            {
+                Next::Load { leased: true } => leased.push(want),
+                Next::Load { leased: false } => bare.push(want),
+                next => self.answer(want.key.space, next),
+            }
+        }
+        // With Redis away the database carries every read: what is too much for it is refused at once.
+        let bare_admission = if outage {
+            Admission::NoWait
+        } else {
+            Admission::Wait
+        };
+        self.send_load(leased, Some(token), Admission::Wait);
+        self.send_load(bare, None, bare_admission);
+    }
+
+    fn on_loaded(
+        &mut self,
+        wants: Vec<Want>,
+        token: Option<Token>,
+        values: Vec<Result<Option<Bytes>, CacheError>>,
+    ) {
+        let (mut endings, mut failed) = (Vec::new(), Vec::new());
+        for (want, value) in wants.into_iter().zip(values) {
+            let key = want.key.key.clone();
+            let (loaded, fill) = self.outcome(&want, value);
+            match self.flights.loaded(&key, loaded) {
+                Next::End { fill: true } => endings.push(Ending { key, fill }),
+                Next::End { fill: false } => endings.push(Ending { key, fill: None }),
+                next => {
+                    failed.push(Ending { key, fill: None });
+                    self.answer(want.key.space, next);
+                }
+            }
+        }
+        if let Some(token) = token {
+            self.send_end(endings, token);
+            self.give_back(failed, token);
+        }
+    }
+
+    fn on_ended(&mut self, keys: &[Bytes], ours: Result<Vec<bool>, StoreError>) {
+        let ended: Vec<Ended> = match ours {
+            Ok(ours) => ours
+                .into_iter()
+                .map(|ours| if ours { Ended::Ours } else { Ended::Refused })
+                .collect(),
+            Err(error) => {
+                tracing::debug!(%error, "not known whether loads were filled");
+                vec![Ended::Unknown; keys.len()]
+            }
+        };
+        for (key, ended) in keys.iter().zip(ended) {
+            let Some(space) = self.flights.item(key).map(|want| want.key.space) else {
+                continue;
+            };
+            let counters = self.means.counters(space);
+            match ended {
+                Ended::Ours => counters.filled.inc(),
+                Ended::Refused => counters.refused.inc(),
+                Ended::Unknown => 0,
+            };
+            let next = self.flights.ended(key, ended);
+            self.answer(space, next);
+        }
+    }
+
+    /// What a loaded value means to its flight, and what would be filled.
+    fn outcome(
+        &self,
+        want: &Want,
+        value: Result<Option<Bytes>, CacheError>,
+    ) -> (Loaded<Answer>, Option<(Bytes, Duration)>) {
+        let space = self.space(want);
+        let counters = self.means.counters(want.key.space);
+        let value = match value {
+            Ok(value) => value,
+            Err(error) => {
+                counters.load_failed.inc();
+                return (Loaded::Failed(Err(error)), None);
+            }
+        };
+        counters.loaded.inc();
+        let (state, life, stored) = match &value {
+            Some(value) => {
+                let life = space.life(&want.key.key, want.life);
+                (State::Miss, life, value.clone())
+            }
+            None => {
+                let life = space.missing_ttl;
+                (State::Missing, life, Bytes::from_static(MISSING))
+            }
+        };
+        let fits = stored.len() <= space.max_value && !life.is_zero();
+        let found = Ok(Found {
+            value,
+            state,
+            age: Duration::ZERO,
+            left: if fits { life } else { Duration::ZERO },
+        });
+        if fits {
+            (Loaded::Fill(found), Some((stored, life)))
+        } else {
+            (Loaded::Pass(found), None)
+        }
+    }
+
+    fn answer(&self, space: SpaceId, next: Next<Slot, Answer>) {
+        if let Next::Answer(slots, answer) = next {
+            let readers = u64::try_from(slots.len()).unwrap_or(u64::MAX);
+            self.means.count(space, &answer, readers);
+            for slot in slots {
+                slot.answer(answer.clone());
+            }
+        }
+    }
+
+    fn space(&self, want: &Want) -> &Space {
+        self.means.spaces.get(want.key.space)
+    }
+
+    fn send_acquire(&self, wants: Vec<Want>) {
+        let Some(first) = wants.first() else { return };
+        let (leases, events) = (self.means.leases.clone(), self.events.clone());
+        let timeout = self.means.store.timeout();
+        let life = expiry::lease_life(self.space(first).load_timeout, timeout);
+        tokio::task::spawn_local(async move {
+            let keys: Vec<_> = wants.iter().map(|want| want.key.key.clone()).collect();
+            let token = Leases::new_token();
+            let leases = leases.acquire(&keys, &token, life).await;
+            // An engine that is gone has told its readers already.
+            let _gone = events.send(Event::Acquired {
+                wants,
+                token,
+                leases,
+            });
+        });
+    }
+
+    /// One query for all keys of a cache; a task of its own for each key that a program loads.
+    fn send_load(&self, wants: Vec<Want>, token: Option<Token>, admission: Admission) {
+        let Some(first) = wants.first() else { return };
+        let space = self.space(first);
+        match (space.source, &self.means.repository) {
+            (Source::Query(cache), Some(repository)) => {
+                let (repository, events) = (repository.clone(), self.events.clone());
+                tokio::task::spawn_local(async move {
+                    let keys = wants.iter().map(|want| want.key.clone()).collect();
+                    let values = repository.load(cache, keys, admission).await;
+                    let values = values
+                        .into_iter()
+                        .map(|value| value.map_err(CacheError::Load))
+                        .collect();
+                    let _gone = events.send(Event::Loaded {
+                        wants,
+                        token,
+                        values,
+                    });
+                });
+            }
+            (Source::Query(_), None) => {
+                let reason = Arc::from("no [postgres] is configured");
+                let error = CacheError::Load(LoadError::Unavailable { reason });
+                let values = vec![Err(error); wants.len()];
+                let _gone = self.events.send(Event::Loaded {
+                    wants,
+                    token,
+                    values,
+                });
+            }
+            (Source::Program, _) => {
+                let timeout = space.load_timeout;
+                for want in wants {
+                    self.run_loader(want, token, timeout);
+                }
+            }
+        }
+    }
+
+    fn run_loader(&self, want: Want, token: Option<Token>, timeout: Duration) {
+        let events = self.events.clone();
+        let loading = want.loader.as_ref().map(|loader| {
+            let loader = loader.clone();
+            // A task of its own contains a loader's panic.
+            self.means.runtime.spawn(async move { loader.call().await })
+        });
+        tokio::task::spawn_local(async move {
+            let value = match loading {
+                None => Ok(None),
+                Some(mut task) => match tokio::time::timeout(timeout, &mut task).await {
+                    Ok(Ok(loaded)) => loaded.map_err(CacheError::Loader),
+                    Ok(Err(_panicked)) => Err(CacheError::LoaderPanicked),
+                    Err(_elapsed) => {
+                        task.abort();
+                        let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                        Err(CacheError::TimedOut { after_ms })
+                    }
+                },
+            };
+            let _gone = events.send(Event::Loaded {
+                wants: vec![want],
+                token,
+                values: vec![value],
+            });
+        });
+    }
+
+    /// A failed load gives its lease back at once, so that the next one need not wait for it to expire.
+    fn give_back(&self, mut endings: Vec<Ending>, token: Token) {
+        while let Some(batch) = next_batch(&mut endings) {
+            let leases = self.means.leases.clone();
+            tokio::task::spawn_local(async move {
+                // If this fails too, the lease expires by itself.
+                let _expires = leases.end(&batch, &token).await;
+            });
+        }
+    }
+
+    fn send_end(&self, mut endings: Vec<Ending>, token: Token) {
+        while let Some(batch) = next_batch(&mut endings) {
+            let (leases, events) = (self.means.leases.clone(), self.events.clone());
+            tokio::task::spawn_local(async move {
+                let ours = leases.end(&batch, &token).await;
+                let keys = batch.into_iter().map(|ending| ending.key).collect();
+                let _gone = events.send(Event::Ended { keys, ours });
+            });
+        }
+    }
+}
+
+/// Splits off as many as one script call takes.
+fn next_batch(endings: &mut Vec<Ending>) -> Option<Vec<Ending>> {
+    let rest = endings.split_off(endings.len().min(MAX_SCRIPT_KEYS));
+    let batch = std::mem::replace(endings, rest);
+    (!batch.is_empty()).then_some(batch)
+}
+
+/// Groups wants by space, each group in order of arrival.
+fn by_space(wants: impl Iterator<Item = Want>) -> impl Iterator<Item = Vec<Want>> {
+    let mut groups: HashMap<SpaceId, Vec<Want>> = HashMap::new();
+    for want in wants {
+        groups.entry(want.key.space).or_default().push(want);
+    }
+    groups.into_values()
+}

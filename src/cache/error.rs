@@ -1,0 +1,69 @@
+//! Why a read, an invalidation or a put has no answer.
+
+use crate::repository::LoadError;
+use crate::store::StoreError;
+use crate::supervisor::AskError;
+
+/// What a domain's error means to whoever asked; the doors match on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Postgres, or the program's loader, gave no answer.
+    LoadFailed,
+    /// Refused at once, so that nothing is queued without bound; ask again.
+    Busy,
+    /// Redis is needed for this and is away, or an actor is restarting.
+    Unavailable,
+}
+
+/// Why a request of this room has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CacheError {
+    /// The value could not be loaded.
+    #[error("{0}")]
+    Load(LoadError),
+    /// The program's loader failed, with its words.
+    #[error("the loader failed: {0}")]
+    Loader(String),
+    /// The program's loader panicked.
+    #[error("the loader panicked")]
+    LoaderPanicked,
+    /// No answer within the time a load may take.
+    #[error("timed out after {after_ms} ms")]
+    TimedOut { after_ms: u64 },
+    /// As many readers wait for loads as may.
+    #[error("{limit} reads wait for loads already")]
+    TooManyWaiting { limit: usize },
+    /// Redis is needed for this.
+    #[error("{0}")]
+    Store(StoreError),
+    /// The actor is overloaded, restarting, or late.
+    #[error("{0}")]
+    Actor(AskError),
+    /// The actor died with the request in hand.
+    #[error("the cache actor restarted; ask again")]
+    Restarted,
+    /// A value that a program wants stored is larger than its namespace allows.
+    #[error("a value of {bytes} bytes is larger than max_value, {limit}")]
+    TooLarge { bytes: usize, limit: usize },
+}
+
+impl CacheError {
+    /// What kind of failure this is.
+    pub fn class(&self) -> Class {
+        match self {
+            CacheError::Load(LoadError::Busy { .. })
+            | CacheError::TooManyWaiting { .. }
+            | CacheError::Actor(AskError::Overloaded { .. }) => Class::Busy,
+            CacheError::Load(_)
+            | CacheError::Loader(_)
+            | CacheError::LoaderPanicked
+            | CacheError::TimedOut { .. }
+            | CacheError::TooLarge { .. } => Class::LoadFailed,
+            CacheError::Store(_)
+            | CacheError::Restarted
+            | CacheError::Actor(AskError::Unavailable { .. } | AskError::TimedOut { .. }) => {
+                Class::Unavailable
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What comes back to a cache actor from the local tasks that wait for it.
+
+use super::CacheError;
+use super::leases::{Lease, Token};
+use super::lookups::{Held, Pending};
+use super::messages::Want;
+use crate::store::StoreError;
+use bytes::Bytes;
+
+/// Something came back.
+pub(super) enum Event {
+    /// A look-up: what Redis holds, by place.
+    LookedUp {
+        reads: Vec<Pending>,
+        held: Result<Vec<Option<Held>>, StoreError>,
+    },
+    /// The acquire script.
+    Acquired {
+        wants: Vec<Want>,
+        token: Token,
+        leases: Result<Vec<Lease>, StoreError>,
+    },
+    /// Postgres, or a program's loader.
+    Loaded {
+        wants: Vec<Want>,
+        /// The token of the leases these loads hold; `None`: they hold none.
+        token: Option<Token>,
+        values: Vec<Result<Option<Bytes>, CacheError>>,
+    },
+    /// The script that ends leases: which of them were ours.
+    Ended {
+        keys: Vec<Bytes>,
+        ours: Result<Vec<bool>, StoreError>,
+    },
+}

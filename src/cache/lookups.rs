@@ -1,0 +1,97 @@
+//! One look-up for all reads that wait: the keys of every connection that asked since the last one was sent.
+//!
+//! Joining is right here because nothing has been sent yet; what comes later gets the next look-up.
+
+use super::collect::ReplyTo;
+use super::messages::Loader;
+use crate::keyspace::RoutedKey;
+use crate::store::{Store, StoreError};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Keys one look-up asks for, beyond which the next read begins another one. A read's own keys stay together.
+const MAX_LOOKUP_KEYS: usize = 1024;
+
+/// A read and where its keys stand in the look-up.
+pub(super) struct Pending {
+    pub(super) keys: Vec<RoutedKey>,
+    pub(super) places: Vec<u32>,
+    /// How a program makes what is not there, and how long that lives.
+    pub(super) loader: Option<(Loader, Option<Duration>)>,
+    pub(super) reply: ReplyTo,
+}
+
+/// What Redis holds for one key.
+#[derive(Clone)]
+pub(super) struct Held {
+    pub(super) value: Bytes,
+    /// Remaining life, where a read asked for it.
+    pub(super) left: Option<Duration>,
+}
+
+/// A look-up before it is sent.
+#[derive(Default)]
+pub(super) struct Lookup {
+    pub(super) reads: Vec<Pending>,
+    keys: Vec<Bytes>,
+    with_age: bool,
+    places: HashMap<Bytes, u32, foldhash::fast::RandomState>,
+}
+
+impl Lookup {
+    /// Whether another read should begin another look-up.
+    pub(super) fn is_full(&self) -> bool {
+        self.keys.len() >= MAX_LOOKUP_KEYS
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.reads.is_empty()
+    }
+
+    /// Adds a read; a key that another read wants too is asked for once.
+    pub(super) fn add(
+        &mut self,
+        keys: Vec<RoutedKey>,
+        with_age: bool,
+        loader: Option<(Loader, Option<Duration>)>,
+        reply: ReplyTo,
+    ) {
+        self.with_age |= with_age;
+        let places = keys.iter().map(|wanted| self.place(&wanted.key)).collect();
+        self.reads.push(Pending {
+            keys,
+            places,
+            loader,
+            reply,
+        });
+    }
+
+    fn place(&mut self, key: &Bytes) -> u32 {
+        let next = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
+        let place = *self.places.entry(key.clone()).or_insert(next);
+        if place == next {
+            self.keys.push(key.clone());
+        }
+        place
+    }
+
+    /// Sends it: what Redis holds, by place.
+    pub(super) async fn send(&self, store: &Store) -> Result<Vec<Option<Held>>, StoreError> {
+        if self.with_age {
+            let found = store.mget_with_pttl(&self.keys).await?;
+            return Ok(found
+                .into_iter()
+                .map(|(left, value)| {
+                    let left = u64::try_from(left).ok().map(Duration::from_millis);
+                    value.map(|value| Held { value, left })
+                })
+                .collect());
+        }
+        let found = store.mget(&self.keys).await?;
+        Ok(found
+            .into_iter()
+            .map(|value| value.map(|value| Held { value, left: None }))
+            .collect())
+    }
+}

@@ -1,0 +1,44 @@
+//! Keeps true that what is read is what the database says, or was, when the read began or later.
+//!
+//! Invariants
+//! 1. A load takes its key's lease, and enters the lease index, in one script *before* the database is read; the read
+//!    is a new statement that starts after it (`scripts/acquire_leases.lua`).
+//! 2. A value is stored only by a script that finds the load's own lease and a live index entry
+//!    (`scripts/end_leases.lua`). An invalidation deletes the lease first, so a load that began before it cannot put the
+//!    outdated value back: it is refused, and reads again.
+//! 3. Nobody joins what has been sent, but for a load under a lease, until its fill is sent ([`flights`]).
+//! 4. A dead or slow holder of a lease fails nobody else: after half of `load_timeout` one flight a daemon reads Postgres
+//!    itself, and caches nothing.
+//! 5. Every read is answered within its cache's `load_timeout`, if only with an error.
+//! 6. Every key written has an expiry.
+//!
+//! ```text
+//!  Read ─▶ look-up (one MGET for all that wait) ─▶ hits: answered
+//!              └─ not there ─▶ the shard that owns the cache: join a flight, or lead it
+//!                                  └─▶ acquire ─▶ load (one query) ─▶ end: fill ─▶ answered
+//! ```
+//!
+//! Faults survived: Redis killed, frozen, empty, refusing writes; Postgres killed, frozen, slow, refusing one key; a
+//! holder of a lease that never comes back; a loader that fails, hangs or panics; this actor's own panic.
+
+mod actor;
+mod collect;
+mod deadlines;
+mod engine;
+mod error;
+mod events;
+pub mod flights;
+pub mod leases;
+mod lookups;
+mod messages;
+mod spaces;
+
+pub use actor::{CacheActor, CacheParts};
+pub use engine::Means;
+pub use error::{CacheError, Class};
+pub use leases::Scripts;
+pub use messages::{
+    Answer, CacheHandle, Found, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Loader, Put, Read,
+    State,
+};
+pub use spaces::{Source, Space, Spaces};

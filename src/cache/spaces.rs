@@ -1,0 +1,95 @@
+//! How each declared space lives: what `[caches.*]` and `[namespaces.*]` say, as the engine needs it.
+
+use crate::config;
+use crate::keyspace::{SpaceId, expiry};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a space's values come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The declared query of the cache with this place in the configuration.
+    Query(usize),
+    /// The program: its loaders, and what it puts.
+    Program,
+}
+
+/// One declared space.
+#[derive(Clone, Debug)]
+pub struct Space {
+    pub name: String,
+    pub source: Source,
+    /// How long a value lives, before jitter shortens it.
+    pub ttl: Duration,
+    /// By how much jitter may shorten it, 0.0 to 1.0.
+    pub ttl_jitter: f64,
+    /// How long a missing row is remembered; zero = not at all.
+    pub missing_ttl: Duration,
+    /// How long a read may wait for a load.
+    pub load_timeout: Duration,
+    /// Larger values, in bytes, are answered but not cached.
+    pub max_value: usize,
+}
+
+impl Space {
+    /// The life a value of `key` is given; `own` replaces the declared one and is not jittered.
+    pub fn life(&self, key: &[u8], own: Option<Duration>) -> Duration {
+        own.unwrap_or_else(|| expiry::jittered(self.ttl, self.ttl_jitter, key))
+    }
+}
+
+/// All declared spaces, by their id. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Spaces(Arc<[Space]>);
+
+impl Spaces {
+    /// Caches first, then namespaces, as [`SpaceId`] counts them.
+    pub fn of(caches: &[config::Cache], namespaces: &[config::Namespace]) -> Self {
+        let caches = caches.iter().enumerate().map(|(place, cache)| Space {
+            name: cache.name.clone(),
+            source: Source::Query(place),
+            ttl: cache.ttl,
+            ttl_jitter: cache.ttl_jitter,
+            missing_ttl: cache.missing_ttl,
+            load_timeout: cache.load_timeout,
+            max_value: cache.max_value,
+        });
+        let namespaces = namespaces.iter().map(|namespace| Space {
+            name: namespace.name.clone(),
+            source: Source::Program,
+            ttl: namespace.ttl,
+            ttl_jitter: 0.0,
+            missing_ttl: Duration::ZERO,
+            load_timeout: namespace.load_timeout,
+            max_value: namespace.max_value,
+        });
+        Self(caches.chain(namespaces).collect())
+    }
+
+    /// The space with this id.
+    ///
+    /// # Panics
+    /// Never for an id that the router made: both are built from the same configuration.
+    pub fn get(&self, id: SpaceId) -> &Space {
+        &self.0[usize::from(id.0)]
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Space> {
+        self.0.iter()
+    }
+
+    /// The shard, below `shards`, that owns a space. By space and not by key: all misses of a cache meet in one place, so
+    /// that those which wait together go to Postgres in one statement.
+    pub fn owner(id: SpaceId, shards: usize) -> usize {
+        usize::from(id.0) % shards.max(1)
+    }
+
+    /// The longest any read may wait.
+    pub fn longest_load(&self) -> Duration {
+        self.iter()
+            .map(|space| space.load_timeout)
+            .max()
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,220 @@
+//! Every metric's name, kind and help in one table, and the counters behind them.
+//!
+//! One registry a daemon, not one a process: tests run several daemons side by side.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Metric as Registrable, Registry};
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// The name as it is exposed, `_total` included.
+    pub name: &'static str,
+    /// What it counts, and in what.
+    pub help: &'static str,
+}
+
+macro_rules! table {
+    ($($place:ident: $name:literal, $help:literal;)*) => {
+        /// Every metric this version has.
+        pub const METRICS: &[Metric] = &[$(Metric { name: $name, help: $help }),*];
+        struct Names;
+        #[allow(non_upper_case_globals)] // the names of the fields they belong to
+        impl Names { $(const $place: Metric = Metric { name: $name, help: $help };)* }
+    };
+}
+
+table! {
+    reads: "cachewarden_reads_total", "Keys read through the daemon, by where the answer came from";
+    loads: "cachewarden_loads_total", "Keys loaded, by result";
+    fills: "cachewarden_fills_total", "Loaded values filled into Redis, or refused because their lease was gone";
+    flights_joined: "cachewarden_flights_joined_total", "Reads that joined a load already under way";
+    invalidations: "cachewarden_invalidations_total", "Invalidations, by source and kind";
+    actor_restarts: "cachewarden_actor_restarts_total", "Restarts of actors";
+    connections: "cachewarden_connections", "Client connections open now";
+    connections_refused: "cachewarden_connections_refused_total", "Client connections refused, by reason";
+    protocol_errors: "cachewarden_protocol_errors_total", "Client connections closed because of a broken frame";
+    redis_up: "cachewarden_redis_up", "1 while Redis answers, else 0";
+    postgres_up: "cachewarden_postgres_up", "1 while Postgres answers, else 0";
+    breaker_open: "cachewarden_breaker_open", "1 while nothing is sent to the target because it was found away";
+    build_info: "cachewarden_build_info", "Always 1; the version is the label";
+}
+
+/// Labels of a counter per cache and something else.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CacheState {
+    pub cache: String,
+    pub state: &'static str,
+}
+
+/// Labels of a counter per cache and result.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CacheResult {
+    pub cache: String,
+    pub result: &'static str,
+}
+
+/// Labels of the invalidations.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct SourceKind {
+    pub source: &'static str,
+    pub kind: &'static str,
+}
+
+/// One label named `reason`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Reason {
+    pub reason: &'static str,
+}
+
+/// One label named `target`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Target {
+    pub target: &'static str,
+}
+
+/// One label named `actor`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ActorName {
+    pub actor: String,
+}
+
+/// All metrics of one daemon. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    pub reads: Family<CacheState, Counter>,
+    pub loads: Family<CacheResult, Counter>,
+    pub fills: Family<CacheResult, Counter>,
+    pub flights_joined: Counter,
+    pub invalidations: Family<SourceKind, Counter>,
+    pub actor_restarts: Family<ActorName, Counter>,
+    pub connections: Gauge,
+    pub connections_refused: Family<Reason, Counter>,
+    pub protocol_errors: Counter,
+    pub redis_up: Gauge,
+    pub postgres_up: Gauge,
+    pub breaker_open: Family<Target, Gauge>,
+}
+
+/// The counters of one cache, looked up once: the hot path adds to an atomic and nothing else.
+#[derive(Clone, Debug)]
+pub struct CacheMetrics {
+    pub hit: Counter,
+    pub miss: Counter,
+    pub missing: Counter,
+    pub failed: Counter,
+    pub loaded: Counter,
+    pub load_failed: Counter,
+    pub filled: Counter,
+    pub refused: Counter,
+}
+
+impl Metrics {
+    /// All counters at zero.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The counters of one cache.
+    pub fn cache(&self, name: &str) -> CacheMetrics {
+        let read = |state| {
+            let labels = CacheState {
+                cache: name.to_owned(),
+                state,
+            };
+            self.reads.get_or_create_owned(&labels)
+        };
+        let result = |family: &Family<CacheResult, Counter>, result| {
+            let labels = CacheResult {
+                cache: name.to_owned(),
+                result,
+            };
+            family.get_or_create_owned(&labels)
+        };
+        CacheMetrics {
+            hit: read("hit"),
+            miss: read("miss"),
+            missing: read("missing"),
+            failed: read("failed"),
+            loaded: result(&self.loads, "loaded"),
+            load_failed: result(&self.loads, "failed"),
+            filled: result(&self.fills, "filled"),
+            refused: result(&self.fills, "refused"),
+        }
+    }
+
+    /// The page in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut registry = Registry::default();
+        add(&mut registry, Names::reads, self.reads.clone());
+        add(&mut registry, Names::loads, self.loads.clone());
+        add(&mut registry, Names::fills, self.fills.clone());
+        add(
+            &mut registry,
+            Names::flights_joined,
+            self.flights_joined.clone(),
+        );
+        add(
+            &mut registry,
+            Names::invalidations,
+            self.invalidations.clone(),
+        );
+        add(
+            &mut registry,
+            Names::actor_restarts,
+            self.actor_restarts.clone(),
+        );
+        add(&mut registry, Names::connections, self.connections.clone());
+        add(
+            &mut registry,
+            Names::connections_refused,
+            self.connections_refused.clone(),
+        );
+        add(
+            &mut registry,
+            Names::protocol_errors,
+            self.protocol_errors.clone(),
+        );
+        add(&mut registry, Names::redis_up, self.redis_up.clone());
+        add(&mut registry, Names::postgres_up, self.postgres_up.clone());
+        add(
+            &mut registry,
+            Names::breaker_open,
+            self.breaker_open.clone(),
+        );
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        let build = Family::<[(&str, &str); 1], Gauge>::default();
+        build.get_or_create(&version).set(1);
+        add(&mut registry, Names::build_info, build);
+        let mut page = String::new();
+        // Writing to a String cannot fail.
+        let _infallible = prometheus_client::encoding::text::encode(&mut page, &registry);
+        page
+    }
+}
+
+fn add(registry: &mut Registry, metric: Metric, this: impl Registrable) {
+    // The encoder puts `_total` behind a counter's name and a full stop behind its help by itself.
+    let name = metric.name.trim_end_matches("_total");
+    registry.register(name, metric.help, this);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_every_metric_of_the_table() {
+        let metrics = Metrics::new();
+        metrics.cache("course").hit.inc();
+        let page = metrics.render();
+        for metric in METRICS {
+            let name = metric.name.trim_end_matches("_total");
+            assert!(page.contains(&format!("# HELP {name} ")), "{name}\n{page}");
+        }
+        assert!(page.contains("cachewarden_reads_total{cache=\"course\",state=\"hit\"} 1"));
+    }
+}
