@@ -1,4 +1,35 @@
 //! The Redis protocol door: whatever a client sends, it gets answers in the order it asked, and
 //! nothing it sends costs more than a bounded amount.
+//!
+//! No logic lives here: a command becomes messages to actors, and their answers become replies.
+//!
+//! Invariants
+//! 1. Replies come in the order of the requests, also in a pipeline. Reads that follow one another go out as one message;
+//!    anything else is done when its turn comes, so a `GET` behind a `DEL` sees the `DEL`.
+//! 2. An error answers one request and leaves the connection as it was. A broken frame ends it.
+//! 3. A connection holds no buffer while nothing is half-received or half-sent; it reads no further while its answers
+//!    wait to be sent.
+//! 4. After the stop is announced, what has been read is answered, then the connection closes.
+//!
+//! ```text
+//!  listener ─accepts, deals out─▶ connection (one task, on one core)
+//!                                   decode every complete request ─▶ commands/ ─▶ batch of reads ─▶ actor of the same core
+//!                                   replies, in order ◀───────────────────────────────────────────────┘
+//! ```
+//!
+//! Faults survived: frames cut, broken, huge, nested, never finished; other protocols on the port; clients that do not read,
+//! that vanish, that guess passwords; more clients than allowed; an actor that restarts.
 
+mod batch;
 pub mod codec;
+mod commands;
+mod connection;
+mod door;
+mod failure;
+mod listener;
+mod password;
+mod socket;
+
+pub use commands::COMMANDS;
+pub use door::{Door, InfoSource};
+pub use listener::{Listening, OpenError, Server, open};

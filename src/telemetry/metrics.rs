@@ -35,7 +35,7 @@ table! {
     invalidations: "cachewarden_invalidations_total", "Invalidations, by source and kind";
     actor_restarts: "cachewarden_actor_restarts_total", "Restarts of actors";
     connections: "cachewarden_connections", "Client connections open now";
-    connections_refused: "cachewarden_connections_refused_total", "Client connections refused, by reason";
+    connections_refused: "cachewarden_connections_refused_total", "Client connections refused or cut, by reason";
     protocol_errors: "cachewarden_protocol_errors_total", "Client connections closed because of a broken frame";
     redis_up: "cachewarden_redis_up", "1 while Redis answers, else 0";
     postgres_up: "cachewarden_postgres_up", "1 while Postgres answers, else 0";
@@ -116,6 +116,12 @@ impl Metrics {
     /// All counters at zero.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A client connection was refused or cut.
+    pub fn refused_connection(&self, reason: &'static str) {
+        let reason = Reason { reason };
+        self.connections_refused.get_or_create(&reason).inc();
     }
 
     /// The counters of one cache.

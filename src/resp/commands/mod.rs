@@ -1,0 +1,203 @@
+//! The commands this door serves: one table, one file a group.
+
+mod reads;
+mod server;
+mod session;
+mod writes;
+
+use super::codec::{Request, reply};
+use super::door::Door;
+
+pub(super) use session::Session;
+
+/// What the connection does after a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Continue,
+    Close,
+}
+
+/// Every command, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Get,
+    Mget,
+    Exists,
+    Ttl,
+    Pttl,
+    Set,
+    Del,
+    Unlink,
+    CacheGet,
+    CacheInvalidate,
+    Hello,
+    Auth,
+    Ping,
+    Echo,
+    Select,
+    Client,
+    Command,
+    Info,
+    Quit,
+    Reset,
+}
+
+/// A line of the command table, in the terms of Redis' `COMMAND`.
+#[derive(Clone, Copy, Debug)]
+pub struct Command {
+    /// The name, in upper case.
+    pub name: &'static str,
+    pub(super) verb: Verb,
+    /// Number of words with the name; negative: at least so many.
+    pub arity: i32,
+    /// Redis' flags.
+    pub flags: &'static [&'static str],
+    /// Positions of the first and last key and the step between keys.
+    pub keys: (i32, i32, i32),
+    /// Redis' group.
+    pub group: &'static str,
+    /// What it does, in a line.
+    pub summary: &'static str,
+}
+
+macro_rules! commands {
+    ($($verb:ident $name:literal $arity:literal [$($flag:literal)*] $keys:tt $group:literal $summary:literal;)*) => {
+        /// The command table.
+        pub const COMMANDS: &[Command] = &[$(Command {
+            name: $name, verb: Verb::$verb, arity: $arity, flags: &[$($flag),*], keys: $keys, group: $group, summary: $summary,
+        }),*];
+    };
+}
+
+commands! {
+    Get "GET" 2 ["readonly" "fast"] (1, 1, 1) "string" "Returns the value of a declared key, loading it if it is not cached.";
+    Mget "MGET" -2 ["readonly" "fast"] (1, -1, 1) "string" "Returns the values of keys; those of one cache that are not cached are loaded by one query.";
+    Exists "EXISTS" -2 ["readonly" "fast"] (1, -1, 1) "generic" "Counts the keys that have a cached value, without loading.";
+    Ttl "TTL" 2 ["readonly" "fast"] (1, 1, 1) "generic" "Returns the remaining life of a cached value in seconds, without loading.";
+    Pttl "PTTL" 2 ["readonly" "fast"] (1, 1, 1) "generic" "Returns the remaining life of a cached value in milliseconds, without loading.";
+    Set "SET" -3 ["write"] (1, 1, 1) "string" "Refused: no cache declares a write.";
+    Del "DEL" -2 ["write"] (1, -1, 1) "generic" "Invalidates keys; returns how many values were cached.";
+    Unlink "UNLINK" -2 ["write" "fast"] (1, -1, 1) "generic" "Invalidates keys; returns how many values were cached.";
+    CacheGet "CACHE.GET" 2 ["readonly" "fast"] (1, 1, 1) "cachewarden" "Returns a value with its state, age and remaining life.";
+    CacheInvalidate "CACHE.INVALIDATE" -2 ["write"] (1, -1, 1) "cachewarden" "Invalidates keys; answered once acknowledged, with the number of values removed.";
+    Hello "HELLO" -1 ["noscript" "fast" "no_auth"] (0, 0, 0) "connection" "Chooses the protocol version, authenticates, names the connection.";
+    Auth "AUTH" -2 ["noscript" "fast" "no_auth"] (0, 0, 0) "connection" "Authenticates the connection.";
+    Ping "PING" -1 ["fast"] (0, 0, 0) "connection" "Returns PONG, or its argument.";
+    Echo "ECHO" 2 ["fast"] (0, 0, 0) "connection" "Returns its argument.";
+    Select "SELECT" 2 ["fast"] (0, 0, 0) "connection" "Accepts database 0, the only one.";
+    Client "CLIENT" -2 ["noscript"] (0, 0, 0) "connection" "Names and describes the connection.";
+    Command "COMMAND" -1 [] (0, 0, 0) "server" "Describes the commands of this door.";
+    Info "INFO" -1 [] (0, 0, 0) "server" "Describes the daemon, in sections.";
+    Quit "QUIT" -1 ["fast" "no_auth"] (0, 0, 0) "connection" "Closes the connection.";
+    Reset "RESET" 1 ["fast" "no_auth"] (0, 0, 0) "connection" "Returns the connection to how it began.";
+}
+
+/// Why a request is not run at all.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Unknown(String),
+    Arity(&'static str),
+    NoAuth,
+}
+
+impl Refusal {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Refusal::Unknown(name) => reply::error(
+                out,
+                "ERR",
+                format_args!(
+                    "unknown command '{name}': not supported by this daemon; COMMAND LIST names those that are"
+                ),
+            ),
+            Refusal::Arity(name) => {
+                reply::error(out, "ERR", WrongArity(&name.to_ascii_lowercase()));
+            }
+            Refusal::NoAuth => reply::error(out, "NOAUTH", "Authentication required."),
+        }
+    }
+}
+
+/// Redis' words for it.
+pub(super) struct WrongArity<'a>(pub(super) &'a str);
+
+impl std::fmt::Display for WrongArity<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "wrong number of arguments for '{}' command", self.0)
+    }
+}
+
+/// Bytes of an unknown command's name that the refusal repeats.
+const SHOWN_NAME: usize = 128;
+
+/// The command a request names, if it may run.
+pub(super) fn find(request: &Request, input: &[u8], session: &Session) -> Result<Verb, Refusal> {
+    let name = request.arg(input, 0);
+    let command = lookup(name).ok_or_else(|| {
+        let shown = &name[..name.len().min(SHOWN_NAME)];
+        Refusal::Unknown(String::from_utf8_lossy(shown).into_owned())
+    });
+    let command = match command {
+        Ok(command) => command,
+        Err(_) if !session.authenticated => return Err(Refusal::NoAuth),
+        Err(unknown) => return Err(unknown),
+    };
+    if !session.authenticated && !command.flags.contains(&"no_auth") {
+        return Err(Refusal::NoAuth);
+    }
+    let words = i32::try_from(request.len()).unwrap_or(i32::MAX);
+    let fits = if command.arity < 0 {
+        words >= -command.arity
+    } else {
+        words == command.arity
+    };
+    if fits {
+        Ok(command.verb)
+    } else {
+        Err(Refusal::Arity(command.name))
+    }
+}
+
+pub(super) fn lookup(name: &[u8]) -> Option<&'static Command> {
+    COMMANDS
+        .iter()
+        .find(|command| command.name.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// Runs a command that is no batched read; its reply goes to `out`.
+#[allow(clippy::too_many_arguments)] // the command's whole world, passed on unchanged
+pub(super) async fn run(
+    verb: Verb,
+    request: &Request,
+    input: &[u8],
+    door: &Door,
+    core: usize,
+    session: &mut Session,
+    out: &mut Vec<u8>,
+) -> Flow {
+    let args: Vec<&[u8]> = request.args(input).skip(1).collect();
+    let caches = &door.caches[core];
+    match verb {
+        Verb::Get | Verb::Mget | Verb::CacheGet => {} // batched by the connection
+        Verb::Exists => reads::exists(door, caches, &args, out).await,
+        Verb::Ttl => reads::ttl(door, caches, args[0], reads::Unit::Seconds, out).await,
+        Verb::Pttl => reads::ttl(door, caches, args[0], reads::Unit::Milliseconds, out).await,
+        Verb::Set => writes::set(door, args[0], out),
+        Verb::Del | Verb::Unlink => writes::delete(door, caches, &args, out).await,
+        Verb::CacheInvalidate => writes::invalidate(door, caches, &args, out).await,
+        Verb::Hello => session.hello(door, &args, out).await,
+        Verb::Auth => session.auth(door, &args, out).await,
+        Verb::Ping => server::ping(&args, out),
+        Verb::Echo => reply::bulk(out, args[0]),
+        Verb::Select => session::select(args[0], out),
+        Verb::Client => session.client(&args, out),
+        Verb::Command => server::command(&args, session.protocol, out),
+        Verb::Info => server::info(door, &args, session.protocol, out),
+        Verb::Reset => session.reset(door, out),
+        Verb::Quit => {
+            reply::simple(out, "OK");
+            return Flow::Close;
+        }
+    }
+    Flow::Continue
+}

@@ -1,0 +1,78 @@
+//! What all connections of the door share.
+
+use super::codec::Limits;
+use super::password::Password;
+use crate::cache::CacheHandle;
+use crate::config;
+use crate::keyspace::{KeyError, RoutedKey, Router};
+use crate::telemetry::Metrics;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Lines that `INFO` adds under `# Cachewarden`, as `name:value`.
+pub type InfoSource = Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>;
+
+/// What every connection needs: where keys lead, whom to ask, what is allowed.
+pub struct Door {
+    pub(super) router: Router,
+    /// The names of the declared spaces, by id; and whether each is a cache.
+    pub(super) spaces: Vec<(String, bool)>,
+    pub(super) caches: Arc<[CacheHandle]>,
+    pub(super) password: Option<Password>,
+    pub(super) limits: Limits,
+    pub(super) max_connections: usize,
+    pub(super) metrics: Metrics,
+    pub(super) info: InfoSource,
+    pub(super) since: Instant,
+    clients: AtomicU64,
+}
+
+impl Door {
+    /// The door to `caches`, one handle a core.
+    pub fn new(
+        config: &config::Config,
+        caches: Arc<[CacheHandle]>,
+        metrics: Metrics,
+        info: InfoSource,
+    ) -> Self {
+        let names = config.caches.iter().map(|cache| (cache.name.clone(), true));
+        let namespaces = config.namespaces.iter();
+        let spaces = names
+            .chain(namespaces.map(|namespace| (namespace.name.clone(), false)))
+            .collect();
+        Self {
+            router: config.router(),
+            spaces,
+            caches,
+            password: config.resp.password.clone().map(Password::new),
+            limits: Limits::new(config.resp.max_request),
+            max_connections: config.resp.max_connections,
+            metrics,
+            info,
+            since: Instant::now(),
+            clients: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn route(&self, key: &[u8]) -> Result<RoutedKey, KeyError> {
+        let route = self.router.route(key)?;
+        Ok(route.with_key(Bytes::copy_from_slice(key)))
+    }
+
+    /// Whether the key is a declared cache's, and the name of its cache or namespace.
+    pub(super) fn space(&self, key: &RoutedKey) -> (&str, bool) {
+        self.spaces
+            .get(usize::from(key.space.0))
+            .map_or(("", false), |(name, is_cache)| (name.as_str(), *is_cache))
+    }
+
+    pub(super) fn next_client(&self) -> u64 {
+        self.clients.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn clients_so_far(&self) -> u64 {
+        self.clients.load(Ordering::Relaxed)
+    }
+}
