@@ -59,11 +59,22 @@ pub struct Namespace {
     pub max_value: usize,
 }
 
-pub(super) fn cache(reader: &mut Reader<'_>, named: &Named) -> Option<Cache> {
+/// Reads a cache. Its claim is made even if the rest is faulty, so that nothing waits for a second try.
+pub(super) fn cache(
+    reader: &mut Reader<'_>,
+    named: &Named,
+    claims: &mut Vec<Claim>,
+) -> Option<Cache> {
     let table = &named.table;
     let key = table
         .text("key")
         .and_then(|text| key_template(reader, &text, table));
+    claims.extend(key.as_ref().map(|key| Claim {
+        who: format!("cache `{}`", named.name.value),
+        prefix: key.prefix().to_owned(),
+        template: Some(key.clone()),
+        span: table.span_of("key").unwrap_or_default(),
+    }));
     let declared = table.text("query");
     // Without a key there is nothing to tell the query's parameters by.
     let query = declared.as_ref().zip(key.as_ref()).and_then(|(text, key)| {
@@ -94,11 +105,16 @@ pub(super) fn cache(reader: &mut Reader<'_>, named: &Named) -> Option<Cache> {
     })
 }
 
-pub(super) fn namespace(reader: &mut Reader<'_>, named: &Named) -> Option<Namespace> {
+pub(super) fn namespace(
+    reader: &mut Reader<'_>,
+    named: &Named,
+    claims: &mut Vec<Claim>,
+) -> Option<Namespace> {
     let table = &named.table;
+    let prefix = claim_prefix(reader, "namespace", named, claims);
     Some(Namespace {
         name: named.name.value.clone(),
-        prefix: prefix(reader, table)?.value,
+        prefix: prefix?,
         ttl: table.duration("ttl")?,
         load_timeout: table
             .duration("load_timeout")
@@ -107,19 +123,25 @@ pub(super) fn namespace(reader: &mut Reader<'_>, named: &Named) -> Option<Namesp
     })
 }
 
-/// The checked `prefix` of a namespace or passthrough.
-pub(super) fn prefix(reader: &mut Reader<'_>, table: &Checked) -> Option<Located<String>> {
-    let text = table.text("prefix")?;
-    match check_prefix(text.value) {
-        Ok(()) => Some(Located {
-            value: text.value.to_owned(),
-            span: text.span,
-        }),
-        Err(error) => {
-            template_fault(reader, &text, error);
-            None
-        }
+/// Checks and claims the `prefix` of a namespace or passthrough.
+pub(super) fn claim_prefix(
+    reader: &mut Reader<'_>,
+    kind: &str,
+    named: &Named,
+    claims: &mut Vec<Claim>,
+) -> Option<String> {
+    let text = named.table.text("prefix")?;
+    if let Err(error) = check_prefix(text.value) {
+        template_fault(reader, &text, error);
+        return None;
     }
+    claims.push(Claim {
+        who: format!("{kind} `{}`", named.name.value),
+        prefix: text.value.to_owned(),
+        template: None,
+        span: text.span,
+    });
+    Some(text.value.to_owned())
 }
 
 fn key_template(

@@ -109,18 +109,22 @@ fn what_stands_in_anothers_way_is_told_with_both_places() {
             "namespace `n` is here",
         ),
     ];
-    for (text, message, also) in rows {
+    for (text, message, also) in &rows {
         let problems = read(&format!("{SERVERS}{text}")).unwrap_err();
         assert_eq!(problems.len(), 1, "{problems}");
         let problem = problems.iter().next().unwrap();
         assert!(problem.message.contains(message), "{problems}");
-        assert_eq!(problem.also[0].1, also);
+        assert_eq!(problem.also[0].1, *also);
         assert_eq!(
             problems.to_string().matches("configuration:").count(),
             2,
             "{problems}"
         );
     }
+    // What else is wrong with a cache does not keep its key from being compared.
+    let faulty = rows[0].0.replacen("ttl = \"1s\"", "ttl = \"1\"", 1);
+    let problems = read(&format!("{SERVERS}{faulty}")).unwrap_err();
+    assert_eq!(problems.len(), 2, "{problems}");
     let apart = "[namespaces.n]\nprefix = \"a:b:\"\nttl = \"1s\"\n[namespaces.m]\nprefix = \"a:c:\"\nttl = \"1s\"";
     assert!(read(&format!("{SERVERS}{apart}")).is_ok());
 }

@@ -31,7 +31,6 @@ use std::{
 
 use toml::de::DeTable;
 
-use caches::Claim;
 pub use caches::{Cache, Namespace, Shape};
 pub use problem::{Problem, Problems, Source};
 pub use query::{Piece, Query, QueryError};
@@ -181,16 +180,18 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         .and_then(|table| servers::redis(reader, table));
     let resp = servers::resp(reader, section("resp"));
     let log = servers::log(reader, section("log"));
-    let caches: Vec<Cache> = root
-        .named("caches")
-        .iter()
-        .filter_map(|named| caches::cache(reader, named))
-        .collect();
-    let namespaces: Vec<Namespace> = root
-        .named("namespaces")
-        .iter()
-        .filter_map(|named| caches::namespace(reader, named))
-        .collect();
+    let mut claims = Vec::new();
+    let (mut caches, mut namespaces) = (Vec::new(), Vec::new());
+    for named in root.named("caches") {
+        caches.extend(caches::cache(reader, named, &mut claims));
+    }
+    for named in root.named("namespaces") {
+        namespaces.extend(caches::namespace(reader, named, &mut claims));
+    }
+    for named in root.named("passthrough") {
+        caches::claim_prefix(reader, "passthrough", named, &mut claims);
+    }
+    caches::check_claims(reader, &claims);
     if let (Some(first), true) = (
         root.named("caches").first(),
         root.is_empty_of(&["postgres"]),
@@ -202,8 +203,6 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         ));
     }
     check_unserved(reader, root);
-    let claims = claims(reader, root, &caches, &namespaces);
-    caches::check_claims(reader, &claims);
     Some(Config {
         postgres,
         redis: redis?,
@@ -215,46 +214,6 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         warnings: Vec::new(),
         source: Source::default(),
     })
-}
-
-/// Everything that claims keys, in the order caches, namespaces, passthrough.
-fn claims(
-    reader: &mut Reader<'_>,
-    root: &Checked,
-    caches: &[Cache],
-    namespaces: &[Namespace],
-) -> Vec<Claim> {
-    let span_in = |section: &str, name: &str, key: &str| {
-        let named = root
-            .named(section)
-            .iter()
-            .find(|named| named.name.value == name);
-        named
-            .and_then(|named| named.table.span_of(key))
-            .unwrap_or_default()
-    };
-    let mut claims: Vec<Claim> = Vec::new();
-    claims.extend(caches.iter().map(|cache| Claim {
-        who: format!("cache `{}`", cache.name),
-        prefix: cache.key.prefix().to_owned(),
-        template: Some(cache.key.clone()),
-        span: span_in("caches", &cache.name, "key"),
-    }));
-    claims.extend(namespaces.iter().map(|namespace| Claim {
-        who: format!("namespace `{}`", namespace.name),
-        prefix: namespace.prefix.clone(),
-        template: None,
-        span: span_in("namespaces", &namespace.name, "prefix"),
-    }));
-    for named in root.named("passthrough") {
-        claims.extend(caches::prefix(reader, &named.table).map(|prefix| Claim {
-            who: format!("passthrough `{}`", named.name.value),
-            prefix: prefix.value,
-            template: None,
-            span: prefix.span,
-        }));
-    }
-    claims
 }
 
 /// Checks between the keys of sections that are not served yet.
