@@ -37,11 +37,13 @@ impl fmt::Display for Secret {
 /// # Errors
 /// What is wrong with the file, without its content.
 pub(super) fn read_file(path: &Path) -> Result<String, String> {
+    // Asked before opening: opening a pipe waits for a writer that may never come.
+    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("not a regular file".into());
+    }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| error.to_string())?;
-    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return Err("not a regular file".into()); // a pipe would be waited for
-    }
     file.take(MAX_SECRET_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
