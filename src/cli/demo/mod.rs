@@ -1,0 +1,3 @@
+//! `cachewarden demo` shows the daemon on servers of its own, and leaves nothing behind.
+
+pub mod servers;
