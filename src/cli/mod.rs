@@ -1,3 +1,4 @@
-//! Keeps true that a subcommand says what it found on stdout, what went wrong on stderr.
+//! One file a subcommand; results go to stdout, messages to stderr, exit codes are sysexits'.
 
 pub mod check;
+pub mod demo;
