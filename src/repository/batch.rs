@@ -34,7 +34,7 @@ use crate::config::{Cache, Piece, Shape};
 pub const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// What Postgres counts on top of a value's own bytes when it is measured.
-const HEADER_BYTES: usize = 4;
+pub(super) const HEADER_BYTES: usize = 4;
 
 /// The statement of one cache.
 #[derive(Debug)]
