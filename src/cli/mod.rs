@@ -1,3 +1,4 @@
 //! Every subcommand is one room here, and none of them knows another.
 
+pub mod check;
 pub mod demo;

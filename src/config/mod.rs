@@ -1,84 +1,310 @@
-//! A stand-in with the shapes the repository reads, until the real room is merged.
-use std::ops::Range;
-use std::time::Duration;
+//! Keeps true that a configuration in use is free of faults, and that a faulty one says all of them.
+//!
+//! 1. Nothing is guessed: unknown keys, wrong types, values out of range and contradictions are
+//!    errors, collected over the whole file, each with place and mend.
+//! 2. No message and no `Debug` shows a secret.
+//! 3. What is known but not served yet is checked all the same and named in [`Config::unserved`].
+//!
+//! ```text
+//! text ─toml→ spanned tree ─reader, along schema→ checked sections ─servers, caches→ Config
+//!                 └───────────────┴──── problems, by place ───────────┴→ Problems
+//! ```
 
-use crate::keyspace::{KeyTemplate, Param};
+mod caches;
+mod environment;
+mod problem;
+mod query;
+mod reader;
+mod schema;
+mod secret;
+mod servers;
+mod url;
+mod value;
 
-#[derive(Clone)]
-pub struct Secret(String);
-impl Secret {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-#[derive(Clone)]
-pub struct Postgres {
-    pub url: Secret,
-    pub pool_size: usize,
-    pub statement_timeout: Duration,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    Object,
-    Array,
-    Scalar,
-}
+use std::{
+    env,
+    fs::File,
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use toml::de::DeTable;
+
+pub use caches::{Cache, Namespace, Shape};
+pub use problem::{Problem, Problems, Source};
+pub use query::{Piece, Query, QueryError};
+use reader::{Env, Reader};
+pub use secret::Secret;
+pub use servers::{Listen, Log, LogFormat, Postgres, Redis, Resp, TlsFiles};
+use value::Checked;
+
+use crate::keyspace::Router;
+
+/// The largest configuration, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+const DEFAULT_PATH: &str = "/etc/cachewarden/cachewarden.toml";
+const PATH_VARIABLE: &str = "CACHEWARDEN_CONFIG";
+
+/// A configuration without faults.
 #[derive(Clone, Debug)]
-pub struct Cache {
-    pub name: String,
-    pub key: KeyTemplate,
-    pub query: Query,
-    pub shape: Shape,
-    pub load_timeout: Duration,
-    pub max_loads: usize,
+pub struct Config {
+    /// None only if no cache is declared.
+    pub postgres: Option<Postgres>,
+    pub redis: Redis,
+    pub resp: Resp,
+    pub log: Log,
+    /// In the order of the text.
+    pub caches: Vec<Cache>,
+    /// In the order of the text.
+    pub namespaces: Vec<Namespace>,
+    /// Parts that are accepted and not acted upon by this version, such as `[http]` or
+    /// `caches.course.warm`.
+    pub unserved: Vec<String>,
+    /// What is no error and better otherwise, a line each.
+    pub warnings: Vec<String>,
+    pub source: Source,
 }
-#[derive(Clone, Debug)]
-pub struct Query {
-    pub text: String,
-    pub pieces: Vec<Piece>,
-}
-#[derive(Clone, Debug)]
-pub enum Piece {
-    Sql(Range<usize>),
-    Param { index: usize, at: Range<usize> },
-}
-#[derive(Debug)]
-pub struct QueryError;
-impl Query {
-    /// Knows just enough of SQL for the tests of the repository.
-    pub fn parse(text: &str, params: &[Param]) -> Result<Query, Vec<QueryError>> {
-        let (bytes, mut pieces, mut from, mut i) = (text.as_bytes(), Vec::new(), 0, 0);
-        while i < bytes.len() {
-            let skip = match bytes[i] {
-                b'\'' => text[i + 1..].find('\'').map(|n| n + 2),
-                b'-' if text[i..].starts_with("--") => text[i..].find('\n'),
-                b':' if text[i..].starts_with("::") => Some(2),
-                b':' => {
-                    let end = i
-                        + 1
-                        + text[i + 1..]
-                            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                            .unwrap_or(text.len() - i - 1);
-                    let index = params
-                        .iter()
-                        .position(|p| p.name == text[i + 1..end])
-                        .ok_or(vec![QueryError])?;
-                    pieces.push(Piece::Sql(from..i));
-                    pieces.push(Piece::Param { index, at: i..end });
-                    from = end;
-                    Some(end - i)
-                }
-                _ => Some(1),
-            };
-            i += skip.unwrap_or(text.len() - i);
+
+impl Config {
+    /// Reads a file, the environment it refers to, and the files of secrets it names.
+    ///
+    /// # Errors
+    /// All that is wrong with the file or its content.
+    pub fn load(path: &Path) -> Result<Config, Problems> {
+        let source = Source {
+            path: Some(path.to_owned()),
+            text: String::new(),
+        };
+        match read_file(path) {
+            Ok((text, mode)) => {
+                Config::read(&text, source, Some(mode), &|name| env::var(name).ok())
+            }
+            Err(why) => {
+                let message = format!(
+                    "config {}: {why}",
+                    path.display().to_string().escape_debug()
+                );
+                let help = "name the file with --config PATH or $CACHEWARDEN_CONFIG";
+                Err(Problems::new(source, vec![Problem::of_file(message, help)]))
+            }
         }
-        pieces.push(Piece::Sql(from..text.len()));
-        Ok(Query {
-            text: text.to_owned(),
-            pieces,
-        })
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn from_toml(text: &str) -> Result<Config, Problems> {
+        Config::read(text, Source::default(), None, &|name| env::var(name).ok())
+    }
+
+    /// Where the configuration lies: `explicit`, else `$CACHEWARDEN_CONFIG`, else
+    /// `/etc/cachewarden/cachewarden.toml`.
+    pub fn find(explicit: Option<&Path>) -> PathBuf {
+        explicit
+            .map(Path::to_owned)
+            .or_else(|| {
+                env::var_os(PATH_VARIABLE)
+                    .filter(|path| !path.is_empty())
+                    .map(PathBuf::from)
+            })
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_PATH))
+    }
+
+    /// The router of the declared spaces: caches first, then namespaces.
+    pub fn router(&self) -> Router {
+        let caches: Vec<_> = self
+            .caches
+            .iter()
+            .map(|c| (c.name.clone(), c.key.clone()))
+            .collect();
+        let namespaces: Vec<_> = self
+            .namespaces
+            .iter()
+            .map(|n| (n.name.clone(), n.prefix.clone()))
+            .collect();
+        Router::new(&caches, &namespaces)
+    }
+
+    fn read(
+        text: &str,
+        source: Source,
+        mode: Option<u32>,
+        env: Env<'_>,
+    ) -> Result<Config, Problems> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let source = Source {
+            text: secret::mask(text),
+            ..source
+        };
+        if text.trim().is_empty() {
+            let problem = Problem::of_file(
+                "the configuration is empty".into(),
+                "begin with [redis] and its url",
+            );
+            return Err(Problems::new(source, vec![problem]));
+        }
+        let (tree, errors) = DeTable::parse_recoverable(text);
+        let syntax: Vec<Problem> = errors.iter().map(syntax_problem).collect();
+        let mut reader = Reader::new(&source, env, mode);
+        let root = reader.section(tree.get_ref(), schema::ROOT, "", 0..0);
+        let config = build(&mut reader, &root);
+        let Reader {
+            problems,
+            warnings,
+            unserved,
+            ..
+        } = reader;
+        match config {
+            Some(config) if problems.is_empty() && syntax.is_empty() => Ok(Config {
+                warnings,
+                unserved,
+                source,
+                ..config
+            }),
+            _ => Err(Problems::join(source, syntax, problems)),
+        }
     }
 }
+
+/// Puts the sections together. None only if a problem was reported.
+fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
+    let empty = Checked::default();
+    let section = |name: &str| root.table(name).unwrap_or(&empty);
+    let postgres = root
+        .table("postgres")
+        .and_then(|table| servers::postgres(reader, table));
+    let redis = root
+        .table("redis")
+        .and_then(|table| servers::redis(reader, table));
+    let resp = servers::resp(reader, section("resp"));
+    let log = servers::log(reader, section("log"));
+    let mut claims = Vec::new();
+    let (mut caches, mut namespaces) = (Vec::new(), Vec::new());
+    for named in root.named("caches") {
+        caches.extend(caches::cache(reader, named, &mut claims));
+    }
+    for named in root.named("namespaces") {
+        namespaces.extend(caches::namespace(reader, named, &mut claims));
+    }
+    for named in root.named("passthrough") {
+        caches::claim_prefix(reader, "passthrough", named, &mut claims);
+    }
+    caches::check_claims(reader, &claims);
+    if let (Some(first), true) = (
+        root.named("caches").first(),
+        root.is_empty_of(&["postgres"]),
+    ) {
+        reader.problems.push(Problem::absence(
+            first.name.span.clone(),
+            "a cache is declared, and no `[postgres]` to load it from".into(),
+            "write [postgres] with url = \"postgres://user@host/database\"".into(),
+        ));
+    }
+    check_unserved(reader, root);
+    Some(Config {
+        postgres,
+        redis: redis?,
+        resp,
+        log,
+        caches,
+        namespaces,
+        unserved: Vec::new(),
+        warnings: Vec::new(),
+        source: Source::default(),
+    })
+}
+
+/// Checks between the keys of sections that are not served yet.
+fn check_unserved(reader: &mut Reader<'_>, root: &Checked) {
+    if let Some(http) = root.table("http") {
+        servers::password_or_token(reader, http, "token", "token_file");
+        if let Some(listen) = http.text("listen")
+            && let Err((message, help)) = servers::check_listen(listen.value, true)
+        {
+            reader.fault(listen.span, message, help);
+        }
+    }
+    if let Some(locks) = root.table("locks")
+        && let (Some(default), Some(max)) =
+            (locks.duration("default_ttl"), locks.duration("max_ttl"))
+        && default > max
+    {
+        let span = locks.span_of("default_ttl").unwrap_or_default();
+        let message = format!("`default_ttl` {default:?} is above `max_ttl` {max:?}");
+        reader.fault(span, message, "write a default_ttl up to max_ttl");
+    }
+    for named in root.named("limits") {
+        check_limit(reader, &named.table);
+    }
+}
+
+/// Which keys belong to which algorithm.
+fn check_limit(reader: &mut Reader<'_>, limit: &Checked) {
+    let Some(algorithm) = limit.text("algorithm") else {
+        return;
+    };
+    if algorithm.value != "concurrency" && limit.is_empty_of(&["window"]) {
+        let message = format!(
+            "`{}` has no `window`, which `{}` needs",
+            limit.path, algorithm.value
+        );
+        reader.fault(algorithm.span, message, "write window = \"1m\"");
+    }
+    for (key, owner) in [("burst", "token_bucket"), ("lease", "concurrency")] {
+        if let Some(span) = limit.span_of(key).filter(|_| algorithm.value != owner) {
+            let message = format!(
+                "`{key}` belongs to algorithm `{owner}`, not to `{}`",
+                algorithm.value
+            );
+            reader.fault(
+                span,
+                message,
+                format!("drop it, or write algorithm = \"{owner}\""),
+            );
+        }
+    }
+}
+
+fn syntax_problem(error: &toml::de::Error) -> Problem {
+    let span = error.span().unwrap_or_default();
+    let help = match error.message() {
+        message if message.contains("duplicate key") => "leave one of them",
+        _ => {
+            "texts, durations and sizes stand in quotes: ttl = \"10m\"; a section begins with [name]"
+        }
+    };
+    Problem::new(span, error.message(), help)
+}
+
+/// The text of a file and its permissions.
+fn read_file(path: &Path) -> Result<(String, u32), String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    if metadata.is_dir() {
+        return Err("Is a directory (os error 21)".into());
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!(
+            "larger than {MAX_FILE_BYTES} bytes, the most a configuration may have"
+        ));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        format!(
+            "not valid UTF-8 at byte {}",
+            error.utf8_error().valid_up_to()
+        )
+    })?;
+    Ok((text, metadata.permissions().mode()))
+}
+
+#[cfg(test)]
+#[path = "mistakes_tests.rs"]
+mod mistakes_tests;
+#[cfg(test)]
+mod tests;

@@ -211,7 +211,7 @@ pub fn check_prefix(text: &str) -> Result<(), TemplateError> {
         return Err(TemplateError::new(
             all,
             format!("prefix `{text}` does not end a first segment"),
-            "a prefix is literal text that ends in `:`, such as \"calc:\"",
+            "write literal text that ends in `:`, such as \"calc:\"",
         ));
     }
     check_not_reserved(text)

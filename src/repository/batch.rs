@@ -199,8 +199,13 @@ mod tests {
             query: Query::parse(query, key.params()).unwrap(),
             key,
             shape,
+            ttl: Duration::from_secs(60),
+            ttl_jitter: 0.0,
+            missing_ttl: Duration::ZERO,
             load_timeout: Duration::from_secs(1),
             max_loads: 1,
+            max_value: 1 << 20,
+            query_span: 0..0,
         })
     }
 
@@ -252,7 +257,7 @@ mod tests {
         fn every_character_of_a_query_is_found_where_it_stands(
             words in proptest::collection::vec("(é|😀|x| |:a |:b |'ä:a' ){1,4}", 1..12),
         ) {
-            let query = format!("SELECT {}", words.concat());
+            let query = format!("SELECT :a:b {}", words.concat());
             let batch = batch("c:{a:int}:{b:int}", &query, Shape::Object);
             for (statement, found) in [
                 (&batch.sql, Batch::declared_offset as fn(&Batch, u32) -> Option<usize>),

@@ -27,8 +27,13 @@ fn cache(key: &str, query: &str, shape: Shape) -> Cache {
         query: Query::parse(query, key.params()).unwrap(),
         key,
         shape,
+        ttl: Duration::from_secs(60),
+        ttl_jitter: 0.0,
+        missing_ttl: Duration::ZERO,
         load_timeout: DEADLINE,
         max_loads: 2000,
+        max_value: 1 << 20,
+        query_span: 0..0,
     }
 }
 
@@ -668,7 +673,7 @@ async fn a_check_says_what_is_wrong_and_where_in_the_declared_text() {
             None,
         ),
         (
-            "SELECT 1) t) FROM pg_class; SELECT ((:id",
+            "SELECT 1) t) FROM pg_class UNION SELECT ((:id",
             Shape::Object,
             "syntax error at or near \")\" (SQLSTATE 42601)",
             Some(8),
@@ -698,9 +703,9 @@ async fn a_check_says_what_is_wrong_and_where_in_the_declared_text() {
 async fn a_check_finds_every_broken_query_and_leaves_the_others_out() {
     let shop = shop().await;
     let caches = [
-        cache("a:{id:int}", "SELECT nope", Shape::Object),
+        cache("a:{id:int}", "SELECT :id, nope", Shape::Object),
         cache("b:{id:int}", "SELECT :id AS id", Shape::Object),
-        cache("c:{id:int}", "SELECT", Shape::Object),
+        cache("c:{id:int}", "SELECT :id FROM", Shape::Object),
     ];
     let world = World::new(shop.url(), 1, &caches);
     let problems = world.repository.check().await.unwrap();
