@@ -4,9 +4,12 @@
 pub mod cache;
 pub mod cli;
 pub mod config;
+mod daemon;
 pub mod keyspace;
 pub mod repository;
 pub mod resp;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+
+pub use daemon::{Ended, StartError, Warden, WardenError};

@@ -34,7 +34,7 @@ use crate::config::{Cache, Piece, Shape};
 pub const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// What Postgres counts on top of a value's own bytes when it is measured.
-const HEADER_BYTES: usize = 4;
+pub(super) const HEADER_BYTES: usize = 4;
 
 /// The statement of one cache.
 #[derive(Debug)]
@@ -180,4 +180,103 @@ fn place(sql: &str, places: &[Place], position: u32, declared_len: usize) -> Opt
     }
     let end = places.last()?.statement.end;
     (byte >= end).then_some(declared_len)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Query;
+    use crate::keyspace::KeyTemplate;
+
+    fn batch(key: &str, query: &str, shape: Shape) -> Batch {
+        let key = KeyTemplate::parse(key).unwrap();
+        Batch::new(&Cache {
+            name: "c".to_owned(),
+            query: Query::parse(query, key.params()).unwrap(),
+            key,
+            shape,
+            ttl: Duration::from_secs(60),
+            ttl_jitter: 0.0,
+            missing_ttl: Duration::ZERO,
+            load_timeout: Duration::from_secs(1),
+            max_loads: 1,
+            max_value: 1 << 20,
+            query_span: 0..0,
+        })
+    }
+
+    #[test]
+    fn a_declared_query_becomes_a_subquery_over_its_keys() {
+        let batch = batch(
+            "c:{a:int}:{b:text}",
+            "SELECT 1 LIMIT:a--:b\n+:b",
+            Shape::Array,
+        );
+        assert_eq!(
+            batch.sql,
+            "SELECT r.ord, CASE WHEN pg_column_size(r.v) > 67108868 THEN pg_column_size(r.v) END, \
+             CASE WHEN pg_column_size(r.v) <= 67108868 THEN r.v END \
+             FROM (SELECT cachewarden_k.cachewarden_ord AS ord, \
+             (SELECT coalesce(json_agg(cachewarden_t), '[]') FROM \
+             (SELECT 1 LIMIT cachewarden_k.cachewarden_p0 --:b\n+ cachewarden_k.cachewarden_p1 \n\
+             ) cachewarden_t) AS v \
+             FROM unnest($1::text[]::int[], $2::text[]::text[]) WITH ORDINALITY \
+             AS cachewarden_k(cachewarden_p0, cachewarden_p1, cachewarden_ord) OFFSET 0) AS r"
+        );
+        assert_eq!(batch.bare, "SELECT 1 LIMIT ($1::int) --:b\n+ ($2::text) ");
+        let binds: Vec<_> = batch
+            .placeholders
+            .iter()
+            .map(|at| &batch.sql[at.clone()])
+            .collect();
+        assert_eq!(binds, ["$1", "$2"]);
+    }
+
+    #[test]
+    fn a_place_in_a_parameter_is_its_beginning_and_behind_the_query_its_end() {
+        let query = "SELECT :a + 1";
+        let batch = batch("c:{a:int}", query, Shape::Object);
+        let at = |text: &str| u32::try_from(batch.sql.find(text).unwrap() + 1).unwrap();
+        assert_eq!(batch.declared_offset(at("cachewarden_p0")), Some(7));
+        assert_eq!(batch.declared_offset(at("+ 1")), Some(10));
+        assert_eq!(
+            batch.declared_offset(at(") cachewarden_t")),
+            Some(query.len())
+        );
+        assert_eq!(batch.declared_offset(u32::MAX), Some(query.len()));
+        assert_eq!(batch.declared_offset(1), None);
+        assert_eq!(batch.declared_offset(0), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_character_of_a_query_is_found_where_it_stands(
+            words in proptest::collection::vec("(é|😀|x| |:a |:b |'ä:a' ){1,4}", 1..12),
+        ) {
+            let query = format!("SELECT :a:b {}", words.concat());
+            let batch = batch("c:{a:int}:{b:int}", &query, Shape::Object);
+            for (statement, found) in [
+                (&batch.sql, Batch::declared_offset as fn(&Batch, u32) -> Option<usize>),
+                (&batch.bare, Batch::bare_offset),
+            ] {
+                for (position, (_, c)) in (1..).zip(statement.char_indices()) {
+                    let offset = found(&batch, position);
+                    if let Some(at) = offset && "é😀xä'".contains(c) && at < query.len()
+                        && !query[at..].starts_with(':')
+                    {
+                        prop_assert!(query[at..].starts_with(c), "{c} at {at} of {query}");
+                    }
+                }
+                let seen: std::collections::HashSet<_> =
+                    (1..).zip(statement.chars()).filter_map(|(p, _)| found(&batch, p)).collect();
+                for (at, c) in query.char_indices().filter(|(_, c)| "é😀xä".contains(*c)) {
+                    prop_assert!(seen.contains(&at), "{c} at {at} of {query}");
+                }
+            }
+        }
+    }
 }

@@ -140,3 +140,72 @@ impl Drop for Pending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::{KeyTemplate, Router};
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn pending(call: &Arc<Call>, slot: usize) -> Pending {
+        let template = KeyTemplate::parse("k:{id:int}").unwrap();
+        let router = Router::new(&[("k".to_owned(), template)], &[]);
+        let key = router.route(b"k:1").unwrap();
+        Pending::new(key.with_key(Bytes::from_static(b"k:1")), slot, call)
+    }
+
+    #[tokio::test]
+    async fn answers_come_in_the_order_of_the_keys() {
+        let call = Call::new(2, LONG);
+        let (first, second) = (pending(&call, 0), pending(&call, 1));
+        second.answer(Ok(None));
+        first.answer(Ok(Some(Bytes::from_static(b"1"))));
+        assert_eq!(
+            call.answers().await,
+            [Ok(Some(Bytes::from_static(b"1"))), Ok(None)]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_dropped_answers_by_itself() {
+        let call = Call::new(1, LONG);
+        drop(pending(&call, 0));
+        assert!(matches!(
+            call.answers().await[..],
+            [Err(LoadError::Unavailable { .. })]
+        ));
+    }
+
+    #[tokio::test]
+    async fn what_is_out_at_the_deadline_has_timed_out_and_comes_too_late_afterwards() {
+        let call = Call::new(2, Duration::ZERO);
+        let (first, second) = (pending(&call, 0), pending(&call, 1));
+        first.answer(Ok(None));
+        let answers = Arc::clone(&call).answers().await;
+        assert_eq!(
+            answers,
+            [Ok(None), Err(LoadError::TimedOut { after_ms: 0 })]
+        );
+        assert!(second.is_moot(Instant::now()));
+        second.answer(Ok(None));
+        assert!(Arc::clone(&call).answers().await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_keys_of_a_caller_that_goes_away_are_moot() {
+        let call = Call::new(1, LONG);
+        let key = pending(&call, 0);
+        let mut answers = Box::pin(Arc::clone(&call).answers());
+        let once = futures_util::FutureExt::now_or_never(&mut answers);
+        assert_eq!(once, None);
+        assert!(!key.is_moot(Instant::now()));
+        drop(answers);
+        assert!(key.is_moot(Instant::now()));
+    }
+
+    #[tokio::test]
+    async fn a_call_of_no_keys_is_answered_at_once() {
+        assert!(Call::new(0, LONG).answers().await.is_empty());
+    }
+}

@@ -59,13 +59,11 @@ async fn find(
     let statement = match client.prepare_typed(&batch.sql, &types).await {
         Ok(statement) => statement,
         Err(error) => {
-            let not_a_select = error.code() == Some(&SqlState::SYNTAX_ERROR);
+            let hint = hint(error.code());
             let problem = subject.refused(error, |at| batch.declared_offset(at))?;
-            return Ok(problem.map(|mut problem| {
-                if not_a_select {
-                    problem.hint = Some("only a SELECT can be loaded".to_owned());
-                }
-                problem
+            return Ok(problem.map(|problem| QueryProblem {
+                hint: hint.map(str::to_owned).or(problem.hint),
+                ..problem
             }));
         }
     };
@@ -75,6 +73,18 @@ async fn find(
     match client.query(&statement, &binds).await {
         Ok(_) => Ok(None),
         Err(error) => subject.refused(error, |at| batch.declared_offset(at)),
+    }
+}
+
+/// What a query that is right by itself has against being loaded in a batch.
+fn hint(code: Option<&SqlState>) -> Option<&'static str> {
+    match *code? {
+        SqlState::SYNTAX_ERROR => Some("only a SELECT can be loaded"),
+        // It would be an aggregate of the statement around, whose columns the parameters are.
+        SqlState::GROUPING_ERROR => {
+            Some("give an aggregate a column of the query's own tables, not only parameters")
+        }
+        _ => None,
     }
 }
 

@@ -340,3 +340,7 @@ fn refuse(keys: impl IntoIterator<Item = Pending>, reason: &Arc<str>) {
         }));
     }
 }
+
+#[cfg(test)]
+#[path = "lanes_tests.rs"]
+mod tests;

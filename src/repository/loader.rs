@@ -6,25 +6,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use diesel::ConnectionError;
+use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::PoolError as SetupError;
 use diesel_async::pooled_connection::deadpool::{Object, Pool, PoolError};
-use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
+use super::Admission;
 use super::batch::Batch;
 use super::call::{Call, Pending};
 use super::connect::Connector;
 use super::error::one_line;
 use super::lanes::{End, Lanes, SUSPECT_AFTER, Work};
-use super::part::Part;
-use super::{Admission, LoadError};
+use super::session::Session;
 use crate::keyspace::RoutedKey;
 
-/// How long a connection may take to show that it still lives.
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pauses between attempts to reach a Postgres that could not be reached: doubled each time,
 /// and between half and all of it, so that a fleet does not come back in step.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -34,20 +32,14 @@ pub(super) struct Loader {
     lanes: Mutex<Lanes>,
     batches: Vec<Batch>,
     pool: Pool<AsyncPgConnection>,
-    connector: Arc<Connector>,
     runtime: Handle,
-    statement_timeout: Duration,
+    pub statement_timeout: Duration,
+    pub connector: Arc<Connector>,
     pub statements: AtomicU64,
     pub up: AtomicBool,
     probing: AtomicBool,
     closed: AtomicBool,
     ended: Notify,
-}
-
-/// Why a part of a batch got no answer from Postgres.
-enum Failure {
-    Refused(diesel::result::Error),
-    Interrupted(End),
 }
 
 impl Loader {
@@ -127,6 +119,7 @@ impl Loader {
                 id: work.id,
                 end: End::Failed,
                 unanswered: Vec::new(),
+                served: false,
             };
             self.runtime.spawn(place.serve(work));
         }
@@ -134,74 +127,27 @@ impl Loader {
 
     /// Loads the keys of a statement that may start. What it hands back was not tried to the end.
     async fn serve(self: &Arc<Self>, work: Work) -> (End, Vec<Pending>) {
-        let Work {
-            id,
-            cache,
-            keys,
-            evicted,
-        } = work;
-        let deadline = keys.iter().filter_map(Pending::deadline).max();
+        let deadline = work.keys.iter().filter_map(Pending::deadline).max();
         let deadline = deadline.unwrap_or_else(Instant::now);
-        let mut alarm = pin!(self.alarm(id, deadline, evicted));
-        let Ok(mut connection) = self.connection().await else {
-            return (End::Failed, keys);
+        let mut alarm = pin!(self.alarm(work.id, deadline, work.evicted));
+        let Ok(connection) = self.connection().await else {
+            return (End::Failed, work.keys);
         };
-        let mut end = End::Failed;
-        let mut parts = vec![keys];
-        while let Some(keys) = parts.pop() {
-            let mut part = Part::new(keys);
-            if part.is_empty() {
-                continue;
-            }
-            let began = Instant::now();
-            self.statements.fetch_add(1, Ordering::Relaxed);
+        let mut session = Session::new(self, &self.batches[work.cache], connection, work.keys);
+        while let Some(mut part) = session.next() {
             let fetched = tokio::select! {
                 biased;
-                fetched = part.fetch(&mut connection, &self.batches[cache]) => {
-                    fetched.map_err(Failure::Refused)
-                }
-                why = &mut alarm => Err(Failure::Interrupted(why)),
+                fetched = session.fetch(&mut part) => fetched,
+                why = &mut alarm => return session.interrupted(part, why).await,
             };
-            if part.has_answers() {
-                end = End::Answered;
-            }
-            let error = match fetched {
-                Ok(()) => continue,
-                Err(Failure::Interrupted(why)) => {
-                    self.connector.cancel(connection.cancel_token()).await;
-                    drop(Object::take(connection));
-                    parts.push(part.unanswered());
-                    return (why, parts.into_iter().flatten().collect());
-                }
-                Err(Failure::Refused(error)) => one_line(&error.to_string()),
-            };
-            if !is_alive(&mut connection).await {
-                let was_fresh = Object::metrics(&connection).recycle_count == 0;
-                drop(Object::take(connection));
-                if was_fresh {
-                    let reason = Arc::from(format!("the connection was lost: {error}"));
-                    parts.push(part.unanswered());
-                    answer_all(parts, &LoadError::Unavailable { reason });
-                    return (end, Vec::new());
-                }
-                // It may have died while it lay in the pool, which says nothing of Postgres now.
-                parts.push(part.unanswered());
-                connection = match self.connection().await {
-                    Ok(connection) => connection,
-                    Err(()) => return (end, parts.into_iter().flatten().collect()),
+            if let Err(error) = fetched {
+                session = match session.failed(part, &error).await {
+                    Ok(session) => session,
+                    Err(left) => return left,
                 };
-            } else if began.elapsed() >= self.statement_timeout {
-                // Neither halving nor trying again would make it quicker.
-                let after_ms = self.statement_timeout.as_millis();
-                let after_ms = u64::try_from(after_ms).unwrap_or(u64::MAX);
-                parts.push(part.unanswered());
-                answer_all(parts, &LoadError::TimedOut { after_ms });
-                return (End::TimedOut, Vec::new());
-            } else {
-                part.blame(&error, &mut parts);
             }
         }
-        (end, Vec::new())
+        (session.end, Vec::new())
     }
 
     /// Resolves when a statement has to stop: at its deadline, or when it has to make room.
@@ -226,7 +172,7 @@ impl Loader {
 
     /// A connection, from the pool or made now. It may take longer than the keys have time: a line
     /// that is slow to open would otherwise never come to be open.
-    async fn connection(self: &Arc<Self>) -> Result<Object<AsyncPgConnection>, ()> {
+    pub async fn connection(self: &Arc<Self>) -> Result<Object<AsyncPgConnection>, ()> {
         match self.pool.get().await {
             Ok(connection) => {
                 self.up.store(true, Ordering::Relaxed);
@@ -261,10 +207,13 @@ impl Loader {
                 }
             }
             loader.probing.store(false, Ordering::Release);
-            if !loader.closed.load(Ordering::Relaxed) {
-                loader.up.store(true, Ordering::Relaxed);
-                loader.with_lanes(Lanes::connected);
-            }
+            loader.with_lanes(|lanes| {
+                // Closing refuses under the same lock, and for good.
+                if !loader.closed.load(Ordering::Relaxed) {
+                    loader.up.store(true, Ordering::Relaxed);
+                    lanes.connected();
+                }
+            });
         });
     }
 }
@@ -275,36 +224,29 @@ struct Place {
     id: u64,
     end: End,
     unanswered: Vec<Pending>,
+    served: bool,
 }
 
 impl Place {
     async fn serve(mut self, work: Work) {
         let loader = Arc::clone(&self.loader);
         (self.end, self.unanswered) = loader.serve(work).await;
+        self.served = true;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let unanswered = std::mem::take(&mut self.unanswered);
-        let (id, end, loader) = (self.id, self.end, Arc::clone(&self.loader));
-        loader.with_lanes(|lanes| lanes.finish(id, end, unanswered, Instant::now()));
-        loader.ended.notify_waiters();
-    }
-}
-
-/// Whether a connection on which a statement failed can go on. The driver's error does not tell:
-/// it has one word for a dead line and for a statement it could not send.
-async fn is_alive(connection: &mut AsyncPgConnection) -> bool {
-    matches!(
-        timeout(PING_TIMEOUT, connection.batch_execute("")).await,
-        Ok(Ok(()))
-    )
-}
-
-fn answer_all(parts: Vec<Vec<Pending>>, error: &LoadError) {
-    for key in parts.into_iter().flatten() {
-        key.answer(Err(error.clone()));
+        // A task that was dropped in the middle: its runtime is gone, and would drop the next, too.
+        let stopped = !self.served && !std::thread::panicking();
+        self.loader.with_lanes(|lanes| {
+            lanes.finish(self.id, self.end, unanswered, Instant::now());
+            if stopped {
+                lanes.refuse_all(&Arc::from("the runtime of the connections has stopped"));
+            }
+        });
+        self.loader.ended.notify_waiters();
     }
 }
 

@@ -5,7 +5,7 @@
 //!    ([`batch`], [`query`]). Values are only ever bound.
 //! 2. Every key is answered within its cache's `load_timeout`, whatever Postgres does ([`call`]).
 //!    A statement that comes too late is cancelled on the server, and its connection thrown away.
-//! 3. A key that Postgres refuses takes no neighbour with it ([`part`]).
+//! 3. A key that Postgres refuses takes no neighbour with it ([`part`], [`session`]).
 //! 4. No cache has more than half of the connections, nor have all caches together that hang; nothing
 //!    is sent behind a statement that runs ([`lanes`]).
 //! 5. Connections can only read. What they verify is in [`dsn`]; no error shows a password.
@@ -31,6 +31,7 @@ mod lanes;
 mod loader;
 mod part;
 mod query;
+mod session;
 mod tls;
 
 use std::sync::Arc;

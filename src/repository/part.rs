@@ -1,13 +1,14 @@
 //! The keys of one statement while their answers come, and what to do when it fails.
 
+use std::sync::Arc;
+
 use diesel::QueryResult;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::TryStreamExt;
-use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::LoadError;
-use super::batch::{Batch, MAX_ANSWER_BYTES};
+use super::batch::{Batch, HEADER_BYTES, MAX_ANSWER_BYTES};
 use super::call::{Answer, Pending};
 use super::query::{LoadKeys, Row};
 
@@ -97,7 +98,7 @@ impl Part {
 fn answer(row: Row) -> Answer {
     if let Some(size) = row.too_large {
         return Err(LoadError::TooLarge {
-            bytes: usize::try_from(size).unwrap_or(usize::MAX),
+            bytes: usize::try_from(size).map_or(usize::MAX, |size| size - HEADER_BYTES),
             limit: MAX_ANSWER_BYTES,
         });
     }
