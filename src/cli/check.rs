@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use super::exit;
 use crate::config::Config;
+use crate::repository::Repository;
 
 /// Check the configuration and print every mistake with its place and the mend.
 #[derive(clap::Args, Clone, Debug)]
@@ -22,6 +24,70 @@ pub fn offline(path: &Path) -> Result<Config, String> {
         let noun = if count == 1 { "mistake" } else { "mistakes" };
         format!("{problems}\n\n{count} {noun}")
     })
+}
+
+pub(super) fn run(path: &Path, args: &Args) -> u8 {
+    let config = match offline(path) {
+        Ok(config) => config,
+        Err(report) => {
+            exit::tell(report);
+            return exit::CONFIG;
+        }
+    };
+    for warning in &config.warnings {
+        exit::tell(format_args!("warning: {warning}"));
+    }
+    if !config.unserved.is_empty() {
+        let parts = config.unserved.join(", ");
+        exit::tell(format_args!(
+            "warning: accepted, but not served by this version: {parts}"
+        ));
+    }
+    if args.connect {
+        if let Err((code, report)) = online(&config) {
+            exit::tell(report);
+            return code;
+        }
+        println!("every query runs on Postgres");
+    }
+    println!(
+        "configuration ok: {}, {}",
+        counted(config.caches.len(), "cache"),
+        counted(config.namespaces.len(), "namespace")
+    );
+    0
+}
+
+/// Prepares every query on Postgres and runs it once without keys. Err: the exit code and what to say.
+fn online(config: &Config) -> Result<(), (u8, String)> {
+    let Some(postgres) = &config.postgres else {
+        return Ok(());
+    };
+    let unavailable = |error: &dyn std::fmt::Display| (exit::UNAVAILABLE, error.to_string());
+    // Two threads: the repository waits on one for what its statements do on the other.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| (exit::OS, format!("cannot start: {error}")))?;
+    let repository = Repository::new(postgres, &config.caches, runtime.handle().clone())
+        .map_err(|error| (exit::CONFIG, error.to_string()))?;
+    let problems = runtime
+        .block_on(repository.check())
+        .map_err(|error| unavailable(&error))?;
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let reports = problems.iter().map(|problem| {
+        let hint = problem.hint.as_deref();
+        config.report_query(problem.cache, problem.offset, &problem.message, hint)
+    });
+    let reports: Vec<String> = reports.collect();
+    Err((exit::CONFIG, reports.join("\n\n")))
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

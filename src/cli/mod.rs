@@ -2,3 +2,54 @@
 
 pub mod check;
 pub mod demo;
+mod exit;
+mod run;
+mod systemd;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Keeps a Redis cache true to a Postgres database.
+///
+/// Declare caches in one TOML file, start `cachewarden run`, and point any Redis client at it.
+#[derive(Debug, Parser)]
+#[command(version, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// The configuration; without it, /etc/cachewarden/cachewarden.toml is read
+    #[arg(long, global = true, env = "CACHEWARDEN_CONFIG", value_name = "PATH")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 something is wrong (a stop that was late, a tour step that failed), 64 usage, \
+69 a server or address is unavailable, 70 an actor could not be kept running, 71 the system refused, \
+78 the configuration is wrong.
+
+Passwords are never given on the command line, where everybody on the machine could read them: \
+use `password_file` or `url_file` in the configuration.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground
+    Run,
+    /// Check the configuration and print every mistake with its place and the mend
+    Check(check::Args),
+    /// Try it: private Postgres and Redis, a sample shop, and the daemon in front of them
+    Demo(demo::Args),
+}
+
+impl Cli {
+    /// Does what the command line says.
+    pub fn run(self) -> ExitCode {
+        let config = crate::config::Config::find(self.config.as_deref());
+        let code = match self.command {
+            Command::Run => run::run(&config),
+            Command::Check(args) => check::run(&config, &args),
+            Command::Demo(args) => demo::run(&args),
+        };
+        ExitCode::from(code)
+    }
+}

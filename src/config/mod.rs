@@ -127,6 +127,26 @@ impl Config {
         Router::new(&caches, &namespaces)
     }
 
+    /// Renders what Postgres says of a cache's query, with its place in the file. `offset` is in bytes of the declared query;
+    /// without one the whole query is meant.
+    pub fn report_query(
+        &self,
+        cache: usize,
+        offset: Option<usize>,
+        message: &str,
+        hint: Option<&str>,
+    ) -> String {
+        let Some(cache) = self.caches.get(cache) else {
+            return message.to_owned();
+        };
+        let place = offset.map_or(cache.query_span.clone(), |offset| {
+            self.source.place_in_query(cache, offset)
+        });
+        let message = format!("caches.{}.query: {message}", cache.name);
+        let help = hint.unwrap_or("mend the query, or the table it reads");
+        self.source.report(place, &message, help)
+    }
+
     fn read(
         text: &str,
         source: Source,

@@ -86,9 +86,10 @@ impl Connection {
 
     /// Serves until the client leaves or the daemon stops.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<Stop>) {
+        let mut now = stop.clone();
         let end = tokio::select! {
             biased;
-            _ = async { stop.clone().wait_for(|stop| *stop == Stop::Now).await.map(drop) } => End::Over,
+            _ = now.wait_for(|stop| *stop == Stop::Now) => End::Over,
             end = self.serve(&mut stop) => end,
         };
         match end {

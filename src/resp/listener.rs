@@ -5,7 +5,6 @@ use super::door::Door;
 use super::socket::Socket;
 use crate::config::{Listen, Resp, TlsFiles};
 use actix_rt::ArbiterHandle;
-use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};

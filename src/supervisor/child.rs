@@ -1,6 +1,6 @@
 //! One supervised actor's life, and the supervisor that leads all of them.
 
-use super::health::{ActorState, Health};
+use super::health::{ActorState, Health, are_up};
 use super::restart::{RestartPolicy, RestartWindow};
 use super::{Handle, Ping, Shutdown};
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
@@ -150,6 +150,21 @@ impl Supervisor {
     /// Holds a reason once a child could not be kept running: the process should end with exit 70.
     pub fn gave_up(&self) -> watch::Receiver<Option<String>> {
         self.gave_up.subscribe()
+    }
+
+    /// Waits until every child runs.
+    ///
+    /// # Errors
+    /// The reason, if one of them could not be kept running.
+    pub async fn all_up(&self) -> Result<(), String> {
+        let mut health = self.health.subscribe();
+        let mut gave_up = self.gave_up.subscribe();
+        tokio::select! {
+            _ = health.wait_for(|actors| are_up(actors)) => Ok(()),
+            reason = gave_up.wait_for(Option::is_some) => {
+                Err(reason.ok().and_then(|reason| reason.clone()).unwrap_or_default())
+            }
+        }
     }
 
     /// Starts a child and keeps it running until [`Supervisor::stop`]. Call from within the actix system.

@@ -1,7 +1,6 @@
 //! What every actor does, as data: for readiness, the watchdog, and whoever asks.
 
-use parking_lot::Mutex;
-use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Where an actor is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,37 +33,48 @@ pub struct ActorHealth {
 /// The table of all actors; cheap to clone, readable from every thread.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    actors: Arc<Mutex<Vec<ActorHealth>>>,
+    actors: watch::Sender<Vec<ActorHealth>>,
 }
 
 impl Health {
     /// A copy of the table.
     pub fn snapshot(&self) -> Vec<ActorHealth> {
-        self.actors.lock().clone()
+        self.actors.borrow().clone()
     }
 
     /// Every actor runs and takes its mail.
     pub fn all_up(&self) -> bool {
-        self.actors
-            .lock()
-            .iter()
-            .all(|actor| actor.state == ActorState::Up)
+        are_up(&self.actors.borrow())
+    }
+
+    /// Follows the table.
+    pub fn subscribe(&self) -> watch::Receiver<Vec<ActorHealth>> {
+        self.actors.subscribe()
     }
 
     pub(super) fn register(&self, name: &str) -> usize {
-        let mut actors = self.actors.lock();
-        actors.push(ActorHealth {
-            name: name.to_owned(),
-            state: ActorState::Starting,
-            restarts: 0,
-            last_exit: None,
+        let mut place = 0;
+        self.actors.send_modify(|actors| {
+            place = actors.len();
+            actors.push(ActorHealth {
+                name: name.to_owned(),
+                state: ActorState::Starting,
+                restarts: 0,
+                last_exit: None,
+            });
         });
-        actors.len() - 1
+        place
     }
 
     pub(super) fn update(&self, place: usize, change: impl FnOnce(&mut ActorHealth)) {
-        if let Some(actor) = self.actors.lock().get_mut(place) {
-            change(actor);
-        }
+        self.actors.send_modify(|actors| {
+            if let Some(actor) = actors.get_mut(place) {
+                change(actor);
+            }
+        });
     }
+}
+
+pub(super) fn are_up(actors: &[ActorHealth]) -> bool {
+    actors.iter().all(|actor| actor.state == ActorState::Up)
 }

@@ -152,6 +152,26 @@ impl Metrics {
         }
     }
 
+    /// Whether the two servers were found there.
+    pub fn observe_targets(&self, redis_up: bool, postgres_up: bool) {
+        self.redis_up.set(i64::from(redis_up));
+        self.postgres_up.set(i64::from(postgres_up));
+        for (target, up) in [("redis", redis_up), ("postgres", postgres_up)] {
+            let open = self.breaker_open.get_or_create(&Target { target });
+            open.set(i64::from(!up));
+        }
+    }
+
+    /// Every sample as name with labels, and value.
+    pub fn lines(&self) -> Vec<(String, String)> {
+        let page = self.render();
+        let samples = page.lines().filter(|line| !line.starts_with('#'));
+        samples
+            .filter_map(|line| line.rsplit_once(' '))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+
     /// The page in Prometheus' text format.
     pub fn render(&self) -> String {
         let mut registry = Registry::default();

@@ -1,0 +1,35 @@
+//! What the daemon says of itself under `INFO`'s `# Cachewarden`.
+
+use crate::repository::Repository;
+use crate::resp::InfoSource;
+use crate::store::Store;
+use crate::supervisor::Health;
+use crate::telemetry::Metrics;
+use std::sync::Arc;
+
+/// Every metric, every actor's state, and how Postgres is loaded.
+pub(super) fn source(
+    metrics: Metrics,
+    stores: Vec<Store>,
+    repository: Option<Repository>,
+    health: Health,
+) -> InfoSource {
+    Arc::new(move || {
+        let redis_up = stores.iter().all(Store::is_up);
+        let postgres_up = repository.as_ref().is_none_or(Repository::is_up);
+        metrics.observe_targets(redis_up, postgres_up);
+        let mut lines = metrics.lines();
+        if let Some(stats) = repository.as_ref().map(Repository::stats) {
+            lines.extend([
+                ("postgres_statements".to_owned(), stats.statements.to_string()),
+                ("postgres_statements_running".to_owned(), stats.running.to_string()),
+                ("postgres_keys_waiting".to_owned(), stats.waiting.to_string()),
+            ]);
+        }
+        for actor in health.snapshot() {
+            let state = format!("{:?},restarts={}", actor.state, actor.restarts).to_lowercase();
+            lines.push((format!("actor_{}", actor.name), state));
+        }
+        lines
+    })
+}

@@ -1,0 +1,19 @@
+//! The only room that knows every other: what is started, in which order, and how it ends.
+//!
+//! Invariants
+//! 1. All handles exist before any actor starts, so nobody meets another half-made.
+//! 2. Doors open last and close first: whoever is let in is served.
+//! 3. A stop has a deadline. What is still running when it passes is named, then dropped.
+//!
+//! ```text
+//!  threads: cachewarden (supervisor, doors' accept loops) · one arbiter a core (its connections, its CacheActor, its
+//!           connection to Redis) · cachewarden-io (connections to Postgres, loaders of programs)
+//!  start:   Postgres' queries checked ─▶ handles ─▶ arbiters, stores ─▶ actors up ─▶ Redis answered, or one timeout ─▶ doors
+//!  stop:    doors ─▶ connections ─▶ actors ─▶ Postgres ─▶ arbiters joined
+//! ```
+
+mod info;
+mod warden;
+mod wiring;
+
+pub use warden::{Ended, StartError, Warden, WardenError};

@@ -1,0 +1,399 @@
+//! The handle by which programs, and the binary itself, start, use and stop a daemon.
+
+use super::wiring::{Running, ended};
+use crate::cache::{CacheError, CacheHandle, Found, GetOrLoad, Invalidate, Loader, Put, Read, Scripts};
+use crate::config::Config;
+use crate::keyspace::{KeyError, RoutedKey, Router};
+use crate::repository::RepositoryError;
+use crate::resp::OpenError;
+use crate::store::StoreError;
+use crate::supervisor::{AskError, Health};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How long a stop may take, unless said otherwise.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// Keys one call of `mget`, `mset` or `invalidate` takes at most.
+const MAX_KEYS: usize = 10_000;
+
+/// Why a daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address of `[resp] listen` cannot be bound.
+    #[error(transparent)]
+    Door(#[from] OpenError),
+    /// `[redis]` names nothing usable.
+    #[error(transparent)]
+    Redis(#[from] StoreError),
+    /// `[postgres]` names nothing usable.
+    #[error(transparent)]
+    Postgres(#[from] RepositoryError),
+    /// Postgres refuses declared queries; each with its place in the file.
+    #[error("{0}")]
+    Queries(String),
+    /// The operating system gives no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// An actor could not be kept running.
+    #[error("{0}")]
+    Actor(String),
+}
+
+/// Why a call of the library has no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WardenError {
+    /// The key leads nowhere, or is not spelled as it should be.
+    #[error("{0}")]
+    Key(#[from] KeyError),
+    /// The read, put or invalidation failed.
+    #[error("{0}")]
+    Cache(#[from] CacheError),
+    /// The value's bytes are not what the caller wants them to be.
+    #[error("the value of `{key}` cannot be read as `{wanted}`: {why}")]
+    Decode {
+        key: String,
+        wanted: &'static str,
+        why: Arc<serde_json::Error>,
+    },
+    /// The value cannot be written as JSON.
+    #[error("the value for `{key}` cannot be written as JSON: {why}")]
+    Encode {
+        key: String,
+        why: Arc<serde_json::Error>,
+    },
+    /// The key belongs to a declared cache, whose values come from Postgres alone.
+    #[error("`{key}` belongs to a declared cache; programs fill the keys of [namespaces.*]")]
+    NotANamespace { key: String },
+    /// More keys at once than one call takes.
+    #[error("{given} keys in one call are more than {limit}")]
+    TooMany { given: usize, limit: usize },
+}
+
+impl From<AskError> for WardenError {
+    fn from(error: AskError) -> Self {
+        WardenError::Cache(CacheError::Actor(error))
+    }
+}
+
+/// How a daemon ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As asked, everything finished.
+    Stopped,
+    /// As asked, but these were still running at the deadline.
+    Late { names: Vec<String> },
+    /// An actor could not be kept running.
+    GaveUp { reason: String },
+}
+
+/// A running daemon. Cheap to clone; the daemon stops when [`Warden::stop`] is called or the last clone is dropped.
+#[derive(Clone)]
+pub struct Warden(Arc<Inner>);
+
+struct Inner {
+    router: Router,
+    caches_declared: usize,
+    caches: Arc<[CacheHandle]>,
+    next: AtomicUsize,
+    addresses: Vec<SocketAddr>,
+    health: Health,
+    /// One message begins the stop, a second one hurries it; a closed channel is a stop, too.
+    stop: mpsc::Sender<Duration>,
+    ended: watch::Receiver<Option<Ended>>,
+}
+
+struct Started {
+    caches: Arc<[CacheHandle]>,
+    addresses: Vec<SocketAddr>,
+    health: Health,
+}
+
+impl Warden {
+    /// Starts a daemon on threads of its own: actors, connections, and the doors of `[resp]`.
+    ///
+    /// # Errors
+    /// See [`StartError`]. Servers that are away are none: the daemon starts and comes to use them.
+    pub async fn start(config: Config) -> Result<Warden, StartError> {
+        Self::start_with_scripts(config, Scripts::default()).await
+    }
+
+    /// For tests that take a safeguard away; see [`Scripts::with_end`].
+    #[doc(hidden)]
+    pub async fn start_with_scripts(
+        config: Config,
+        scripts: Scripts,
+    ) -> Result<Warden, StartError> {
+        let (stop, stopping) = mpsc::channel(2);
+        let (end, ended) = watch::channel(None);
+        let (report, started) = oneshot::channel();
+        let router = config.router();
+        let caches_declared = config.caches.len();
+        std::thread::Builder::new()
+            .name("cachewarden".to_owned())
+            .spawn(move || {
+                actix_rt::System::new().block_on(live(config, Arc::new(scripts), report, stopping, end));
+            })
+            .map_err(StartError::Thread)?;
+        let started = started.await.unwrap_or_else(|_panicked| {
+            Err(StartError::Actor("the main thread panicked".to_owned()))
+        })?;
+        Ok(Warden(Arc::new(Inner {
+            router,
+            caches_declared,
+            caches: started.caches,
+            next: AtomicUsize::new(0),
+            addresses: started.addresses,
+            health: started.health,
+            stop,
+            ended,
+        })))
+    }
+
+    /// The value of a key as `T`, loaded if it is not cached; `None` if there is no such row.
+    ///
+    /// # Errors
+    /// See [`WardenError`].
+    pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, WardenError> {
+        let mut found = self.read(&[key]).await?;
+        let found = found.pop().unwrap_or(Err(CacheError::Restarted))?;
+        decode(key, found)
+    }
+
+    /// The values of many keys, in their order; those of one cache that are not cached are loaded by one query.
+    ///
+    /// # Errors
+    /// See [`WardenError`]; the first key that fails decides.
+    pub async fn mget<T: DeserializeOwned>(
+        &self,
+        keys: &[&str],
+    ) -> Result<Vec<Option<T>>, WardenError> {
+        let found = self.read(keys).await?;
+        keys.iter()
+            .zip(found)
+            .map(|(key, found)| decode(key, found?))
+            .collect()
+    }
+
+    /// The value of a key of a namespace; if it is not there, `loader` makes it, once in the whole fleet however many ask.
+    ///
+    /// `life` replaces the namespace's `ttl`. The loader is called again if an invalidation made its first result
+    /// outdated before it could be stored; it must read its sources anew each time.
+    ///
+    /// # Errors
+    /// See [`WardenError`]; a loader's own error is [`CacheError::Loader`].
+    pub async fn get_or_load<T, F, Fut>(
+        &self,
+        key: &str,
+        life: impl Into<Option<Duration>>,
+        loader: F,
+    ) -> Result<Option<T>, WardenError>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<T>, String>> + Send + 'static,
+    {
+        let routed = self.namespaced(key)?;
+        let loader = Loader::new(move || {
+            let loading = loader();
+            async move {
+                let value = loading.await?;
+                let encoded = value.map(|value| serde_json::to_vec(&value)).transpose();
+                encoded
+                    .map(|bytes| bytes.map(Bytes::from))
+                    .map_err(|error| error.to_string())
+            }
+        });
+        let ask = GetOrLoad {
+            key: routed,
+            life: life.into(),
+            loader,
+        };
+        decode(key, self.actor().get_or_load.ask(ask).await??)
+    }
+
+    /// Stores a value under a key of a namespace; `life` replaces the namespace's `ttl`.
+    ///
+    /// # Errors
+    /// See [`WardenError`].
+    pub async fn set<T: Serialize>(
+        &self,
+        key: &str,
+        value: &T,
+        life: impl Into<Option<Duration>>,
+    ) -> Result<(), WardenError> {
+        self.mset(&[(key, value)], life).await
+    }
+
+    /// Stores many values under keys of namespaces.
+    ///
+    /// # Errors
+    /// See [`WardenError`]; some of the values may have been stored.
+    pub async fn mset<T: Serialize>(
+        &self,
+        values: &[(&str, T)],
+        life: impl Into<Option<Duration>>,
+    ) -> Result<(), WardenError> {
+        within_limit(values.len())?;
+        let life = life.into();
+        let values: Result<Vec<_>, WardenError> = values
+            .iter()
+            .map(|(key, value)| {
+                let bytes = serde_json::to_vec(value).map_err(|why| WardenError::Encode {
+                    key: (*key).to_owned(),
+                    why: Arc::new(why),
+                })?;
+                Ok((self.namespaced(key)?, Bytes::from(bytes), life))
+            })
+            .collect();
+        let put = Put { values: values? };
+        Ok(self.actor().put.ask(put).await??)
+    }
+
+    /// Invalidates keys by name. Returns, once acknowledged, how many values were cached.
+    ///
+    /// # Errors
+    /// See [`WardenError`]; some of the keys may have been invalidated.
+    pub async fn invalidate(&self, keys: &[&str]) -> Result<u64, WardenError> {
+        let keys = self.route_all(keys)?;
+        Ok(self.actor().invalidate.ask(Invalidate { keys }).await??)
+    }
+
+    /// The handles of the cache actors, one a core: for programs and tests that send messages themselves.
+    pub fn caches(&self) -> &[CacheHandle] {
+        &self.0.caches
+    }
+
+    /// A key with its space and parameters, as messages carry it.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn route(&self, key: &str) -> Result<RoutedKey, KeyError> {
+        let route = self.0.router.route(key.as_bytes())?;
+        Ok(route.with_key(Bytes::copy_from_slice(key.as_bytes())))
+    }
+
+    /// The real address of the first TCP door.
+    pub fn resp_addr(&self) -> Option<SocketAddr> {
+        self.0.addresses.first().copied()
+    }
+
+    /// The state of every actor.
+    pub fn health(&self) -> Health {
+        self.0.health.clone()
+    }
+
+    /// Stops the daemon: doors close, what was read is answered, actors finish.
+    pub async fn stop(&self) -> Ended {
+        self.stop_within(STOP_DEADLINE).await
+    }
+
+    /// Stops the daemon within `deadline`. A second call hurries it: what is still running is dropped.
+    pub async fn stop_within(&self, deadline: Duration) -> Ended {
+        // Full or closed: it is being hurried, or over.
+        let _already = self.0.stop.try_send(deadline);
+        self.ended().await
+    }
+
+    /// Waits until the daemon has ended, for whatever reason.
+    pub async fn ended(&self) -> Ended {
+        let mut ended = self.0.ended.clone();
+        let end = ended.wait_for(Option::is_some).await;
+        end.ok()
+            .and_then(|end| end.clone())
+            .unwrap_or_else(|| Ended::GaveUp {
+                reason: "the main thread panicked".to_owned(),
+            })
+    }
+
+    async fn read(&self, keys: &[&str]) -> Result<Vec<Result<Found, CacheError>>, WardenError> {
+        let keys = self.route_all(keys)?;
+        let read = Read {
+            keys,
+            with_age: false,
+        };
+        Ok(self.actor().read.ask(read).await?)
+    }
+
+    fn route_all(&self, keys: &[&str]) -> Result<Vec<RoutedKey>, WardenError> {
+        within_limit(keys.len())?;
+        let routed: Result<_, KeyError> = keys.iter().map(|key| self.route(key)).collect();
+        Ok(routed?)
+    }
+
+    fn namespaced(&self, key: &str) -> Result<RoutedKey, WardenError> {
+        let routed = self.route(key)?;
+        if usize::from(routed.space.0) < self.0.caches_declared {
+            return Err(WardenError::NotANamespace {
+                key: key.to_owned(),
+            });
+        }
+        Ok(routed)
+    }
+
+    /// The actors in turn; any of them can answer anything.
+    fn actor(&self) -> &CacheHandle {
+        let next = self.0.next.fetch_add(1, Ordering::Relaxed);
+        &self.0.caches[next % self.0.caches.len()]
+    }
+}
+
+/// The main thread: starts, waits for the end, stops.
+async fn live(
+    config: Config,
+    scripts: Arc<Scripts>,
+    report: oneshot::Sender<Result<Started, StartError>>,
+    mut stopping: mpsc::Receiver<Duration>,
+    end: watch::Sender<Option<Ended>>,
+) {
+    let running = match Running::start(&config, scripts).await {
+        Ok(running) => running,
+        Err(error) => return drop(report.send(Err(error))),
+    };
+    let started = Started {
+        caches: Arc::clone(&running.caches),
+        addresses: running.addresses.clone(),
+        health: running.health(),
+    };
+    // A caller that no longer waits has dropped `stop` with it, which ends what follows.
+    let _nobody_waits = report.send(Ok(started));
+    let mut gave_up = running.gave_up();
+    let (deadline, reason) = tokio::select! {
+        deadline = stopping.recv() => (deadline.unwrap_or(STOP_DEADLINE), None),
+        reason = gave_up.wait_for(Option::is_some) => {
+            (STOP_DEADLINE, reason.ok().and_then(|reason| reason.clone()))
+        }
+    };
+    let hurry = async {
+        match stopping.recv().await {
+            Some(_again) => {}
+            // Nobody is left who could hurry.
+            None => std::future::pending().await,
+        }
+    };
+    let left = running.stop(deadline, hurry).await;
+    end.send_replace(Some(ended(reason, left)));
+}
+
+fn within_limit(given: usize) -> Result<(), WardenError> {
+    if given > MAX_KEYS {
+        let limit = MAX_KEYS;
+        return Err(WardenError::TooMany { given, limit });
+    }
+    Ok(())
+}
+
+fn decode<T: DeserializeOwned>(key: &str, found: Found) -> Result<Option<T>, WardenError> {
+    let decoded = found.value.map(|value| serde_json::from_slice(&value));
+    decoded.transpose().map_err(|why| WardenError::Decode {
+        key: key.to_owned(),
+        wanted: std::any::type_name::<T>(),
+        why: Arc::new(why),
+    })
+}

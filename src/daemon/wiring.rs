@@ -1,0 +1,253 @@
+//! Makes the parts, hands each what it needs, starts them bottom-up and stops them top-down.
+
+use super::info;
+use super::warden::{Ended, StartError};
+use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces};
+use crate::config::Config;
+use crate::repository::{Repository, RepositoryError};
+use crate::resp::{self, Door, Listening, Server};
+use crate::store::Store;
+use crate::supervisor::{ChildSpec, Health, RestartPolicy, Supervisor};
+use crate::telemetry::Metrics;
+use actix_rt::{Arbiter, ArbiterHandle};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime;
+
+/// What a request may take beyond its load: look-up, lease and fill.
+const BEYOND_LOAD: Duration = Duration::from_secs(5);
+/// How often a stop that takes its time says what it waits for.
+const STOP_REPORT: Duration = Duration::from_secs(2);
+/// Of the time a stop may take, the part kept for the actors after the doors have closed.
+const KEPT_FOR_ACTORS: u32 = 4;
+
+/// Everything that runs.
+pub(super) struct Running {
+    runtime: runtime::Runtime,
+    repository: Option<Repository>,
+    arbiters: Vec<Arbiter>,
+    supervisor: Supervisor,
+    server: Option<Server>,
+    pub(super) caches: Arc<[CacheHandle]>,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) metrics: Metrics,
+}
+
+/// What a stop left behind: nothing, if it was clean.
+pub(super) struct Left {
+    pub(super) names: Vec<String>,
+}
+
+impl Running {
+    /// Starts everything; runs on the actor system's main thread.
+    pub(super) async fn start(
+        config: &Config,
+        scripts: Arc<Scripts>,
+    ) -> Result<Running, StartError> {
+        let listening = resp::open(&config.resp)?;
+        let runtime = io_runtime()?;
+        let repository = repository(config, &runtime).await?;
+        let metrics = Metrics::new();
+        let spaces = Spaces::of(&config.caches, &config.namespaces);
+
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let deadline = spaces.longest_load() + BEYOND_LOAD;
+        let caches: Arc<[CacheHandle]> = (0..cores)
+            .map(|_| CacheHandle::unbound(deadline))
+            .collect();
+        let mut running = Running {
+            runtime,
+            repository,
+            arbiters: Vec::new(),
+            supervisor: Supervisor::new(),
+            server: None,
+            caches,
+            addresses: Vec::new(),
+            metrics,
+        };
+        let stores = running.start_caches(config, &spaces, &scripts)?;
+        running.wait_until_up(&stores).await?;
+        running.open_doors(config, listening, stores);
+        Ok(running)
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.supervisor.health()
+    }
+
+    pub(super) fn gave_up(&self) -> tokio::sync::watch::Receiver<Option<String>> {
+        self.supervisor.gave_up()
+    }
+
+    /// The actor table: so far one kind, one a core.
+    fn start_caches(
+        &mut self,
+        config: &Config,
+        spaces: &Spaces,
+        scripts: &Arc<Scripts>,
+    ) -> Result<Vec<Store>, StartError> {
+        let mut stores = Vec::new();
+        for (shard, handle) in self.caches.iter().cloned().enumerate() {
+            let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
+            let store = Store::new(&config.redis)?;
+            let keeper = store.clone();
+            // Its driver lives where it is used: a hop to another thread would cost more than the command.
+            arbiter.spawn(keeper.keep());
+            let parts = CacheParts {
+                means: Means::new(
+                    spaces.clone(),
+                    store.clone(),
+                    Arc::clone(scripts),
+                    self.repository.clone(),
+                    self.runtime.handle().clone(),
+                    self.metrics.clone(),
+                ),
+                shard,
+                shards: Arc::clone(&self.caches),
+            };
+            self.supervisor.start(ChildSpec::new(
+                format!("cache-{shard}"),
+                arbiter.handle(),
+                RestartPolicy::default(),
+                move || CacheActor::new(parts.clone()),
+                move |address| CacheActor::bind(&handle, address),
+            ));
+            self.arbiters.push(arbiter);
+            stores.push(store);
+        }
+        Ok(stores)
+    }
+
+    /// Waits for the actors, and for Redis as long as a command may take: without it the daemon starts all the same.
+    async fn wait_until_up(&self, stores: &[Store]) -> Result<(), StartError> {
+        self.supervisor
+            .all_up()
+            .await
+            .map_err(StartError::Actor)?;
+        for store in stores {
+            let mut up = store.up();
+            let there = tokio::time::timeout(store.timeout(), up.wait_for(|up| *up)).await;
+            if there.is_err() {
+                tracing::warn!("redis is away; reads are answered from postgres until it is back");
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_doors(&mut self, config: &Config, listening: Listening, stores: Vec<Store>) {
+        let info = info::source(
+            self.metrics.clone(),
+            stores,
+            self.repository.clone(),
+            self.health(),
+        );
+        let door = Door::new(config, Arc::clone(&self.caches), self.metrics.clone(), info);
+        let cores: Arc<[ArbiterHandle]> = self.arbiters.iter().map(Arbiter::handle).collect();
+        self.addresses = listening.tcp_addresses();
+        self.server = Some(Server::start(listening, Arc::new(door), cores));
+    }
+
+    /// Stops everything within `deadline`; `hurry` ends when patience does.
+    pub(super) async fn stop(
+        mut self,
+        deadline: Duration,
+        hurry: impl Future<Output = ()>,
+    ) -> Left {
+        let end = Instant::now() + deadline;
+        let stopping = async {
+            let mut names = Vec::new();
+            if let Some(server) = self.server.take() {
+                let cut = server.stop(deadline - deadline / KEPT_FOR_ACTORS).await;
+                if cut > 0 {
+                    names.push(format!("{cut} client connections"));
+                }
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            names.extend(self.supervisor.stop(left).await);
+            if let Some(repository) = &self.repository {
+                let left = end.saturating_duration_since(Instant::now());
+                let closed = tokio::time::timeout(left, repository.close()).await;
+                if closed.is_err() {
+                    names.push("connections to postgres".to_owned());
+                }
+            }
+            names
+        };
+        let names = tokio::select! {
+            names = with_reports(stopping) => names,
+            () = hurry => vec!["everything that was still running (hurried)".to_owned()],
+        };
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+        for arbiter in self.arbiters {
+            // A thread that panicked has said so already.
+            let _joined = tokio::task::spawn_blocking(move || arbiter.join()).await;
+        }
+        self.runtime.shutdown_background();
+        Left { names }
+    }
+}
+
+/// Says every two seconds that the stop is not done yet.
+async fn with_reports<T>(stopping: impl Future<Output = T>) -> T {
+    let mut stopping = std::pin::pin!(stopping);
+    let since = Instant::now();
+    loop {
+        tokio::select! {
+            done = &mut stopping => return done,
+            () = tokio::time::sleep(STOP_REPORT) => {
+                tracing::info!(seconds = since.elapsed().as_secs(), "stopping: waiting for clients and actors");
+            }
+        }
+    }
+}
+
+fn io_runtime() -> Result<runtime::Runtime, StartError> {
+    runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(1, usize::from))
+        .thread_name("cachewarden-io")
+        .enable_all()
+        .build()
+        .map_err(StartError::Thread)
+}
+
+/// The repository, its queries checked. A Postgres that is away is no reason not to start: hits can be served.
+async fn repository(
+    config: &Config,
+    runtime: &runtime::Runtime,
+) -> Result<Option<Repository>, StartError> {
+    let Some(postgres) = &config.postgres else {
+        return Ok(None);
+    };
+    let repository = Repository::new(postgres, &config.caches, runtime.handle().clone())?;
+    match repository.check().await {
+        Ok(problems) if problems.is_empty() => {}
+        Ok(problems) => {
+            let reports: Vec<String> = problems
+                .iter()
+                .map(|problem| {
+                    let hint = problem.hint.as_deref();
+                    config.report_query(problem.cache, problem.offset, &problem.message, hint)
+                })
+                .collect();
+            return Err(StartError::Queries(reports.join("\n\n")));
+        }
+        Err(error @ RepositoryError::Connect(_)) => {
+            tracing::warn!(%error, "the queries could not be checked; misses will fail until postgres is there");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Some(repository))
+}
+
+/// Why the daemon ended, for whoever waits for it.
+pub(super) fn ended(gave_up: Option<String>, left: Left) -> Ended {
+    match (gave_up, left.names) {
+        (Some(reason), _) => Ended::GaveUp { reason },
+        (None, names) if names.is_empty() => Ended::Stopped,
+        (None, names) => Ended::Late { names },
+    }
+}
