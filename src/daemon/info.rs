@@ -21,9 +21,18 @@ pub(super) fn source(
         let mut lines = metrics.lines();
         if let Some(stats) = repository.as_ref().map(Repository::stats) {
             lines.extend([
-                ("postgres_statements".to_owned(), stats.statements.to_string()),
-                ("postgres_statements_running".to_owned(), stats.running.to_string()),
-                ("postgres_keys_waiting".to_owned(), stats.waiting.to_string()),
+                (
+                    "postgres_statements".to_owned(),
+                    stats.statements.to_string(),
+                ),
+                (
+                    "postgres_statements_running".to_owned(),
+                    stats.running.to_string(),
+                ),
+                (
+                    "postgres_keys_waiting".to_owned(),
+                    stats.waiting.to_string(),
+                ),
             ]);
         }
         for actor in health.snapshot() {

@@ -1,7 +1,9 @@
 //! The handle by which programs, and the binary itself, start, use and stop a daemon.
 
 use super::wiring::{Running, ended};
-use crate::cache::{CacheError, CacheHandle, Found, GetOrLoad, Invalidate, Loader, Put, Read, Scripts};
+use crate::cache::{
+    CacheError, CacheHandle, Found, GetOrLoad, Invalidate, Loader, Put, Read, Scripts,
+};
 use crate::config::Config;
 use crate::keyspace::{KeyError, RoutedKey, Router};
 use crate::repository::RepositoryError;
@@ -138,7 +140,13 @@ impl Warden {
         std::thread::Builder::new()
             .name("cachewarden".to_owned())
             .spawn(move || {
-                actix_rt::System::new().block_on(live(config, Arc::new(scripts), report, stopping, end));
+                actix_rt::System::new().block_on(live(
+                    config,
+                    Arc::new(scripts),
+                    report,
+                    stopping,
+                    end,
+                ));
             })
             .map_err(StartError::Thread)?;
         let started = started.await.unwrap_or_else(|_panicked| {

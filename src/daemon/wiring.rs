@@ -53,9 +53,8 @@ impl Running {
 
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let deadline = spaces.longest_load() + BEYOND_LOAD;
-        let caches: Arc<[CacheHandle]> = (0..cores)
-            .map(|_| CacheHandle::unbound(deadline))
-            .collect();
+        let caches: Arc<[CacheHandle]> =
+            (0..cores).map(|_| CacheHandle::unbound(deadline)).collect();
         let mut running = Running {
             runtime,
             repository,
@@ -121,10 +120,7 @@ impl Running {
 
     /// Waits for the actors, and for Redis as long as a command may take: without it the daemon starts all the same.
     async fn wait_until_up(&self, stores: &[Store]) -> Result<(), StartError> {
-        self.supervisor
-            .all_up()
-            .await
-            .map_err(StartError::Actor)?;
+        self.supervisor.all_up().await.map_err(StartError::Actor)?;
         for store in stores {
             let mut up = store.up();
             let there = tokio::time::timeout(store.timeout(), up.wait_for(|up| *up)).await;

@@ -102,7 +102,11 @@ impl Connection {
                 self.door.metrics.protocol_errors.inc();
                 tracing::info!(client = self.session.id, peer = ?self.session.peer, %error, "broken frame");
                 if !error.closes_silently() {
-                    reply::error(&mut self.out, "ERR", format_args!("Protocol error: {error}"));
+                    reply::error(
+                        &mut self.out,
+                        "ERR",
+                        format_args!("Protocol error: {error}"),
+                    );
                     let _gone_either_way = self.socket.write_all(&mut self.out).await;
                 }
             }

@@ -121,8 +121,7 @@ fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, OpenError> {
         .map_err(|error| tell(&files.cert, &error))?
         .collect();
     let chain = chain.map_err(|error| tell(&files.cert, &error))?;
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| tell(&files.key, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| tell(&files.key, &error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

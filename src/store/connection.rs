@@ -126,7 +126,7 @@ impl Store {
     /// Remaining life in milliseconds and the first `bytes` bytes of each key's value (empty when absent).
     ///
     /// # Errors
-    /// See [`StoreError`]; a key that holds no string is *refused*.
+    /// See [`StoreError`]; a key that holds no string makes the whole command *refused*.
     pub async fn peek<K: AsRef<[u8]>>(
         &self,
         keys: &[K],
@@ -185,7 +185,11 @@ impl Store {
 
     async fn command(&self, name: &'static str, command: &Cmd) -> Result<Value, StoreError> {
         self.send(name, async |mut connection| {
-            connection.send_packed_command(command).await
+            // Redis' own errors come as values here.
+            match connection.send_packed_command(command).await? {
+                Value::ServerError(error) => Err(error.into()),
+                reply => Ok(reply),
+            }
         })
         .await
     }
@@ -197,7 +201,12 @@ impl Store {
         replies: usize,
     ) -> Result<Vec<Value>, StoreError> {
         self.send(name, async |mut connection| {
-            connection.send_packed_commands(pipeline, 0, replies).await
+            let replies = connection.send_packed_commands(pipeline, 0, replies);
+            let replies = replies.await?.into_iter().map(|reply| match reply {
+                Value::ServerError(error) => Err(error.into()),
+                reply => Ok(reply),
+            });
+            replies.collect()
         })
         .await
     }
@@ -334,10 +343,6 @@ fn values(
         .map(|item| match item {
             Value::BulkString(bytes) => Ok(Some(Bytes::from(bytes))),
             Value::Nil => Ok(None),
-            Value::ServerError(error) => Err(StoreError::Refused {
-                command,
-                message: error.to_string(),
-            }),
             _ => Err(StoreError::Unexpected { command }),
         })
         .collect()
