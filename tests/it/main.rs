@@ -1,4 +1,6 @@
 //! All integration tests in one binary: they share one Postgres, and link once.
 
+mod clients;
+mod demo;
 mod kit;
 mod support;
