@@ -2,4 +2,5 @@
 
 mod kit;
 mod repository;
+mod repository_tls;
 mod support;
