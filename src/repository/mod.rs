@@ -53,6 +53,9 @@ use dsn::Dsn;
 use lanes::Lanes;
 use loader::Loader;
 
+/// What checking one query may take beside the server's own limit on each of its steps.
+const CHECK_MARGIN: Duration = Duration::from_secs(5);
+
 /// Whether a load may wait for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -101,6 +104,7 @@ struct Inner {
     connector: Arc<Connector>,
     runtime: Handle,
     caches: Vec<Declared>,
+    check_timeout: Duration,
     keys_loaded: AtomicU64,
     failures: AtomicU64,
 }
@@ -145,6 +149,7 @@ impl Repository {
             connector,
             runtime,
             caches: caches.iter().map(declared).collect(),
+            check_timeout: postgres.statement_timeout * check::STEPS + CHECK_MARGIN,
             keys_loaded: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         })))
@@ -197,7 +202,10 @@ impl Repository {
                 shape: declared.shape,
                 batch: self.0.loader.batch(cache),
             };
-            let problem = check::check(&client, subject).await;
+            let checked = check::check(&client, subject);
+            let checked = tokio::time::timeout(self.0.check_timeout, checked).await;
+            let silent = || Err("it no longer answers".to_owned());
+            let problem = checked.unwrap_or_else(|_| silent());
             problems.extend(problem.map_err(RepositoryError::Connect)?);
         }
         Ok(problems)

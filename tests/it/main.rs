@@ -2,5 +2,4 @@
 
 mod kit;
 mod repository;
-mod repository_tls;
 mod support;

@@ -10,9 +10,9 @@ use cachewarden::config::{self, Secret};
 use cachewarden::repository::{Repository, RepositoryError};
 use tokio::runtime::Handle;
 
-use super::support::DEADLINE;
-use super::support::eventually::eventually;
-use super::support::servers::{connect, own_postgres};
+use crate::support::DEADLINE;
+use crate::support::eventually::eventually;
+use crate::support::servers::{connect, own_postgres};
 
 /// `openssl` in a folder, with arguments as one would type them.
 fn openssl(dir: &Path, args: &str) {
