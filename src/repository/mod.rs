@@ -2,22 +2,22 @@
 //! time.
 //!
 //! 1. Keys of a cache that wait together are loaded by one statement, prepared once a connection
-//!    ([`batch`], [`query`]). Values are only ever bound.
-//! 2. Every key is answered within its cache's `load_timeout`, whatever Postgres does ([`call`]).
+//!    (`batch`, `query`). Values are only ever bound.
+//! 2. Every key is answered within its cache's `load_timeout`, whatever Postgres does (`call`).
 //!    A statement that comes too late is cancelled on the server, and its connection thrown away.
-//! 3. A key that Postgres refuses takes no neighbour with it ([`part`], [`session`]).
+//! 3. A key that Postgres refuses takes no neighbour with it (`part`, `session`).
 //! 4. No cache has more than half of the connections, nor have all caches together that hang; nothing
-//!    is sent behind a statement that runs ([`lanes`]).
-//! 5. Connections can only read. What they verify is in [`dsn`]; no error shows a password.
+//!    is sent behind a statement that runs (`lanes`).
+//! 5. Connections can only read. What they verify is in `dsn`; no error shows a password.
 //! 6. Postgres away: loads are refused at once, one attempt to connect is made at a time, and when
-//!    one works loading goes on by itself ([`loader`]).
+//!    one works loading goes on by itself (`loader`).
 //!
 //! ```text
 //! load ─→ Call ──keys──→ lanes ──Work──→ task: connection, statement, parts ──answers──→ Call ─→ load
 //!          └── deadline ─────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Faults it survives, each with a test in `tests/it/repository.rs`: a backend is terminated, the
+//! Faults it survives, each with a test in `tests/it/repository/`: a backend is terminated, the
 //! server is stopped, killed, restarted, out of connections; a table is locked; a query fails for
 //! some keys; a caller goes away.
 
