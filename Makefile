@@ -16,11 +16,11 @@ deps:
 
 demo:
 	@scripts/deps.sh servers
-	cargo run --quiet --release -- demo
+	cargo run --quiet -- demo
 
 tour:
 	@scripts/deps.sh servers
-	cargo run --quiet --release -- demo --tour
+	cargo run --quiet -- demo --tour
 
 test:
 	@scripts/deps.sh servers clients

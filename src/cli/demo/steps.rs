@@ -1,5 +1,7 @@
 //! What the demo shows, as data: the tour walks it and checks it, the invitation prints it.
 
+use std::fmt;
+
 use super::servers::ServerError;
 use super::shop::Shop;
 
@@ -34,6 +36,15 @@ pub(super) enum Act {
 pub(super) enum Found {
     Hit,
     Miss,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+        })
+    }
 }
 
 /// What an answer must be. SQL is asked of Postgres itself, after the answer: that is the truth.

@@ -17,8 +17,8 @@ const HEALING_DEADLINE: Duration = Duration::from_secs(15);
 /// Between two questions whether it has healed.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// An answer is shown up to here.
-const SHOWN_CHARS: usize = 64;
+/// An answer is shown up to here: the price of a course is still seen.
+const SHOWN_CHARS: usize = 80;
 
 /// Walks all steps with the daemon of this shop, which must be listening, and writes a line for each to `screen`.
 /// Gives the number of steps that went wrong.
@@ -118,16 +118,11 @@ impl Walk<'_> {
         let reply = self.daemon.ask(words)?;
         let took = milliseconds(start.elapsed());
         let command = words.join(" ");
-        let what = match found {
-            Some(Found::Hit) => "hit, ",
-            Some(Found::Miss) => "miss, ",
-            None => "",
-        };
+        let what = found.map_or(String::new(), |found| format!("{found}, "));
         let line = format!("{command} → {}  {what}{took}", shorten(&reply));
-        let complaint = if found == step.found {
-            self.complaint(&step.want, &reply, self.answers.get(&command))?
-        } else {
-            Some(format!("wanted a {:?}", step.found).to_lowercase())
+        let complaint = match step.found {
+            Some(wanted) if found != Some(wanted) => Some(format!("wanted a {wanted}")),
+            _ => self.complaint(&step.want, &reply, self.answers.get(&command))?,
         };
         self.answers.insert(command, reply);
         Ok(Outcome { line, complaint })
@@ -324,7 +319,10 @@ mod tests {
 
     #[test]
     fn a_long_answer_is_cut_between_characters() {
-        assert_eq!(shorten(&text(&"é".repeat(65))), "é".repeat(64) + "…");
+        assert_eq!(
+            shorten(&text(&"é".repeat(SHOWN_CHARS + 1))),
+            "é".repeat(SHOWN_CHARS) + "…"
+        );
         assert_eq!(
             shorten(&Reply::List(vec![text("a"), Reply::Nil])),
             "[a, (nil)]"

@@ -90,9 +90,12 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Tells the watchdog to end process `pid` with `signal` (a name without `SIG`) when we are gone. Processes that
-    /// ended are never taken off: the watchdog knows a live one by the folder's name in its command line.
-    pub(super) fn watch(&self, pid: u32, signal: &str) -> Result<(), ServerError> {
+    /// Tells the watchdog to end process `pid` with `signal` (a name without `SIG`) when we are gone. Its command line
+    /// must name a path in this folder: by that the watchdog knows it from one that got its number later.
+    ///
+    /// # Errors
+    /// [`ServerError::File`] if the watchdog is gone.
+    pub fn watch(&self, pid: u32, signal: &str) -> Result<(), ServerError> {
         let mut watchdog = self.0.watchdog.lock();
         let Some(line) = watchdog.line.as_mut() else {
             return Ok(());
