@@ -1,0 +1,37 @@
+# `make demo` and `make test` work on a fresh Debian machine that has Rust, make and apt-get: what is missing they install
+# (as root; otherwise they say which command to run). When nothing is missing, that takes no time.
+
+.PHONY: help deps demo tour test check bench
+
+help:
+	@echo 'make demo    private Postgres and Redis, a shop, the daemon in front, and what to try'
+	@echo 'make tour    the same, walked through by itself with every answer checked'
+	@echo 'make test    all tests, against real servers and real clients'
+	@echo 'make check   format, lints, tests, documentation: what CI runs'
+	@echo 'make bench   the speed table'
+	@echo 'make deps    only install what all of these need'
+
+deps:
+	@scripts/deps.sh servers clients bench
+
+demo:
+	@scripts/deps.sh servers
+	cargo run --quiet -- demo
+
+tour:
+	@scripts/deps.sh servers
+	cargo run --quiet -- demo --tour
+
+test:
+	@scripts/deps.sh servers clients
+	cargo test --quiet
+
+check:
+	cargo fmt --check
+	cargo clippy --all-targets --quiet -- -D warnings
+	@$(MAKE) --no-print-directory test
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --quiet
+
+bench:
+	@scripts/deps.sh servers bench
+	cargo bench --quiet

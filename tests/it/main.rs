@@ -1,0 +1,4 @@
+//! All integration tests in one binary: they share one Postgres, and link once.
+
+mod kit;
+mod support;

@@ -1,0 +1,167 @@
+//! A TCP proxy that breaks on command: between the daemon and Redis, Postgres, or its own clients.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use cachewarden::cli::demo::servers::free_port;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Read at once from one side; while the proxy holds, at most this much has been taken from the sender.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// What happens to bytes on their way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Weather {
+    held: bool,
+    delay: Duration,
+    /// Connections of an older cut end.
+    cut: u64,
+}
+
+/// A listening port in front of a target. It passes everything until told otherwise; dropping it ends all its connections.
+pub struct Proxy {
+    address: SocketAddr,
+    target: SocketAddr,
+    weather: watch::Sender<Weather>,
+    listening: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// In front of a port of 127.0.0.1.
+    pub async fn before_port(port: u16) -> Self {
+        Self::before(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
+    }
+
+    /// In front of any address.
+    pub async fn before(target: SocketAddr) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
+        let (weather, _) = watch::channel(Weather {
+            held: false,
+            delay: Duration::ZERO,
+            cut: 0,
+        });
+        let mut proxy = Self {
+            address,
+            target,
+            weather,
+            listening: None,
+        };
+        proxy.pass().await;
+        proxy
+    }
+
+    /// Where to connect instead of to the target.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port of [`address`](Self::address), on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Everything goes through, what was held included.
+    pub async fn pass(&mut self) {
+        self.weather
+            .send_modify(|weather| (weather.held, weather.delay) = (false, Duration::ZERO));
+        if self.listening.is_none() {
+            let listener = TcpListener::bind(self.address).await.unwrap();
+            self.listening = Some(tokio::spawn(accept(
+                listener,
+                self.target,
+                self.weather.subscribe(),
+            )));
+        }
+    }
+
+    /// Connections stand and new ones are accepted, but no byte gets through, either way: a network that swallows.
+    pub fn hold(&self) {
+        self.weather.send_modify(|weather| weather.held = true);
+    }
+
+    /// Every chunk of bytes comes this much later.
+    pub fn delay(&self, delay: Duration) {
+        self.weather.send_modify(|weather| weather.delay = delay);
+    }
+
+    /// Ends all connections of now; new ones are accepted.
+    pub fn cut(&self) {
+        self.weather.send_modify(|weather| weather.cut += 1);
+    }
+
+    /// Ends all connections, and refuses new ones until [`pass`](Self::pass).
+    pub async fn refuse(&mut self) {
+        if let Some(listening) = self.listening.take() {
+            listening.abort();
+            let _ = listening.await; // its listener is closed now
+        }
+        self.cut();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(listening) = self.listening.take() {
+            listening.abort();
+        }
+        self.cut();
+    }
+}
+
+async fn accept(listener: TcpListener, target: SocketAddr, weather: watch::Receiver<Weather>) {
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            continue;
+        };
+        tokio::spawn(carry(client, target, weather.clone()));
+    }
+}
+
+/// Carries one connection until either side ends it or it is cut.
+async fn carry(client: TcpStream, target: SocketAddr, mut weather: watch::Receiver<Weather>) {
+    let born = weather.borrow_and_update().cut;
+    let mut upward = weather.clone();
+    let mut downward = weather.clone();
+    let both_ways = async {
+        upward.wait_for(|now| !now.held).await.ok()?;
+        let server = TcpStream::connect(target).await.ok()?;
+        for stream in [&client, &server] {
+            stream.set_nodelay(true).ok()?;
+        }
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        tokio::join!(
+            pump(from_client, to_server, &mut upward),
+            pump(from_server, to_client, &mut downward)
+        );
+        Some(())
+    };
+    tokio::select! {
+        _ = both_ways => {}
+        _ = weather.wait_for(|now| now.cut != born) => {}
+    }
+}
+
+/// One direction. An end of file is passed on, so that half-closed connections stay half-open.
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    weather: &mut watch::Receiver<Weather>,
+) {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while let Ok(count @ 1..) = from.read(&mut chunk).await {
+        let delay = weather.borrow().delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        if weather.wait_for(|now| !now.held).await.is_err()
+            || to.write_all(&chunk[..count]).await.is_err()
+        {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
+}
