@@ -1,4 +1,5 @@
 //! All integration tests in one binary: they share one Postgres, and link once.
 
 mod kit;
+mod supervisor;
 mod support;
