@@ -73,10 +73,10 @@ fn steps(trail: Option<&Rc<Trail>>) -> Vec<Step> {
 }
 
 /// One life, its steps chosen by `seed`. Each seed has its own likings, so that some lives are all rush, some all faults.
-fn live(setup: Setup, flaw: Option<Flaw>, seed: u64) -> Result<Tally, String> {
+fn live(setup: Setup, seed: u64) -> Result<Tally, String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let likings: [u32; 4] = std::array::from_fn(|_| random.u32(1..=12));
-    let mut world = World::new(setup, flaw);
+    let mut world = World::new(setup, None);
     let mut taken: Vec<Step> = Vec::new();
     loop {
         let steps = world.steps();
@@ -112,7 +112,7 @@ fn live(setup: Setup, flaw: Option<Flaw>, seed: u64) -> Result<Tally, String> {
 fn live_often(setup: Setup) -> Tally {
     let mut sum = Tally::default();
     for seed in 0..LIVES {
-        let tally = live(setup, None, seed).unwrap_or_else(|broken| panic!("{broken}"));
+        let tally = live(setup, seed).unwrap_or_else(|broken| panic!("{broken}"));
         sum.reads += tally.reads;
         sum.hits += tally.hits;
         sum.joined += tally.joined;
