@@ -251,7 +251,7 @@ impl StreamHandler<Event> for CacheActor {
             }
             event => self.engine.on_event(event),
         }
-        if !self.engine.is_idle() {
+        if !self.engine.is_idle() || !self.deadlines.is_empty() {
             self.tick_while_needed(ctx);
         }
     }

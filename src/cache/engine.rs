@@ -193,6 +193,7 @@ impl Engine {
             Ok(leases) => leases.into_iter().map(Some).collect(),
             Err(error) => {
                 tracing::debug!(%error, "loading without leases");
+                // The script may have run all the same; what it took expires by itself, for Redis is out of reach.
                 vec![None; wants.len()]
             }
         };
