@@ -1,6 +1,8 @@
 //! All integration tests in one binary: they share one Postgres, and link once.
 
 mod kit;
+mod reading;
 mod repository;
+mod single_flight;
 mod supervisor;
 mod support;
