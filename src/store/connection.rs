@@ -126,10 +126,10 @@ impl Store {
         Ok(lives.into_iter().zip(found).collect())
     }
 
-    /// Remaining life in milliseconds and the first `bytes` bytes of each key's value (empty when absent).
+    /// Remaining life in milliseconds and the first `bytes` bytes of each key's value (empty when absent or no string).
     ///
     /// # Errors
-    /// See [`StoreError`]; a key that holds no string makes the whole command *refused*.
+    /// See [`StoreError`].
     pub async fn peek<K: AsRef<[u8]>>(
         &self,
         keys: &[K],
@@ -206,6 +206,8 @@ impl Store {
         self.send(name, async |mut connection| {
             let replies = connection.send_packed_commands(pipeline, 0, replies);
             let replies = replies.await?.into_iter().map(|reply| match reply {
+                // A key that holds no string counts as absent, as it does in `MGET`.
+                Value::ServerError(error) if error.code() == "WRONGTYPE" => Ok(Value::Nil),
                 Value::ServerError(error) => Err(error.into()),
                 reply => Ok(reply),
             });
