@@ -113,8 +113,20 @@ impl Leases {
     /// After a load: fills what is still under the lease and gives the leases back. `true` = the lease was ours.
     ///
     /// # Errors
-    /// See [`StoreError`]; what was sent may have run.
+    /// See [`StoreError`]; what was sent may have run. A Redis that refuses the values gets the leases back all the same.
     pub async fn end(&self, endings: &[Ending], token: &Token) -> Result<Vec<bool>, StoreError> {
+        let ended = self.end_once(endings, token).await;
+        if matches!(ended, Err(StoreError::Refused { .. })) {
+            // Out of memory, it still deletes. A lease that stayed would have readers wait for a load that is over.
+            let keys = endings.iter().map(|ending| ending.key.clone());
+            let bare: Vec<_> = keys.map(|key| Ending { key, fill: None }).collect();
+            // If this fails too, the leases expire by themselves.
+            let _expires = self.end_once(&bare, token).await;
+        }
+        ended
+    }
+
+    async fn end_once(&self, endings: &[Ending], token: &Token) -> Result<Vec<bool>, StoreError> {
         let keys: Vec<_> = endings.iter().map(|ending| ending.key.clone()).collect();
         let mut args: Vec<Bytes> = vec![Bytes::copy_from_slice(token)];
         for ending in endings {
