@@ -1,6 +1,7 @@
 //! All integration tests in one binary: they share one Postgres, and link once.
 
 mod kit;
+mod race;
 mod reading;
 mod repository;
 mod single_flight;

@@ -1,0 +1,231 @@
+//! The race that leases are for: a load reads a row, pauses, the row changes and is invalidated, the load fills.
+//!
+//! One round is one key, two daemons, readers on both, and a writer. All loads pause between their snapshot and their
+//! fill: the declared query sleeps in the server, after the statement's snapshot was taken. The writer commits and then
+//! invalidates through one of the daemons, several times, with pauses of the same length; readers read until it is done.
+//! Then all is quiet, and Redis must hold what Postgres says, or nothing.
+//!
+//! The same rounds with a fill that does not look at its lease must end with stale values: else the race was not run.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+use cachewarden::Warden;
+use cachewarden::cache::Scripts;
+use cachewarden::cli::demo::servers::Redis;
+use cachewarden::config::Config;
+use tokio::task::JoinSet;
+
+use super::support::daemon::{InProcess, config};
+use super::support::resp::{Client, Value};
+use super::support::servers::{Database, database, redis};
+use super::support::world::{figure, raw};
+
+const ROUNDS: u64 = 500;
+/// Rounds that run side by side, each with a key of its own.
+const LANES: u64 = 5;
+const WRITES_A_ROUND: u64 = 4;
+const READERS_A_DAEMON: usize = 3;
+/// A load that ran past half of this would read without a lease, and a race without leases proves nothing.
+const CACHES: &str = r#"
+    postgres.pool_size = 16
+
+    [caches.counter]
+    key = "counters:{id:bigint}"
+    query = "SELECT version || left(pg_sleep(random() * 0.004)::text, 0) FROM counters WHERE id = :id"
+    shape = "scalar"
+    ttl = "10m"
+    load_timeout = "30s"
+"#;
+const UNCHECKED: &str = include_str!("scripts/end_leases_unchecked.lua");
+
+/// What came of all rounds.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// Reads that were checked.
+    reads: u64,
+    /// Reads that gave a version older than one whose invalidation was acknowledged before they began.
+    stale_reads: u64,
+    /// Rounds after which Redis held an outdated value.
+    stale_rounds: u64,
+    /// Rounds after which a calm read left the right value in Redis.
+    cached_rounds: u64,
+    /// Fills refused because their lease was gone.
+    refused: u64,
+    /// Fills that were stored.
+    filled: u64,
+}
+
+#[tokio::test]
+async fn no_fill_overwrites_an_invalidation_and_no_read_after_one_is_outdated() {
+    let outcome = race(Scripts::default).await;
+    println!("with leases, {ROUNDS} rounds: {outcome:?}");
+    let sound = outcome.stale_reads == 0 && outcome.stale_rounds == 0;
+    // Useful, too, and really raced.
+    let lively = outcome.cached_rounds >= ROUNDS * 8 / 10 && outcome.refused > ROUNDS / 10;
+    assert!(sound && lively, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn the_race_finds_stale_values_when_fills_do_not_look_at_their_lease() {
+    let outcome = race(|| Scripts::with_end(UNCHECKED)).await;
+    println!("without, {ROUNDS} rounds: {outcome:?}");
+    assert!(
+        outcome.stale_rounds > 5 && outcome.stale_reads > 5,
+        "{outcome:?}"
+    );
+}
+
+/// Two daemons on one Redis and one database.
+struct Arena {
+    database: Database,
+    redis: Redis,
+    daemons: [InProcess; 2],
+}
+
+async fn race(scripts: impl Fn() -> Scripts) -> Outcome {
+    let (database, redis) = (database().await, redis());
+    database
+        .execute("CREATE TABLE counters (id bigint PRIMARY KEY, version bigint)")
+        .await;
+    let start = async || {
+        let text = config(database.url(), &redis.redis_url(), CACHES);
+        let config = Config::from_toml(&text).unwrap();
+        let warden = Warden::start_with_scripts(config, scripts()).await;
+        InProcess {
+            warden: warden.unwrap(),
+        }
+    };
+    let daemons = [start().await, start().await];
+    let arena = Arc::new(Arena {
+        database,
+        redis,
+        daemons,
+    });
+    let mut lanes = JoinSet::new();
+    for lane in 0..LANES {
+        lanes.spawn(run_lane(Arc::clone(&arena), lane));
+    }
+    let mut outcome = lanes
+        .join_all()
+        .await
+        .into_iter()
+        .fold(Outcome::default(), Outcome::plus);
+    for daemon in &arena.daemons {
+        let mut client = daemon.client().await;
+        outcome.refused += figure(&mut client, "cachewarden_fills_total", "refused").await;
+        outcome.filled += figure(&mut client, "cachewarden_fills_total", "filled").await;
+        daemon.warden.stop().await;
+    }
+    outcome
+}
+
+async fn run_lane(arena: Arc<Arena>, lane: u64) -> Outcome {
+    let mut writer = Writer {
+        session: arena.database.client().await,
+        daemons: [
+            arena.daemons[0].client().await,
+            arena.daemons[1].client().await,
+        ],
+    };
+    let mut straight = raw(&arena.redis).await;
+    let mut outcome = Outcome::default();
+    for round in 0..ROUNDS / LANES {
+        let id = 1 + lane + round * LANES;
+        writer.insert(id).await;
+        outcome = outcome.plus(run_round(&arena, &mut writer, id).await);
+        // All reads were answered, so all fills have run: this is what stays.
+        let truth = Value::bulk(format!("\"{WRITES_A_ROUND}\""));
+        let key = format!("counters:{id}");
+        let left = straight.command(&["GET", &key]).await;
+        outcome.stale_rounds += u64::from(left != Value::Nil && left != truth);
+        let calm = writer.daemons[0].command(&["GET", &key]).await;
+        let cached = straight.command(&["GET", &key]).await;
+        outcome.cached_rounds += u64::from(calm == truth && cached == truth);
+    }
+    outcome
+}
+
+/// Readers against the writer, until the writer is done.
+async fn run_round(arena: &Arena, writer: &mut Writer, id: u64) -> Outcome {
+    // The newest version whose invalidation is acknowledged.
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let done = Arc::new(AtomicBool::new(false));
+    let mut readers = JoinSet::new();
+    for daemon in &arena.daemons {
+        for _ in 0..READERS_A_DAEMON {
+            let client = daemon.client().await;
+            readers.spawn(read_on(
+                client,
+                id,
+                Arc::clone(&acknowledged),
+                Arc::clone(&done),
+            ));
+        }
+    }
+    for version in 1..=WRITES_A_ROUND {
+        writer.write(id, version).await;
+        acknowledged.store(version, SeqCst);
+    }
+    done.store(true, SeqCst);
+    readers
+        .join_all()
+        .await
+        .into_iter()
+        .fold(Outcome::default(), Outcome::plus)
+}
+
+async fn read_on(
+    mut client: Client,
+    id: u64,
+    acknowledged: Arc<AtomicU64>,
+    done: Arc<AtomicBool>,
+) -> Outcome {
+    let key = format!("counters:{id}");
+    let mut outcome = Outcome::default();
+    while !done.load(SeqCst) {
+        let least = acknowledged.load(SeqCst);
+        let answer = client.command(&["GET", &key]).await;
+        let version: u64 = answer.text().trim_matches('"').parse().unwrap();
+        outcome.reads += 1;
+        outcome.stale_reads += u64::from(version < least);
+    }
+    outcome
+}
+
+struct Writer {
+    session: tokio_postgres::Client,
+    daemons: [Client; 2],
+}
+
+impl Writer {
+    async fn insert(&mut self, id: u64) {
+        let sql = format!("INSERT INTO counters VALUES ({id}, 0)");
+        self.session.batch_execute(&sql).await.unwrap();
+    }
+
+    /// Commits a version and invalidates its key, each after a pause of up to 4 ms.
+    async fn write(&mut self, id: u64, version: u64) {
+        let pause = "SELECT pg_sleep(random() * 0.004)";
+        let sql = format!("{pause}; UPDATE counters SET version = {version} WHERE id = {id}");
+        self.session.batch_execute(&sql).await.unwrap();
+        self.session.batch_execute(pause).await.unwrap();
+        let key = format!("counters:{id}");
+        let daemon = &mut self.daemons[usize::from((id + version).is_multiple_of(2))];
+        let removed = daemon.command(&["CACHE.INVALIDATE", &key]).await;
+        assert!(matches!(removed, Value::Int(0 | 1)), "{removed:?}");
+    }
+}
+
+impl Outcome {
+    fn plus(self, other: Outcome) -> Outcome {
+        Outcome {
+            reads: self.reads + other.reads,
+            stale_reads: self.stale_reads + other.stale_reads,
+            stale_rounds: self.stale_rounds + other.stale_rounds,
+            cached_rounds: self.cached_rounds + other.cached_rounds,
+            refused: self.refused + other.refused,
+            filled: self.filled + other.filled,
+        }
+    }
+}
