@@ -3,6 +3,7 @@
 mod kit;
 mod race;
 mod reading;
+mod redis_away;
 mod repository;
 mod single_flight;
 mod supervisor;
