@@ -1,6 +1,7 @@
 //! All integration tests in one binary: they share one Postgres, and link once.
 
 mod kit;
+mod postgres_away;
 mod race;
 mod reading;
 mod redis_away;

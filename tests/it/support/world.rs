@@ -21,7 +21,11 @@ impl World {
 
     /// The same on a given Redis.
     pub async fn start_on(redis: Redis, sql: &str, caches: &str) -> Self {
-        let database = database().await;
+        Self::start_in(database().await, redis, sql, caches).await
+    }
+
+    /// The same in a given database, too.
+    pub async fn start_in(database: Database, redis: Redis, sql: &str, caches: &str) -> Self {
         database.execute(sql).await;
         let daemon = InProcess::start(&config(database.url(), &redis.redis_url(), caches)).await;
         Self {
