@@ -2,4 +2,5 @@
 
 mod kit;
 mod repository;
+mod supervisor;
 mod support;
