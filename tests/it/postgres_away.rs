@@ -262,11 +262,12 @@ async fn there_are_never_more_connections_than_pool_size() {
             readers.push((id, reader));
             assert!(connections(&session).await <= POOL);
         }
-        eventually(DEADLINE, async || match connections(&session).await {
+        let some = eventually(DEADLINE, async || match connections(&session).await {
             0 => Err("no connection"),
-            some => Ok(assert!(some <= POOL, "{some}")),
+            some => Ok(some),
         })
         .await;
+        assert!(some <= POOL, "{some}");
         release(lock).await;
         for (id, mut reader) in readers {
             assert_eq!(reader.read().await.unwrap(), item(id));
