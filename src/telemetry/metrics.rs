@@ -22,7 +22,7 @@ macro_rules! table {
         /// Every metric this version has.
         pub const METRICS: &[Metric] = &[$(Metric { name: $name, help: $help }),*];
         struct Names;
-        #[allow(non_upper_case_globals)] // the names of the fields they belong to
+        #[allow(non_upper_case_globals, reason = "the names of the fields they belong to")]
         impl Names { $(const $place: Metric = Metric { name: $name, help: $help };)* }
     };
 }
