@@ -30,7 +30,7 @@ check:
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
 	@$(MAKE) --no-print-directory test
-	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --quiet
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --quiet
 
 bench:
 	@scripts/deps.sh servers bench
