@@ -34,4 +34,4 @@ check:
 
 bench:
 	@scripts/deps.sh servers bench
-	cargo bench --quiet
+	cargo bench --quiet --bench bench

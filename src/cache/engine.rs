@@ -12,7 +12,7 @@ use super::{CacheError, Scripts};
 use crate::keyspace::{RoutedKey, SpaceId, expiry};
 use crate::repository::{Admission, LoadError, Repository};
 use crate::store::{Store, StoreError};
-use crate::telemetry::{CacheMetrics, Metrics};
+use crate::telemetry::{CacheMetrics, Metrics, SourceKind};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -73,6 +73,16 @@ impl Means {
             Err(_) => &counters.failed,
         };
         counter.inc_by(readers);
+    }
+
+    /// Counts keys that were invalidated by name, on somebody's command.
+    pub(super) fn count_invalidations(&self, keys: usize) {
+        let labels = SourceKind {
+            source: "command",
+            kind: "exact",
+        };
+        let counter = self.metrics.invalidations.get_or_create(&labels);
+        counter.inc_by(u64::try_from(keys).unwrap_or(u64::MAX));
     }
 
     /// The answer for what lies in Redis under `key`.
@@ -183,6 +193,7 @@ impl Engine {
             Ok(leases) => leases.into_iter().map(Some).collect(),
             Err(error) => {
                 tracing::debug!(%error, "loading without leases");
+                // The script may have run all the same; what it took expires by itself, for Redis is out of reach.
                 vec![None; wants.len()]
             }
         };

@@ -3,7 +3,8 @@
 //! Every cache has a lane: keys that wait, and statements that are out. Keys that arrive while the
 //! lane's statements are out wait and go together in its next one.
 //!
-//! 1. A lane has at most half of the connections, and at most `max_loads` keys in statements.
+//! 1. A lane has at most half of the connections, and at most `max_loads` statements: a statement is one
+//!    load to Postgres, which runs its keys one after the other.
 //! 2. A lane whose statement has run for [`SUSPECT_AFTER`], or timed out, is *suspect* until one of
 //!    its statements succeeds. All suspect lanes together have at most half of the connections: five
 //!    caches over one locked table leave the other half alone.
@@ -123,19 +124,17 @@ impl Lanes {
         }
         let lane = &mut self.lanes[cache];
         let was_idle = lane.waiting.is_empty();
-        if lane.room(admission) < keys.len() {
+        if lane.room(admission, keys.len()) < keys.len() {
             lane.waiting.retain(|key| !key.is_moot(now));
         }
-        let room = lane.room(admission);
-        for (i, key) in keys.into_iter().enumerate() {
-            if i < room {
-                lane.waiting.push_back(key);
-            } else {
-                key.answer(Err(LoadError::Busy {
-                    cache: Arc::clone(&lane.name),
-                    limit: lane.max_loads,
-                }));
-            }
+        let room = lane.room(admission, keys.len());
+        let mut keys = keys.into_iter();
+        lane.waiting.extend(keys.by_ref().take(room));
+        for key in keys {
+            key.answer(Err(LoadError::Busy {
+                cache: Arc::clone(&lane.name),
+                limit: lane.max_loads,
+            }));
         }
         if was_idle && !lane.waiting.is_empty() {
             self.ready.push_back(cache);
@@ -200,7 +199,7 @@ impl Lanes {
     fn may_begin(&self, cache: usize) -> bool {
         let lane = &self.lanes[cache];
         lane.statements < self.half()
-            && lane.loading < lane.max_loads
+            && lane.statements < lane.max_loads
             && !(lane.suspect && self.suspects() >= self.half())
     }
 
@@ -309,15 +308,14 @@ impl Lanes {
 }
 
 impl Lane {
-    /// How many more keys may wait.
-    fn room(&self, admission: Admission) -> usize {
+    /// How many of `keys` more keys may wait.
+    fn room(&self, admission: Admission, keys: usize) -> usize {
         let waiting = self.waiting.len();
         match admission {
-            Admission::Wait => self
-                .max_loads
-                .saturating_mul(QUEUE_FACTOR)
-                .saturating_sub(waiting),
-            Admission::NoWait => self.max_loads.saturating_sub(self.loading + waiting),
+            // Whoever fills the room may go beyond it: the keys of one call stay together.
+            Admission::Wait if waiting < self.max_loads.saturating_mul(QUEUE_FACTOR) => keys,
+            Admission::Wait => 0,
+            Admission::NoWait => keys.min(self.max_loads.saturating_sub(self.loading + waiting)),
         }
     }
 
@@ -328,8 +326,7 @@ impl Lane {
             _ => u128::MAX,
         };
         let paced = usize::try_from(paced).unwrap_or(usize::MAX).max(1);
-        let room = self.max_loads.saturating_sub(self.loading);
-        room.min(paced).min(MAX_KEYS_A_STATEMENT)
+        paced.min(MAX_KEYS_A_STATEMENT)
     }
 }
 

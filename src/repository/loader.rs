@@ -185,17 +185,22 @@ impl Loader {
                     self.up.store(false, Ordering::Relaxed);
                 }
                 self.lanes.lock().refused_connection(live, &reason);
-                self.probe();
+                self.probe(live, &reason);
                 Err(())
             }
         }
     }
 
     /// Tries to connect until it works, one attempt at a time whatever the demand.
-    fn probe(self: &Arc<Self>) {
+    fn probe(self: &Arc<Self>, live: usize, reason: &str) {
         if self.probing.swap(true, Ordering::AcqRel) {
             return;
         }
+        tracing::warn!(
+            reason,
+            live,
+            "postgres gives no new connection; trying again until it does"
+        );
         let loader = Arc::clone(self);
         self.runtime.spawn(async move {
             let mut pause = FIRST_PAUSE;
@@ -212,6 +217,7 @@ impl Loader {
                 if !loader.closed.load(Ordering::Relaxed) {
                     loader.up.store(true, Ordering::Relaxed);
                     lanes.connected();
+                    tracing::info!("postgres gives connections again");
                 }
             });
         });

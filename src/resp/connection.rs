@@ -43,6 +43,8 @@ pub(super) struct Connection {
     opened: Instant,
     /// When the half-received request began.
     midway_since: Option<Instant>,
+    /// The daemon stops, and what had arrived by then was read.
+    last_call: bool,
 }
 
 /// Why a connection ends.
@@ -81,6 +83,7 @@ impl Connection {
             empty_in_a_row: 0,
             opened: Instant::now(),
             midway_since: None,
+            last_call: false,
         }
     }
 
@@ -133,6 +136,11 @@ impl Connection {
 
     /// Waits for input; `false` when no more comes.
     async fn receive(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<bool, End> {
+        let draining = *stop.borrow() >= Stop::Draining;
+        if draining && std::mem::replace(&mut self.last_call, true) {
+            // One more read was granted; who keeps on sending does not hold up the stop.
+            return Ok(false);
+        }
         let deadline = match (self.midway_since, self.session.authenticated) {
             (Some(since), _) => Some((since + REQUEST_DEADLINE, "slow")),
             (None, false) => Some((self.opened + AUTH_DEADLINE, "unauthenticated")),

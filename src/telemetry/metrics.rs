@@ -162,6 +162,15 @@ impl Metrics {
         }
     }
 
+    /// How often each actor was restarted so far.
+    pub fn observe_restarts(&self, actor: &str, restarts: u64) {
+        let name = ActorName {
+            actor: actor.to_owned(),
+        };
+        let counter = self.actor_restarts.get_or_create(&name);
+        counter.inc_by(restarts.saturating_sub(counter.get()));
+    }
+
     /// Every sample as name with labels, and value.
     pub fn lines(&self) -> Vec<(String, String)> {
         let page = self.render();

@@ -9,4 +9,5 @@
 
 mod kit;
 mod repository;
+mod supervisor;
 mod support;
