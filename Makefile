@@ -12,7 +12,7 @@ help:
 	@echo 'make deps    only install what all of these need'
 
 deps:
-	@scripts/deps.sh servers clients bench
+	@scripts/deps.sh servers clients unit bench
 
 demo:
 	@scripts/deps.sh servers
@@ -23,7 +23,7 @@ tour:
 	cargo run --quiet -- demo --tour
 
 test:
-	@scripts/deps.sh servers clients
+	@scripts/deps.sh servers clients unit
 	cargo test --quiet
 
 check:

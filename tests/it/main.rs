@@ -11,3 +11,4 @@ mod kit;
 mod repository;
 mod supervisor;
 mod support;
+mod unit_file;
