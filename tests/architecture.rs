@@ -252,11 +252,32 @@ fn the_change_log_begins_with_this_version() {
 fn the_guide_for_contributors_shows_every_room() {
     let text = read(&root().join("CONTRIBUTING.md"));
     for (room, _) in ROOMS {
+        let shown = [format!("| `{room}/` |"), format!("| `{room}.rs` |")];
         assert!(
-            text.contains(&format!("`{room}")),
+            shown.iter().any(|line| text.contains(line)),
             "CONTRIBUTING.md does not tell of `{room}`"
         );
     }
+}
+
+#[test]
+fn every_file_the_guides_name_is_there() {
+    let mut found = Vec::new();
+    let guides = fs::read_dir(root()).expect("the repository's root");
+    for path in guides.map(|entry| entry.expect("an entry").path()) {
+        if path.extension().is_none_or(|end| end != "md") {
+            continue;
+        }
+        for quoted in read(&path).split('`').skip(1).step_by(2) {
+            let is_ours = ["src/", "tests/", "benches/", "systemd/", "fuzz/", "demo/"];
+            let names_one = is_ours.iter().any(|top| quoted.starts_with(top))
+                && !quoted.contains(['<', '*', ' ']);
+            if names_one && !root().join(quoted).exists() {
+                found.push(format!("{}: there is no `{quoted}`", path.display()));
+            }
+        }
+    }
+    nothing(&found);
 }
 
 /// A front page that exports one name of a room.
