@@ -12,6 +12,9 @@
 mod s04_redis_hits;
 mod s06_cold_reads;
 mod s07_cold_mget;
+mod s08_stampede;
+mod s17_at_rest;
+mod s18_idle_connections;
 mod support;
 
 use std::process::ExitCode;
@@ -32,6 +35,9 @@ const TARGETS: &[(&str, Target)] = &[
     ("s04", s04_redis_hits::run),
     ("s06", s06_cold_reads::run),
     ("s07", s07_cold_mget::run),
+    ("s08", s08_stampede::run),
+    ("s17", s17_at_rest::run),
+    ("s18", s18_idle_connections::run),
 ];
 
 /// Measures the daemon against its peers and prints one table.

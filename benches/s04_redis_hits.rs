@@ -41,10 +41,11 @@ pub fn run(bench: &Bench) -> Result<Report, BenchError> {
         ));
         let [redis, theirs, ours] = [&redis, &theirs, &ours].map(|runs| medians(runs));
         report.notes.push(format!(
-            "S4, {depth} at a time: Redis itself {} at {:.2} µs of CPU a request; behind twemproxy it used {:.2} µs, \
-             behind us {:.2} µs",
+            "S4, {depth} at a time: Redis itself {} with {:.2} µs of CPU a request, the generator {:.2} µs; behind \
+             twemproxy Redis used {:.2} µs, behind us {:.2} µs",
             rate(redis.rate),
             redis.cpu_us,
+            redis.generator_us,
             theirs.others_us,
             ours.others_us
         ));

@@ -7,7 +7,7 @@ use crate::support::load::Clients;
 use crate::support::pgbench::Pgbench;
 use crate::support::request::{Draw, Template};
 use crate::support::rounds::{Measured, medians, take_turns};
-use crate::support::table::{Limits, Report, Row};
+use crate::support::table::{Limits, Report, Row, mebibytes};
 use crate::support::world::World;
 use crate::support::{Bench, BenchError, usage};
 
@@ -27,7 +27,7 @@ pub fn run(bench: &Bench) -> Result<Report, BenchError> {
         &theirs,
         Limits::at_least(1.1, 4.0),
     ));
-    report.notes.push(whole_cost("S6", &ours, &theirs));
+    report.notes.push(whole_cost("S6", &world, &ours, &theirs)?);
     Ok(report)
 }
 
@@ -40,8 +40,7 @@ pub fn against(
 ) -> Result<[Vec<Measured>; 2], BenchError> {
     take_turns(bench.rounds, |side| {
         if side == 0 {
-            let run = pgbench.run()?;
-            return Ok(Measured::new(run.sample, run.postgres, run.pgbench));
+            return pgbench.run();
         }
         cold(bench, world, clients)
     })
@@ -63,16 +62,24 @@ pub fn cold(bench: &Bench, world: &World, clients: &mut Clients) -> Result<Measu
 }
 
 /// What all processes used for one key.
-pub fn whole_cost(target: &str, ours: &[Measured], theirs: &[Measured]) -> String {
+pub fn whole_cost(
+    target: &str,
+    world: &World,
+    ours: &[Measured],
+    theirs: &[Measured],
+) -> Result<String, BenchError> {
     let (ours, theirs) = (medians(ours), medians(theirs));
-    format!(
-        "{target}: CPU of the whole a key: ours {:.1} µs (daemon {:.1}, Redis and Postgres {:.1}); theirs {:.1} µs \
-         (Postgres {:.1}, pgbench {:.1})",
-        ours.cpu_us + ours.others_us,
+    let memory = usage::memory(world.daemon.pid())?;
+    Ok(format!(
+        "{target}: CPU µs a key, all processes: ours {:.1} (daemon {:.1}, Redis and Postgres {:.1}, generator {:.1}), \
+         theirs {:.1} (Postgres {:.1}, pgbench {:.1}); afterwards the daemon holds {:.0} MiB",
+        ours.cpu_us + ours.others_us + ours.generator_us,
         ours.cpu_us,
         ours.others_us,
-        theirs.cpu_us + theirs.others_us,
+        ours.generator_us,
+        theirs.cpu_us + theirs.generator_us,
         theirs.cpu_us,
-        theirs.others_us
-    )
+        theirs.generator_us,
+        mebibytes(memory.resident),
+    ))
 }

@@ -35,6 +35,6 @@ pub fn run(bench: &Bench) -> Result<Report, BenchError> {
         &theirs,
         Limits::at_least(3.0, 6.0),
     ));
-    report.notes.push(whole_cost("S7", &ours, &theirs));
+    report.notes.push(whole_cost("S7", &world, &ours, &theirs)?);
     Ok(report)
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::BenchError;
 use super::load::{Clients, Sample, Until};
 use super::request::{Draw, Template};
-use super::rounds::Measured;
+use super::rounds::{Cpu, Measured};
+use super::{BenchError, usage};
 
 /// What every target is given.
 pub struct Bench {
@@ -58,13 +58,15 @@ impl Bench {
         server: impl Fn() -> Result<Duration, BenchError>,
         others: impl Fn() -> Result<Duration, BenchError>,
     ) -> Result<Measured, BenchError> {
-        let before = (server()?, others()?);
+        let used = || -> Result<Cpu, BenchError> {
+            Ok(Cpu {
+                server: server()?,
+                others: others()?,
+                generator: usage::cpu(std::process::id())?,
+            })
+        };
+        let before = used()?;
         let sample = self.run(clients, draw, Until::Elapsed(self.sample))?;
-        let after = (server()?, others()?);
-        Ok(Measured::new(
-            sample,
-            after.0 - before.0,
-            after.1 - before.1,
-        ))
+        Ok(Measured::new(sample, used()? - before))
     }
 }

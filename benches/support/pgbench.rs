@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::load::Sample;
 use super::request::FIRST_ID;
-use super::rounds::{Best, best_of};
+use super::rounds::{Best, Cpu, Measured, best_of};
 use super::world::{ROWS, SELECT, World};
 use super::{BenchError, usage};
 
@@ -23,16 +23,6 @@ pub struct Pgbench<'a> {
     seconds: u64,
 }
 
-/// What one run did.
-#[derive(Debug, Clone, Copy)]
-pub struct Run {
-    pub sample: Sample,
-    /// On a core, all of Postgres' processes.
-    pub postgres: Duration,
-    /// On a core, pgbench itself.
-    pub pgbench: Duration,
-}
-
 impl<'a> Pgbench<'a> {
     /// Tries each client count, and keeps the best.
     pub fn best(world: &'a World, seconds: Duration) -> Result<Self, BenchError> {
@@ -46,15 +36,14 @@ impl<'a> Pgbench<'a> {
             // It counts in whole seconds.
             seconds: seconds.as_secs().max(1),
         };
-        let Best { choice, .. } =
-            best_of(CLIENTS, |clients| Ok(with(clients).run()?.sample.rate()))?;
+        let Best { choice, .. } = best_of(CLIENTS, |clients| Ok(with(clients).run()?.rate))?;
         Ok(with(choice))
     }
 
     /// Runs once. The rate is pgbench's own, without the time it took to connect.
-    pub fn run(&self) -> Result<Run, BenchError> {
-        let server = self.world.postgres.pid().unwrap_or_default();
-        let before = (usage::family_cpu(server)?, usage::children_cpu()?);
+    /// Postgres is the server, pgbench the generator.
+    pub fn run(&self) -> Result<Measured, BenchError> {
+        let before = self.cpu()?;
         let program = self.world.postgres.program("pgbench");
         let output = Command::new(program)
             .args(["-n", "-M", "prepared", "-j", THREADS])
@@ -67,7 +56,7 @@ impl<'a> Pgbench<'a> {
                 program: "pgbench",
                 package: "postgresql",
             })?;
-        let after = (usage::family_cpu(server)?, usage::children_cpu()?);
+        let after = self.cpu()?;
         let text = String::from_utf8_lossy(&output.stdout);
         let number = |label: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(label))?;
@@ -78,13 +67,19 @@ impl<'a> Pgbench<'a> {
             program: "pgbench",
             message: String::from_utf8_lossy(&output.stderr).into_owned(),
         })?;
-        Ok(Run {
-            sample: Sample {
-                units: transactions as u64,
-                elapsed: Duration::from_secs_f64(transactions / rate),
-            },
-            postgres: after.0 - before.0,
-            pgbench: after.1 - before.1,
+        let sample = Sample {
+            units: transactions as u64,
+            elapsed: Duration::from_secs_f64(transactions / rate),
+        };
+        Ok(Measured::new(sample, after - before))
+    }
+
+    fn cpu(&self) -> Result<Cpu, BenchError> {
+        let server = self.world.postgres.pid().unwrap_or_default();
+        Ok(Cpu {
+            server: usage::family_cpu(server)?,
+            others: Duration::ZERO,
+            generator: usage::children_cpu()?,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Taking turns, and what is said of many runs.
 
+use std::ops::Sub;
 use std::time::Duration;
 
 use super::BenchError;
@@ -14,16 +15,38 @@ pub struct Measured {
     pub cpu_us: f64,
     /// The same of the processes that work with it: what stands behind a proxy, or asks a database.
     pub others_us: f64,
+    /// The same of the load generator: where all three together are all cores' time, nothing could have been quicker.
+    pub generator_us: f64,
+}
+
+/// Times on a core, of the parts of a [`Measured`].
+#[derive(Debug, Clone, Copy)]
+pub struct Cpu {
+    pub server: Duration,
+    pub others: Duration,
+    pub generator: Duration,
+}
+
+impl Sub for Cpu {
+    type Output = Self;
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            server: self.server.saturating_sub(earlier.server),
+            others: self.others.saturating_sub(earlier.others),
+            generator: self.generator.saturating_sub(earlier.generator),
+        }
+    }
 }
 
 impl Measured {
-    /// A sample, and the times that its server and the others were on a core meanwhile.
-    pub fn new(sample: Sample, cpu: Duration, others: Duration) -> Self {
+    /// A sample, and the times that everybody was on a core meanwhile.
+    pub fn new(sample: Sample, cpu: Cpu) -> Self {
         let a_unit = |time: Duration| time.as_secs_f64() * 1e6 / sample.units as f64;
         Self {
             rate: sample.rate(),
-            cpu_us: a_unit(cpu),
-            others_us: a_unit(others),
+            cpu_us: a_unit(cpu.server),
+            others_us: a_unit(cpu.others),
+            generator_us: a_unit(cpu.generator),
         }
     }
 }
@@ -122,5 +145,6 @@ pub fn medians(runs: &[Measured]) -> Measured {
         rate: median(|run| run.rate),
         cpu_us: median(|run| run.cpu_us),
         others_us: median(|run| run.others_us),
+        generator_us: median(|run| run.generator_us),
     }
 }

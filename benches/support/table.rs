@@ -96,6 +96,11 @@ pub fn rate(figure: f64) -> String {
     format!("{:.1}k/s", figure / 1e3)
 }
 
+/// Bytes as mebibytes.
+pub fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 /// One line of the table.
 #[derive(Debug, Clone)]
 pub struct Row {

@@ -22,6 +22,9 @@ use tokio::sync::mpsc::UnboundedSender;
 /// Reads one shard lets wait for loads; one more is answered *busy*.
 pub(super) const MAX_WAITING: usize = 100_000;
 
+/// Acquire scripts one shard has out, from which on further keys wait and go together: they are still free to be joined.
+const MAX_ACQUIRES_OUT: usize = 2;
+
 /// What one shard works with.
 #[derive(Clone)]
 pub struct Means {
@@ -110,6 +113,7 @@ impl Means {
 pub(super) struct Engine {
     means: Means,
     flights: Flights<Want, Slot, Answer>,
+    acquires_out: usize,
     events: UnboundedSender<Event>,
 }
 
@@ -118,6 +122,7 @@ impl Engine {
         Self {
             means,
             flights: Flights::new(MAX_WAITING),
+            acquires_out: 0,
             events,
         }
     }
@@ -151,13 +156,14 @@ impl Engine {
 
     /// Sends the look-ups that are queued: one acquire script a cache and [`MAX_SCRIPT_KEYS`] keys.
     pub(super) fn pump(&mut self) {
-        if !self.flights.any_queued() {
+        if !self.flights.any_queued() || self.acquires_out >= MAX_ACQUIRES_OUT {
             return;
         }
         let wants = self.flights.take_queued().into_iter().map(|(_, want)| want);
         for wants in by_space(wants) {
             let mut wants = wants.into_iter().peekable();
             while wants.peek().is_some() {
+                self.acquires_out += 1;
                 self.send_acquire(wants.by_ref().take(MAX_SCRIPT_KEYS).collect());
             }
         }
@@ -170,7 +176,10 @@ impl Engine {
                 wants,
                 token,
                 leases,
-            } => self.on_acquired(wants, token, leases),
+            } => {
+                self.acquires_out -= 1;
+                self.on_acquired(wants, token, leases);
+            }
             Event::Loaded {
                 wants,
                 token,

@@ -40,8 +40,15 @@ impl World {
         call
     }
 
-    /// Starts what may start; gives the caches and how many keys each statement has.
+    /// Starts what may start, no statement being awaited any moment; gives the caches and how many keys each statement has.
     fn start(&mut self) -> (Vec<Work>, Vec<(usize, usize)>) {
+        for id in 0..=self.lanes.next_id {
+            self.lanes.late(id);
+        }
+        self.start_promptly()
+    }
+
+    fn start_promptly(&mut self) -> (Vec<Work>, Vec<(usize, usize)>) {
         let works = self.lanes.start(self.now);
         let sizes = works
             .iter()
@@ -78,6 +85,24 @@ fn a_lane_has_half_of_the_connections_and_what_waits_goes_together() {
     assert_eq!(world.lanes.waiting(), 7);
     world.finish(&works[0], End::Answered);
     assert_eq!(world.start().1, [(0, 7)]);
+}
+
+#[test]
+fn few_keys_wait_for_a_statement_that_may_be_back_any_moment_and_many_do_not() {
+    let mut world = World::new(8, 1, 1000);
+    let mut calls = vec![world.admit(0, 1, Admission::Wait)];
+    let (first, sizes) = world.start_promptly();
+    assert_eq!(sizes, [(0, 1)]);
+    calls.push(world.admit(0, WORTH_A_STATEMENT - 1, Admission::Wait));
+    assert_eq!(world.start_promptly().1, []);
+    calls.push(world.admit(0, 1, Admission::Wait));
+    let (second, sizes) = world.start_promptly();
+    assert_eq!(sizes, [(0, WORTH_A_STATEMENT)]);
+    calls.push(world.admit(0, 1, Admission::Wait));
+    world.lanes.late(first[0].id);
+    assert_eq!(world.start_promptly().1, []);
+    world.finish(&second[0], End::Answered);
+    assert_eq!(world.start_promptly().1, [(0, 1)]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::batch::Batch;
 use super::call::{Call, Pending};
 use super::connect::Connector;
 use super::error::one_line;
-use super::lanes::{End, Lanes, SUSPECT_AFTER, Work};
+use super::lanes::{End, LATE_AFTER, Lanes, SUSPECT_AFTER, Work};
 use super::session::Session;
 use crate::keyspace::RoutedKey;
 
@@ -157,12 +157,16 @@ impl Loader {
         deadline: Instant,
         mut evicted: oneshot::Receiver<()>,
     ) -> End {
-        let overdue = Instant::now() + SUSPECT_AFTER;
-        if overdue < deadline {
-            if timeout_at(overdue, &mut evicted).await.is_ok() {
-                return End::Evicted;
+        let started = Instant::now();
+        let stages: [(Duration, fn(&mut Lanes, u64)); 2] =
+            [(LATE_AFTER, Lanes::late), (SUSPECT_AFTER, Lanes::overdue)];
+        for (after, told) in stages {
+            if started + after < deadline {
+                if timeout_at(started + after, &mut evicted).await.is_ok() {
+                    return End::Evicted;
+                }
+                self.with_lanes(|lanes| told(lanes, id));
             }
-            self.with_lanes(|lanes| lanes.overdue(id));
         }
         match timeout_at(deadline, evicted).await {
             Ok(_) => End::Evicted,
