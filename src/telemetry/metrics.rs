@@ -245,6 +245,13 @@ mod tests {
     fn the_page_has_every_metric_of_the_table() {
         let metrics = Metrics::new();
         metrics.cache("course").hit.inc();
+        // A family shows once it has a member.
+        metrics.refused_connection("handshake");
+        metrics.observe_targets(true, true);
+        metrics.observe_restarts("cache-0", 1);
+        let (source, kind) = ("command", "exact");
+        let invalidated = SourceKind { source, kind };
+        metrics.invalidations.get_or_create(&invalidated).inc();
         let page = metrics.render();
         for metric in METRICS {
             let name = metric.name.trim_end_matches("_total");
