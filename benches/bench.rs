@@ -3,6 +3,11 @@
 //! `cargo bench --bench bench -- s04 s06 --rounds 9` measures some targets, more often.
 
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the table is for whoever runs it"
+)]
 
 mod s04_redis_hits;
 mod s06_cold_reads;

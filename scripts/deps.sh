@@ -3,6 +3,7 @@
 #
 # servers  redis-server and postgresql, which the demo and the tests start privately
 # clients  redis-py, ioredis and node-redis, which the tests run against the daemon (under target/ and tests/clients/)
+# unit     systemd-analyze, which the tests let judge the unit file; systemd itself need not run
 # bench    redis-benchmark, pgbench and nutcracker (twemproxy), which the benches measure against
 #
 # Quick when nothing is missing. Packages need root; without it, says which command to run.
@@ -39,12 +40,15 @@ want_packages() { # PART
         want node nodejs
         want npm npm
         ;;
+    unit)
+        want systemd-analyze systemd
+        ;;
     bench)
         want redis-benchmark redis-tools
         want nutcracker nutcracker
         ;;
     *)
-        echo "deps: \`$1\` is none of servers, clients, bench" >&2
+        echo "deps: \`$1\` is none of servers, clients, unit, bench" >&2
         exit 64
         ;;
     esac

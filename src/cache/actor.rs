@@ -63,7 +63,10 @@ struct Flush;
 impl CacheActor {
     /// A fresh actor.
     pub fn new(parts: CacheParts) -> Self {
-        // Not bounded by itself: every event answers a task, and tasks are bounded by the requests in flight.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "every event answers a task, and tasks are bounded by the requests in flight"
+        )]
         let (events, inbox) = mpsc::unbounded_channel();
         Self {
             engine: Engine::new(parts.means.clone(), events.clone()),

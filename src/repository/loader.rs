@@ -28,6 +28,9 @@ use crate::keyspace::RoutedKey;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
+/// What the lanes are told of a statement that has run so long.
+type Stage = (Duration, fn(&mut Lanes, u64));
+
 pub(super) struct Loader {
     lanes: Mutex<Lanes>,
     batches: Vec<Batch>,
@@ -158,8 +161,7 @@ impl Loader {
         mut evicted: oneshot::Receiver<()>,
     ) -> End {
         let started = Instant::now();
-        let stages: [(Duration, fn(&mut Lanes, u64)); 2] =
-            [(LATE_AFTER, Lanes::late), (SUSPECT_AFTER, Lanes::overdue)];
+        let stages: [Stage; 2] = [(LATE_AFTER, Lanes::late), (SUSPECT_AFTER, Lanes::overdue)];
         for (after, told) in stages {
             if started + after < deadline {
                 if timeout_at(started + after, &mut evicted).await.is_ok() {

@@ -189,7 +189,9 @@ impl Repository {
     pub async fn check(&self) -> Result<Vec<QueryProblem>, RepositoryError> {
         let this = self.clone();
         let checked = self.0.runtime.spawn(async move { this.check_all().await });
-        checked.await.map_err(|_| RepositoryError::Stopped)?
+        checked
+            .await
+            .map_err(|_cancelled| RepositoryError::Stopped)?
     }
 
     async fn check_all(&self) -> Result<Vec<QueryProblem>, RepositoryError> {

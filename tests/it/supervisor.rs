@@ -151,7 +151,7 @@ async fn an_actor_that_fails_too_often_gives_up_and_says_why() {
 
 #[actix_rt::test]
 async fn an_actor_that_blocks_its_thread_gives_up_and_never_comes_back() {
-    let thread = Arbiter::new();
+    let thread = Arbiter::try_new().expect("a thread");
     let mut script = script("one");
     script.arbiter = thread.handle();
     script.policy.stuck_after = STUCK_SOON;
@@ -175,7 +175,7 @@ async fn an_actor_that_blocks_its_thread_gives_up_and_never_comes_back() {
 
 #[actix_rt::test]
 async fn an_actor_whose_thread_has_ended_gives_up() {
-    let thread = Arbiter::new();
+    let thread = Arbiter::try_new().expect("a thread");
     let mut script = script("one");
     script.arbiter = thread.handle();
     thread.stop();
@@ -353,7 +353,7 @@ async fn stopping_twice_or_without_a_start_does_nothing() {
 /// Actors on two threads that live, fail and are stopped at any moment of their lives: none is left, no stop has to drop.
 #[actix_rt::test]
 async fn many_lives_leave_nobody_behind() {
-    let thread = Arbiter::new();
+    let thread = Arbiter::try_new().expect("a thread");
     let here = Arbiter::current();
     for round in 0..50_u64 {
         let mut random = fastrand::Rng::with_seed(round);

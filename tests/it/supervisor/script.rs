@@ -90,6 +90,10 @@ impl Handler<Do> for Scripted {
             Do::Answer => {}
             Do::Panic => panic!("as scripted"),
             Do::Stop => ctx.stop(),
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "what makes it banned is what this shows"
+            )]
             Do::GetStuck => ctx.wait(pending::<()>().into_actor(self)),
             Do::BlockThread(released) => drop(released.recv()),
             Do::Hold(released) => {
