@@ -3,6 +3,8 @@
 //! A handle outlives the actor's restarts and never leaves the asker waiting: `ask` gives the answer, or says *overloaded*,
 //! *unavailable* or *timed out*. `cargo run --example drive_an_actor` uses `$REDIS_URL`, or a private server.
 
+#![allow(clippy::print_stdout, reason = "an example shows what it got")]
+
 mod support;
 
 use std::sync::Arc;

@@ -7,6 +7,8 @@
 //! cargo run --example get_or_load        # $REDIS_URL, or a private server
 //! ```
 
+#![allow(clippy::print_stdout, reason = "an example shows what it got")]
+
 mod support;
 
 use std::sync::Arc;

@@ -7,6 +7,8 @@
 //! cargo run --example read_through        # $POSTGRES_URL and $REDIS_URL, or private servers
 //! ```
 
+#![allow(clippy::print_stdout, reason = "an example shows what it got")]
+
 mod support;
 
 use cachewarden::Warden;
