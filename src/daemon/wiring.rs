@@ -200,8 +200,11 @@ async fn with_reports<T>(stopping: impl Future<Output = T>) -> T {
 }
 
 fn io_runtime() -> Result<runtime::Runtime, StartError> {
+    // Half of the cores: what runs here mostly waits, and a statement's few steps should not change threads.
+    let io_threads =
+        std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
     runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(1, usize::from))
+        .worker_threads(io_threads)
         .thread_name("cachewarden-io")
         .enable_all()
         .build()
