@@ -1,5 +1,7 @@
 //! All integration tests in one binary: they share one Postgres, and link once.
 
+mod clients;
+mod demo;
 mod kit;
 mod repository;
 mod support;
