@@ -1,5 +1,6 @@
 //! A client's stream, whatever it runs over. Buffers are taken only when there is something to read.
 
+use futures_util::FutureExt;
 use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
@@ -16,6 +17,8 @@ const SPARE_BUFFERS: usize = 64;
 const SPARE_CAPACITY: usize = 64 * 1024;
 /// A client that takes none of what is sent to it for so long is cut.
 const WRITE_STALLED: Duration = Duration::from_secs(30);
+/// Closing a connection in good manners takes no longer.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
@@ -80,14 +83,13 @@ impl Socket {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let more = tokio::time::timeout(WRITE_STALLED, self.write(&buffer[sent..]));
-                    more.await.map_err(|_elapsed| io::ErrorKind::TimedOut)??
+                    unless_stalled(self.write(&buffer[sent..])).await?
                 }
                 Err(error) => return Err(error),
             };
         }
         if let Socket::Tls(stream) = self {
-            stream.flush().await?;
+            unless_stalled(stream.flush()).await?;
         }
         buffer.clear();
         Ok(())
@@ -95,14 +97,28 @@ impl Socket {
 
     /// Tells the client that nothing more comes. Errors no longer matter.
     pub(super) async fn close(mut self) {
-        let shutdown = async {
+        let farewell = async {
             match &mut self {
-                Socket::Tcp(stream) => stream.shutdown().await,
-                Socket::Unix(stream) => stream.shutdown().await,
-                Socket::Tls(stream) => stream.shutdown().await,
+                Socket::Tcp(stream) => stream.shutdown().await?,
+                Socket::Unix(stream) => stream.shutdown().await?,
+                Socket::Tls(stream) => stream.shutdown().await?,
             }
+            self.discard_unread().await
         };
-        let _closed_either_way = tokio::time::timeout(Duration::from_secs(1), shutdown).await;
+        let _closed_either_way = tokio::time::timeout(FAREWELL, farewell).await;
+    }
+
+    /// Closing a socket on bytes that nobody read resets it, and the reset may overtake the last replies: if something
+    /// came that was not read, reads on until the client has closed, too.
+    async fn discard_unread(&mut self) -> io::Result<()> {
+        let mut unread = take_buffer();
+        let mut read = self.read(&mut unread).now_or_never();
+        while let Some(Ok(1..)) = read {
+            unread.clear();
+            read = Some(self.read(&mut unread).await);
+        }
+        give_buffer(unread);
+        read.transpose().map(|_end| ())
     }
 
     /// The client's address, for what is counted per address.
@@ -129,6 +145,12 @@ impl Socket {
             Socket::Tls(stream) => stream.write(bytes).await,
         }
     }
+}
+
+/// The outcome of sending, unless the client takes nothing for too long.
+async fn unless_stalled<T>(sending: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let sent = tokio::time::timeout(WRITE_STALLED, sending).await;
+    sent.map_err(|_elapsed| io::ErrorKind::TimedOut)?
 }
 
 fn reserve(buffer: &mut Vec<u8>) {
