@@ -1,5 +1,6 @@
 //! All integration tests in one binary: they share one Postgres, and link once.
 
+mod bad_frames;
 mod clients;
 mod demo;
 mod kit;

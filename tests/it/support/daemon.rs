@@ -25,6 +25,11 @@ pub fn config(postgres_url: &str, redis_url: &str, more: &str) -> String {
     config_on("127.0.0.1:0", postgres_url, redis_url, more)
 }
 
+/// The same for a daemon that needs no Postgres.
+pub fn config_without_postgres(redis_url: &str, more: &str) -> String {
+    format!("redis.url = {redis_url:?}\nresp.listen = [\"127.0.0.1:0\"]\n{more}")
+}
+
 fn config_on(listen: &str, postgres_url: &str, redis_url: &str, more: &str) -> String {
     format!(
         "postgres.url = {postgres_url:?}\nredis.url = {redis_url:?}\nresp.listen = [{listen:?}]\n{more}"
