@@ -3,6 +3,7 @@
 mod bad_frames;
 mod clients;
 mod demo;
+mod door;
 mod kit;
 mod repository;
 mod support;
