@@ -149,7 +149,7 @@ impl Client {
         let bytes: Vec<u8> = commands.iter().flat_map(|words| frame(words)).collect();
         self.send(&bytes)
             .await
-            .unwrap_or_else(|error| panic!("{commands:?}: {error}"));
+            .unwrap_or_else(|error| panic!("sending {} commands: {error}", commands.len()));
         let mut replies = Vec::with_capacity(commands.len());
         for words in commands {
             replies.push(
