@@ -49,29 +49,38 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// Appends what has arrived; 0 at the end of the stream. Cancel safe.
+    /// Appends what has arrived; 0 at the end of the stream. Cancel safe. Whoever waits here with an empty buffer holds none.
     pub(super) async fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         loop {
-            let read = match self {
-                Socket::Tcp(stream) => {
-                    stream.readable().await?;
-                    reserve(buffer);
-                    stream.try_read_buf(buffer)
-                }
-                Socket::Unix(stream) => {
-                    stream.readable().await?;
-                    reserve(buffer);
-                    stream.try_read_buf(buffer)
-                }
-                Socket::Tls(stream) => {
-                    reserve(buffer);
-                    return stream.read_buf(buffer).await;
-                }
-            };
-            match read {
+            reserve(buffer);
+            match self.try_read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return read,
             }
+            if buffer.is_empty() {
+                give_buffer(std::mem::take(buffer));
+            }
+            self.readable().await?;
+        }
+    }
+
+    fn try_read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.try_read_buf(buffer),
+            Socket::Unix(stream) => stream.try_read_buf(buffer),
+            Socket::Tls(stream) => {
+                let read = stream.read_buf(buffer).now_or_never();
+                read.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+            }
+        }
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.readable().await,
+            Socket::Unix(stream) => stream.readable().await,
+            // What was decrypted has been taken: only more of the encrypted can help.
+            Socket::Tls(stream) => stream.get_ref().0.readable().await,
         }
     }
 
