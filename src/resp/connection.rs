@@ -20,6 +20,9 @@ const MAX_EMPTY: usize = 1000;
 /// Replies are sent in pieces of about this size, however many a pipeline has.
 const SEND_AT: usize = 64 * 1024;
 
+/// Who has sent so many bytes at once probably has more to say: a connection that never has to wait would otherwise keep
+/// its core from everybody else, actors included.
+const LONG_READ: usize = 4 * 1024;
 /// Reads after the stop is announced, so that what was sent before it is answered, and a client that never pauses does
 /// not hold up the stop.
 const LAST_READS: usize = 16;
@@ -128,21 +131,24 @@ impl Connection {
             if last_reads > LAST_READS {
                 return End::Over;
             }
-            match self.receive(stop).await {
-                Ok(true) => {}
-                Ok(false) => return End::Over,
+            let read = match self.receive(stop).await {
+                Ok(0) => return End::Over,
+                Ok(read) => read,
                 Err(end) => return end,
-            }
+            };
             match self.answer().await {
                 Ok(Flow::Continue) => {}
                 Ok(Flow::Close) => return End::Over,
                 Err(end) => return end,
             }
+            if read >= LONG_READ {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
-    /// Waits for input; `false` when no more comes.
-    async fn receive(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<bool, End> {
+    /// Waits for input, and tells how many bytes came; 0 when no more will.
+    async fn receive(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<usize, End> {
         let deadline = match self.midway_since {
             _ if !self.session.authenticated => {
                 Some((self.opened + AUTH_DEADLINE, "unauthenticated"))
@@ -161,8 +167,8 @@ impl Connection {
         };
         tokio::select! {
             biased;
-            read = self.socket.read(&mut self.input) => Ok(read? > 0),
-            _ = stop.wait_for(|stop| *stop >= Stop::Draining) => Ok(false),
+            read = self.socket.read(&mut self.input) => Ok(read?),
+            _ = stop.wait_for(|stop| *stop >= Stop::Draining) => Ok(0),
             why = overdue => Err(End::Cut(why)),
         }
     }
