@@ -161,13 +161,14 @@ impl Spawned {
         kib.and_then(|kib| kib.parse::<usize>().ok()).unwrap() * 1024
     }
 
-    /// Waits until it sends systemd a message with this line, such as `STOPPING=1`; gives the whole message.
+    /// Waits until it sends systemd a message with this line, such as `STOPPING=1`; gives all that it said up to there.
     ///
     /// # Panics
     /// If it ends first, or says nothing of the kind for long.
-    pub async fn notice(&mut self, line: &str) -> String {
+    pub async fn notice(&mut self, line: &str) -> Vec<String> {
         let mut buffer = vec![0; NOTICE_BYTES];
-        loop {
+        let mut said = Vec::new();
+        while !said.iter().any(|said| said == line) {
             let heard = tokio::select! {
                 // What it said before it ended counts.
                 biased;
@@ -180,10 +181,9 @@ impl Spawned {
                 panic!("it never said {line}:\n{}", self.stderr())
             };
             let message = String::from_utf8_lossy(&buffer[..count.unwrap()]).into_owned();
-            if message.lines().any(|said| said == line) {
-                return message;
-            }
+            said.extend(message.lines().map(String::from));
         }
+        said
     }
 
     /// Sends it a signal.
