@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cachewarden::cli::demo::servers::{PostgresOptions, free_port};
 use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::support::DEADLINE;
 use super::support::daemon::{Spawned, cachewarden, config, said};
@@ -156,6 +158,37 @@ async fn either_signal_under_load_ends_it_after_every_request_that_was_read_is_a
         }
         assert_eq!(daemon.exit().await.code(), Some(0), "{}", daemon.stderr());
     }
+}
+
+#[tokio::test]
+async fn a_client_that_never_pauses_does_not_hold_up_the_end() {
+    let redis = redis();
+    let mut daemon = Spawned::start_with(
+        |address| {
+            let redis = redis.redis_url();
+            format!("redis.url = {redis:?}\nresp.listen = [\"{address}\"]")
+        },
+        |_| {},
+    );
+    daemon.notice("READY=1").await;
+    let stream = TcpStream::connect(daemon.address()).await.unwrap();
+    let (mut replies, mut requests) = stream.into_split();
+    let asking = tokio::spawn(async move {
+        let pings = frame(&["PING"]).repeat(10_000);
+        while requests.write_all(&pings).await.is_ok() {}
+    });
+    let mut chunk = vec![0; 1 << 16];
+    let mut count = replies.read(&mut chunk).await.unwrap();
+    daemon.signal(Signal::TERM);
+    let mut read = 0;
+    while count > 0 {
+        read += count;
+        count = replies.read(&mut chunk).await.unwrap();
+    }
+    assert_eq!(read % b"+PONG\r\n".len(), 0, "an answer was cut");
+    asking.abort();
+    drop(asking.await);
+    assert_eq!(daemon.exit().await.code(), Some(0), "{}", daemon.stderr());
 }
 
 #[tokio::test]

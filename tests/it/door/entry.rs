@@ -86,8 +86,9 @@ async fn a_socket_that_nobody_answers_on_is_replaced() {
 async fn a_socket_that_somebody_answers_on_and_a_file_that_is_none_are_left_alone() {
     let (redis, folder) = (redis(), tempfile::tempdir().unwrap());
     let (path, unix) = socket_in(&folder);
-    let first = InProcess::start(&config(&redis.redis_url(), &[unix.clone()], "")).await;
-    let error = refusal(&config(&redis.redis_url(), &[unix.clone()], "")).await;
+    let first =
+        InProcess::start(&config(&redis.redis_url(), std::slice::from_ref(&unix), "")).await;
+    let error = refusal(&config(&redis.redis_url(), std::slice::from_ref(&unix), "")).await;
     let text = error.to_string();
     assert!(matches!(error, StartError::Door(_)), "{text}");
     assert!(
