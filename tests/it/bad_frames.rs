@@ -438,33 +438,6 @@ async fn a_command_that_cannot_run_leaves_its_connection_alive() {
 }
 
 #[tokio::test]
-async fn nothing_is_served_before_the_password() {
-    let door = front_door("password = \"correct horse\"").await;
-    let mut client = Client::connect(&door).await;
-    let get = command(&["GET", "courses:1"]);
-    let required = "-NOAUTH Authentication required.";
-    assert_eq!(client.ask(&get).await, required);
-    assert!(
-        client
-            .ask(&command(&["HELLO", "3"]))
-            .await
-            .starts_with("-NOAUTH")
-    );
-    assert!(
-        client
-            .ask(&command(&["AUTH", "wrong"]))
-            .await
-            .starts_with("-WRONGPASS")
-    );
-    assert_eq!(client.ask(&get).await, required);
-    assert_eq!(
-        client.ask(&command(&["AUTH", "correct horse"])).await,
-        "+OK"
-    );
-    assert_ne!(client.ask(&get).await, required);
-}
-
-#[tokio::test]
 async fn a_stranger_may_ask_for_little() {
     let door = front_door("password = \"correct horse\"").await;
     let cases = [
