@@ -12,7 +12,7 @@ help:
 	@echo 'make deps    only install what all of these need'
 
 deps:
-	@scripts/deps.sh servers clients bench
+	@scripts/deps.sh servers clients unit bench
 
 demo:
 	@scripts/deps.sh servers
@@ -23,15 +23,15 @@ tour:
 	cargo run --quiet -- demo --tour
 
 test:
-	@scripts/deps.sh servers clients
+	@scripts/deps.sh servers clients unit
 	cargo test --quiet
 
 check:
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
 	@$(MAKE) --no-print-directory test
-	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --quiet
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --quiet
 
 bench:
 	@scripts/deps.sh servers bench
-	cargo bench --quiet
+	cargo bench --quiet --bench bench

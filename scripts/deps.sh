@@ -4,6 +4,7 @@
 # servers  redis-server and postgresql, which the demo and the tests start privately
 # clients  redis-py, ioredis and node-redis, which the tests run against the daemon (under target/ and tests/clients/),
 #          and openssl, which makes their certificates
+# unit     systemd-analyze, which the tests let judge the unit file; systemd itself need not run
 # bench    redis-benchmark, pgbench and nutcracker (twemproxy), which the benches measure against
 #
 # Quick when nothing is missing. Packages need root; without it, says which command to run.
@@ -41,12 +42,15 @@ want_packages() { # PART
         want npm npm
         want openssl openssl
         ;;
+    unit)
+        want systemd-analyze systemd
+        ;;
     bench)
         want redis-benchmark redis-tools
         want nutcracker nutcracker
         ;;
     *)
-        echo "deps: \`$1\` is none of servers, clients, bench" >&2
+        echo "deps: \`$1\` is none of servers, clients, unit, bench" >&2
         exit 64
         ;;
     esac

@@ -63,7 +63,10 @@ struct Flush;
 impl CacheActor {
     /// A fresh actor.
     pub fn new(parts: CacheParts) -> Self {
-        // Not bounded by itself: every event answers a task, and tasks are bounded by the requests in flight.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "every event answers a task, and tasks are bounded by the requests in flight"
+        )]
         let (events, inbox) = mpsc::unbounded_channel();
         Self {
             engine: Engine::new(parts.means.clone(), events.clone()),
@@ -251,7 +254,7 @@ impl StreamHandler<Event> for CacheActor {
             }
             event => self.engine.on_event(event),
         }
-        if !self.engine.is_idle() {
+        if !self.engine.is_idle() || !self.deadlines.is_empty() {
             self.tick_while_needed(ctx);
         }
     }
@@ -341,6 +344,7 @@ impl Handler<Invalidate> for CacheActor {
     fn handle(&mut self, invalidate: Invalidate, _ctx: &mut Context<Self>) -> Self::Result {
         let keys: Arc<[RoutedKey]> = invalidate.keys.into();
         self.close_flights(&keys);
+        self.parts.means.count_invalidations(keys.len());
         let leases = self.parts.means.leases.clone();
         Box::pin(async move {
             let keys: Vec<Bytes> = keys.iter().map(|key| key.key.clone()).collect();

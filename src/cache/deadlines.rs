@@ -41,6 +41,11 @@ impl Deadlines {
         });
     }
 
+    /// Whether no read waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
     /// Answers what is due, and forgets what was answered meanwhile. Returns whether anything is left.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
         self.queues.retain(|_, queue| {

@@ -12,7 +12,7 @@ use super::{CacheError, Scripts};
 use crate::keyspace::{RoutedKey, SpaceId, expiry};
 use crate::repository::{Admission, LoadError, Repository};
 use crate::store::{Store, StoreError};
-use crate::telemetry::{CacheMetrics, Metrics};
+use crate::telemetry::{CacheMetrics, Metrics, SourceKind};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +21,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 /// Reads one shard lets wait for loads; one more is answered *busy*.
 pub(super) const MAX_WAITING: usize = 100_000;
+
+/// Acquire scripts one shard has out, from which on further keys wait and go together: they are still free to be joined.
+const MAX_ACQUIRES_OUT: usize = 2;
 
 /// What one shard works with.
 #[derive(Clone)]
@@ -75,6 +78,16 @@ impl Means {
         counter.inc_by(readers);
     }
 
+    /// Counts keys that were invalidated by name, on somebody's command.
+    pub(super) fn count_invalidations(&self, keys: usize) {
+        let labels = SourceKind {
+            source: "command",
+            kind: "exact",
+        };
+        let counter = self.metrics.invalidations.get_or_create(&labels);
+        counter.inc_by(u64::try_from(keys).unwrap_or(u64::MAX));
+    }
+
     /// The answer for what lies in Redis under `key`.
     pub(super) fn held(&self, key: &RoutedKey, value: Bytes, left: Option<Duration>) -> Found {
         let space = self.spaces.get(key.space);
@@ -100,6 +113,7 @@ impl Means {
 pub(super) struct Engine {
     means: Means,
     flights: Flights<Want, Slot, Answer>,
+    acquires_out: usize,
     events: UnboundedSender<Event>,
 }
 
@@ -108,6 +122,7 @@ impl Engine {
         Self {
             means,
             flights: Flights::new(MAX_WAITING),
+            acquires_out: 0,
             events,
         }
     }
@@ -141,13 +156,14 @@ impl Engine {
 
     /// Sends the look-ups that are queued: one acquire script a cache and [`MAX_SCRIPT_KEYS`] keys.
     pub(super) fn pump(&mut self) {
-        if !self.flights.any_queued() {
+        if !self.flights.any_queued() || self.acquires_out >= MAX_ACQUIRES_OUT {
             return;
         }
         let wants = self.flights.take_queued().into_iter().map(|(_, want)| want);
         for wants in by_space(wants) {
             let mut wants = wants.into_iter().peekable();
             while wants.peek().is_some() {
+                self.acquires_out += 1;
                 self.send_acquire(wants.by_ref().take(MAX_SCRIPT_KEYS).collect());
             }
         }
@@ -160,7 +176,10 @@ impl Engine {
                 wants,
                 token,
                 leases,
-            } => self.on_acquired(wants, token, leases),
+            } => {
+                self.acquires_out -= 1;
+                self.on_acquired(wants, token, leases);
+            }
             Event::Loaded {
                 wants,
                 token,
@@ -183,6 +202,7 @@ impl Engine {
             Ok(leases) => leases.into_iter().map(Some).collect(),
             Err(error) => {
                 tracing::debug!(%error, "loading without leases");
+                // The script may have run all the same; what it took expires by itself, for Redis is out of reach.
                 vec![None; wants.len()]
             }
         };

@@ -66,4 +66,26 @@ impl CacheError {
             }
         }
     }
+
+    /// What somebody can do about it.
+    pub fn mend(&self) -> &'static str {
+        match self {
+            CacheError::Load(LoadError::Unavailable { .. }) => {
+                "start Postgres, or check [postgres] url"
+            }
+            CacheError::Load(LoadError::TimedOut { .. }) | CacheError::TimedOut { .. } => {
+                "look for locks and slow plans in Postgres, or raise load_timeout"
+            }
+            CacheError::Load(LoadError::Refused { .. }) => "mend the cache's query or the row",
+            CacheError::Load(LoadError::TooLarge { .. }) | CacheError::TooLarge { .. } => {
+                "make the value smaller"
+            }
+            CacheError::Load(LoadError::Busy { .. }) | CacheError::TooManyWaiting { .. } => {
+                "ask again, or raise max_loads"
+            }
+            CacheError::Loader(_) | CacheError::LoaderPanicked => "mend the program's loader",
+            CacheError::Store(_) => "start Redis, or check [redis] url",
+            CacheError::Actor(_) | CacheError::Restarted => "ask again",
+        }
+    }
 }

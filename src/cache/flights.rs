@@ -14,9 +14,10 @@
 //! 1. reader A's look-up is sent; Redis answers it with the old value; 2. the row changes, the invalidation is acknowledged;
 //! 3. reader B asks; 4. A's answer arrives. Had B joined A, it would get the old value.
 //!
-//! So in `Acquiring` and `Ending`, and in a bare load, late comers wait for the *next* read. The one exception is a load
-//! under a lease: an invalidation after its read takes the lease away, so that what *was* filled is right for everybody who
-//! joined before the fill was sent, and what was not filled goes only to the `early`: those who came before its read.
+//! So in `Acquiring` and `Ending`, and in a bare load, late comers wait for what is sent *next*, be it this flight's own
+//! load. The one exception is a load under a lease: an invalidation after its read takes the lease away, so that what *was*
+//! filled is right for everybody who joined before the fill was sent, and what was not filled goes only to the `early`:
+//! those who came before its read.
 
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -91,6 +92,7 @@ enum Phase {
     Ending { fill: bool },
 }
 
+#[cfg_attr(test, derive(Clone, Debug))]
 struct Flight<I, W, A> {
     item: I,
     phase: Phase,
@@ -114,7 +116,17 @@ struct Parked {
     pause: Duration,
 }
 
+/// Not when, only that: the model check has no time, and two worlds that differ in it alone are one.
+#[cfg(test)]
+impl std::fmt::Debug for Parked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parked")
+    }
+}
+
 /// All flights of one shard. `I` is what a load needs to know, `W` a waiting reader, `A` an answer.
+// The model check branches: it keeps copies, and tells them apart.
+#[cfg_attr(test, derive(Clone, Debug))]
 pub struct Flights<I, W, A> {
     flights: HashMap<Bytes, Flight<I, W, A>, foldhash::fast::RandomState>,
     queued: Vec<Bytes>,
@@ -248,9 +260,7 @@ impl<I: Clone, W, A: Clone> Flights<I, W, A> {
         }
         flight.refusals += u8::from(ended == Ended::Refused);
         if ended == Ended::Refused && flight.refusals < MAX_REFUSALS {
-            // Read again: everybody who is here now came before the read that follows.
-            let late = std::mem::take(&mut flight.next);
-            flight.waiters.extend(late);
+            // Read again.
             flight.requeue();
             self.queued.push(key.clone());
             return Next::Wait;
@@ -360,6 +370,7 @@ impl<I: Clone, W, A: Clone> Flights<I, W, A> {
 
 impl<I, W, A> Flight<I, W, A> {
     fn load(&mut self, leased: bool) -> Next<W, A> {
+        self.gather();
         self.phase = Phase::Loading { leased };
         self.early = self.waiters.len();
         self.parked = None;
@@ -367,8 +378,15 @@ impl<I, W, A> Flight<I, W, A> {
     }
 
     fn requeue(&mut self) {
+        self.gather();
         self.phase = Phase::Queued;
         self.closed = false;
+    }
+
+    /// Before anything is sent: everybody who is here came before it. Who was left to a flight of their own instead would
+    /// wait for another daemon's lease all over again, beyond their time.
+    fn gather(&mut self) {
+        self.waiters.append(&mut self.next);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What one may ask a cache actor. Doors and programs send these through a [`Caches`] handle.
+//! What one may ask a cache actor. Doors and programs send these through a [`CacheHandle`] handle.
 
 use super::collect::Slot;
 use super::{CacheActor, CacheError};

@@ -31,6 +31,8 @@ pub mod flights;
 pub mod leases;
 mod lookups;
 mod messages;
+#[cfg(test)]
+mod model_tests;
 mod spaces;
 
 pub use actor::{CacheActor, CacheParts};

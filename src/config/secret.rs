@@ -50,7 +50,7 @@ pub(super) fn read_file(path: &Path) -> Result<String, String> {
     if bytes.len() > MAX_SECRET_BYTES {
         return Err(format!("longer than {MAX_SECRET_BYTES} bytes"));
     }
-    let mut text = String::from_utf8(bytes).map_err(|_| "not valid UTF-8".to_owned())?;
+    let mut text = String::from_utf8(bytes).map_err(|_not_text| "not valid UTF-8".to_owned())?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {

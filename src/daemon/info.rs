@@ -18,6 +18,10 @@ pub(super) fn source(
         let redis_up = stores.iter().all(Store::is_up);
         let postgres_up = repository.as_ref().is_none_or(Repository::is_up);
         metrics.observe_targets(redis_up, postgres_up);
+        let actors = health.snapshot();
+        for actor in &actors {
+            metrics.observe_restarts(&actor.name, actor.restarts);
+        }
         let mut lines = metrics.lines();
         if let Some(stats) = repository.as_ref().map(Repository::stats) {
             lines.extend([
@@ -35,8 +39,8 @@ pub(super) fn source(
                 ),
             ]);
         }
-        for actor in health.snapshot() {
-            let state = format!("{:?},restarts={}", actor.state, actor.restarts).to_lowercase();
+        for actor in actors {
+            let state = format!("{:?}", actor.state).to_lowercase();
             lines.push((format!("actor_{}", actor.name), state));
         }
         lines

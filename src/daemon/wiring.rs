@@ -117,10 +117,9 @@ impl Running {
         spaces: &Spaces,
         scripts: &Arc<Scripts>,
     ) -> Result<Vec<Store>, StartError> {
-        let mut stores = Vec::new();
-        for (shard, handle) in self.caches.iter().cloned().enumerate() {
+        let stores = Store::siblings(&config.redis, self.caches.len())?;
+        for (shard, (handle, store)) in self.caches.iter().cloned().zip(&stores).enumerate() {
             let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
-            let store = Store::new(&config.redis)?;
             let keeper = store.clone();
             // Its driver lives where it is used: a hop to another thread would cost more than the command.
             arbiter.spawn(keeper.keep());
@@ -144,7 +143,6 @@ impl Running {
                 move |address| CacheActor::bind(&handle, address),
             ));
             self.arbiters.push(arbiter);
-            stores.push(store);
         }
         Ok(stores)
     }

@@ -9,6 +9,9 @@ use super::batch::Batch;
 use super::error::describe;
 use crate::config::Shape;
 
+/// How many times a check asks the server at most.
+pub(super) const STEPS: u32 = 3;
+
 /// What a check needs to know of a cache.
 pub(super) struct Subject<'a> {
     pub cache: usize,

@@ -143,7 +143,7 @@ fn unescape(text: &str) -> Result<String, RepositoryError> {
         let value = value.and_then(|value| u8::try_from(value).ok());
         bytes.push(value.ok_or_else(|| bad("`sslrootcert` has a `%` without two hex digits"))?);
     }
-    String::from_utf8(bytes).map_err(|_| bad("`sslrootcert` is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_not_text| bad("`sslrootcert` is not UTF-8"))
 }
 
 fn bad(why: impl Into<String>) -> RepositoryError {

@@ -3,7 +3,8 @@
 //! Every cache has a lane: keys that wait, and statements that are out. Keys that arrive while the
 //! lane's statements are out wait and go together in its next one.
 //!
-//! 1. A lane has at most half of the connections, and at most `max_loads` keys in statements.
+//! 1. A lane has at most half of the connections, and at most `max_loads` statements: a statement is one
+//!    load to Postgres, which runs its keys one after the other.
 //! 2. A lane whose statement has run for [`SUSPECT_AFTER`], or timed out, is *suspect* until one of
 //!    its statements succeeds. All suspect lanes together have at most half of the connections: five
 //!    caches over one locked table leave the other half alone.
@@ -14,6 +15,8 @@
 //! 4. A statement carries no more keys than should take a quarter of `load_timeout` at the pace the
 //!    lane last showed. Keys of a statement are run one after the other: sixty-four keys of a query
 //!    that takes 100 ms would time out together, where a few at a time all get their answers.
+//! 5. While a lane's statement may be back any moment, a few keys wait for it instead of taking another
+//!    connection: two statements of one key cost Postgres and us nearly twice what one of two does.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,6 +31,11 @@ use super::{Admission, LoadError};
 /// A statement that has run this long makes its cache suspect: far above any look-up worth caching
 /// one row at a time, far below the default `load_timeout` of 2 s.
 pub(super) const SUSPECT_AFTER: Duration = Duration::from_millis(250);
+/// A statement that is not back by then is not waited for: a small multiple of a primary-key look-up.
+pub(super) const LATE_AFTER: Duration = Duration::from_millis(2);
+/// So many waiting keys are worth a statement of their own. Measured: 16 keys a statement already cost a
+/// quarter a key of what one does.
+const WORTH_A_STATEMENT: usize = 16;
 /// The most keys in one statement: beyond it a larger statement gains nothing that was measurable.
 pub(super) const MAX_KEYS_A_STATEMENT: usize = 1024;
 /// How many times `max_loads` keys of a cache may wait.
@@ -76,6 +84,8 @@ struct Lane {
     waiting: VecDeque<Pending>,
     loading: usize,
     statements: usize,
+    /// Statements that are not [`LATE_AFTER`] old yet.
+    prompt: usize,
     suspect: bool,
     /// The time a key took in the last statement.
     pace: Option<Duration>,
@@ -86,6 +96,7 @@ struct Running {
     cache: usize,
     keys: usize,
     started: Instant,
+    prompt: bool,
     /// Absent once it has been told to make room.
     evict: Option<oneshot::Sender<()>>,
 }
@@ -111,6 +122,7 @@ impl Lanes {
             waiting: VecDeque::new(),
             loading: 0,
             statements: 0,
+            prompt: 0,
             suspect: false,
             pace: None,
         });
@@ -123,19 +135,17 @@ impl Lanes {
         }
         let lane = &mut self.lanes[cache];
         let was_idle = lane.waiting.is_empty();
-        if lane.room(admission) < keys.len() {
+        if lane.room(admission, keys.len()) < keys.len() {
             lane.waiting.retain(|key| !key.is_moot(now));
         }
-        let room = lane.room(admission);
-        for (i, key) in keys.into_iter().enumerate() {
-            if i < room {
-                lane.waiting.push_back(key);
-            } else {
-                key.answer(Err(LoadError::Busy {
-                    cache: Arc::clone(&lane.name),
-                    limit: lane.max_loads,
-                }));
-            }
+        let room = lane.room(admission, keys.len());
+        let mut keys = keys.into_iter();
+        lane.waiting.extend(keys.by_ref().take(room));
+        for key in keys {
+            key.answer(Err(LoadError::Busy {
+                cache: Arc::clone(&lane.name),
+                limit: lane.max_loads,
+            }));
         }
         if was_idle && !lane.waiting.is_empty() {
             self.ready.push_back(cache);
@@ -180,6 +190,7 @@ impl Lanes {
         }
         lane.loading += keys.len();
         lane.statements += 1;
+        lane.prompt += 1;
         self.next_id += 1;
         let (evict, evicted) = oneshot::channel();
         self.running.push(Running {
@@ -187,6 +198,7 @@ impl Lanes {
             cache,
             keys: keys.len(),
             started: now,
+            prompt: true,
             evict: Some(evict),
         });
         Some(Work {
@@ -200,7 +212,8 @@ impl Lanes {
     fn may_begin(&self, cache: usize) -> bool {
         let lane = &self.lanes[cache];
         lane.statements < self.half()
-            && lane.loading < lane.max_loads
+            && lane.statements < lane.max_loads
+            && (lane.prompt == 0 || lane.waiting.len() >= WORTH_A_STATEMENT)
             && !(lane.suspect && self.suspects() >= self.half())
     }
 
@@ -235,6 +248,16 @@ impl Lanes {
         }
     }
 
+    /// A statement has run for [`LATE_AFTER`].
+    pub fn late(&mut self, id: u64) {
+        let running = self.running.iter_mut().find(|running| running.id == id);
+        if let Some(running) = running
+            && std::mem::take(&mut running.prompt)
+        {
+            self.lanes[running.cache].prompt -= 1;
+        }
+    }
+
     /// A statement has run for [`SUSPECT_AFTER`].
     pub fn overdue(&mut self, id: u64) {
         if let Some(running) = self.running.iter().find(|running| running.id == id) {
@@ -251,6 +274,7 @@ impl Lanes {
         let lane = &mut self.lanes[running.cache];
         lane.loading -= running.keys;
         lane.statements -= 1;
+        lane.prompt -= usize::from(running.prompt);
         match end {
             End::Answered => lane.suspect = false,
             End::TimedOut => lane.suspect = true,
@@ -309,15 +333,14 @@ impl Lanes {
 }
 
 impl Lane {
-    /// How many more keys may wait.
-    fn room(&self, admission: Admission) -> usize {
+    /// How many of `keys` more keys may wait.
+    fn room(&self, admission: Admission, keys: usize) -> usize {
         let waiting = self.waiting.len();
         match admission {
-            Admission::Wait => self
-                .max_loads
-                .saturating_mul(QUEUE_FACTOR)
-                .saturating_sub(waiting),
-            Admission::NoWait => self.max_loads.saturating_sub(self.loading + waiting),
+            // Whoever fills the room may go beyond it: the keys of one call stay together.
+            Admission::Wait if waiting < self.max_loads.saturating_mul(QUEUE_FACTOR) => keys,
+            Admission::Wait => 0,
+            Admission::NoWait => keys.min(self.max_loads.saturating_sub(self.loading + waiting)),
         }
     }
 
@@ -328,8 +351,7 @@ impl Lane {
             _ => u128::MAX,
         };
         let paced = usize::try_from(paced).unwrap_or(usize::MAX).max(1);
-        let room = self.max_loads.saturating_sub(self.loading);
-        room.min(paced).min(MAX_KEYS_A_STATEMENT)
+        paced.min(MAX_KEYS_A_STATEMENT)
     }
 }
 

@@ -40,8 +40,15 @@ impl World {
         call
     }
 
-    /// Starts what may start; gives the caches and how many keys each statement has.
+    /// Starts what may start, no statement being awaited any moment; gives the caches and how many keys each statement has.
     fn start(&mut self) -> (Vec<Work>, Vec<(usize, usize)>) {
+        for id in 0..=self.lanes.next_id {
+            self.lanes.late(id);
+        }
+        self.start_promptly()
+    }
+
+    fn start_promptly(&mut self) -> (Vec<Work>, Vec<(usize, usize)>) {
         let works = self.lanes.start(self.now);
         let sizes = works
             .iter()
@@ -81,6 +88,24 @@ fn a_lane_has_half_of_the_connections_and_what_waits_goes_together() {
 }
 
 #[test]
+fn few_keys_wait_for_a_statement_that_may_be_back_any_moment_and_many_do_not() {
+    let mut world = World::new(8, 1, 1000);
+    let mut calls = vec![world.admit(0, 1, Admission::Wait)];
+    let (first, sizes) = world.start_promptly();
+    assert_eq!(sizes, [(0, 1)]);
+    calls.push(world.admit(0, WORTH_A_STATEMENT - 1, Admission::Wait));
+    assert_eq!(world.start_promptly().1, []);
+    calls.push(world.admit(0, 1, Admission::Wait));
+    let (second, sizes) = world.start_promptly();
+    assert_eq!(sizes, [(0, WORTH_A_STATEMENT)]);
+    calls.push(world.admit(0, 1, Admission::Wait));
+    world.lanes.late(first[0].id);
+    assert_eq!(world.start_promptly().1, []);
+    world.finish(&second[0], End::Answered);
+    assert_eq!(world.start_promptly().1, [(0, 1)]);
+}
+
+#[test]
 fn lanes_take_turns() {
     let mut world = World::new(2, 3, 1000);
     let calls: Vec<_> = (0..3)
@@ -97,14 +122,16 @@ fn lanes_take_turns() {
 }
 
 #[test]
-fn no_more_keys_than_max_loads_are_in_statements() {
-    let mut world = World::new(8, 1, 10);
-    let call = world.admit(0, 25, Admission::Wait);
-    let (works, sizes) = world.start();
-    assert_eq!(sizes, [(0, 10)]);
-    world.finish(&works[0], End::Answered);
-    assert_eq!(world.start().1, [(0, 10)]);
-    drop(call);
+fn a_callers_keys_stay_together_and_no_more_than_max_loads_statements_run() {
+    let mut world = World::new(8, 1, 2);
+    let calls = [5, 5, 5].map(|keys| {
+        let call = world.admit(0, keys, Admission::Wait);
+        (call, world.start())
+    });
+    let sizes = calls.each_ref().map(|(_, (_, sizes))| sizes.clone());
+    assert_eq!(sizes, [vec![(0, 5)], vec![(0, 5)], vec![]]);
+    world.finish(&calls[0].1.0[0], End::Answered);
+    assert_eq!(world.start().1, [(0, 5)]);
 }
 
 #[tokio::test]
@@ -112,16 +139,14 @@ async fn what_the_queue_has_no_room_for_is_busy_and_the_rest_is_not() {
     let mut world = World::new(2, 1, 2);
     let eager = world.admit(0, 3, Admission::NoWait);
     let patient = world.admit(0, 2 * QUEUE_FACTOR, Admission::Wait);
-    assert_eq!(world.lanes.waiting(), 2 * QUEUE_FACTOR);
+    let late = world.admit(0, 2, Admission::Wait);
+    assert_eq!(world.lanes.waiting(), 2 + 2 * QUEUE_FACTOR);
     drop(world);
-    for (call, keys) in [(eager, 3), (patient, 2 * QUEUE_FACTOR)] {
+    for (call, keys, refused) in [(eager, 3, 1), (patient, 2 * QUEUE_FACTOR, 0), (late, 2, 2)] {
         let answers = call.answers().await;
         let busy = |answer: &&Answer| matches!(answer, Err(LoadError::Busy { limit: 2, .. }));
         assert_eq!(answers.len(), keys);
-        assert_eq!(
-            answers.iter().filter(busy).count(),
-            if keys == 3 { 1 } else { 2 }
-        );
+        assert_eq!(answers.iter().filter(busy).count(), refused);
     }
 }
 

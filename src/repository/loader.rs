@@ -19,7 +19,7 @@ use super::batch::Batch;
 use super::call::{Call, Pending};
 use super::connect::Connector;
 use super::error::one_line;
-use super::lanes::{End, Lanes, SUSPECT_AFTER, Work};
+use super::lanes::{End, LATE_AFTER, Lanes, SUSPECT_AFTER, Work};
 use super::session::Session;
 use crate::keyspace::RoutedKey;
 
@@ -27,6 +27,9 @@ use crate::keyspace::RoutedKey;
 /// and between half and all of it, so that a fleet does not come back in step.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the lanes are told of a statement that has run so long.
+type Stage = (Duration, fn(&mut Lanes, u64));
 
 pub(super) struct Loader {
     lanes: Mutex<Lanes>,
@@ -157,12 +160,15 @@ impl Loader {
         deadline: Instant,
         mut evicted: oneshot::Receiver<()>,
     ) -> End {
-        let overdue = Instant::now() + SUSPECT_AFTER;
-        if overdue < deadline {
-            if timeout_at(overdue, &mut evicted).await.is_ok() {
-                return End::Evicted;
+        let started = Instant::now();
+        let stages: [Stage; 2] = [(LATE_AFTER, Lanes::late), (SUSPECT_AFTER, Lanes::overdue)];
+        for (after, told) in stages {
+            if started + after < deadline {
+                if timeout_at(started + after, &mut evicted).await.is_ok() {
+                    return End::Evicted;
+                }
+                self.with_lanes(|lanes| told(lanes, id));
             }
-            self.with_lanes(|lanes| lanes.overdue(id));
         }
         match timeout_at(deadline, evicted).await {
             Ok(_) => End::Evicted,
@@ -185,17 +191,22 @@ impl Loader {
                     self.up.store(false, Ordering::Relaxed);
                 }
                 self.lanes.lock().refused_connection(live, &reason);
-                self.probe();
+                self.probe(live, &reason);
                 Err(())
             }
         }
     }
 
     /// Tries to connect until it works, one attempt at a time whatever the demand.
-    fn probe(self: &Arc<Self>) {
+    fn probe(self: &Arc<Self>, live: usize, reason: &str) {
         if self.probing.swap(true, Ordering::AcqRel) {
             return;
         }
+        tracing::warn!(
+            reason,
+            live,
+            "postgres gives no new connection; trying again until it does"
+        );
         let loader = Arc::clone(self);
         self.runtime.spawn(async move {
             let mut pause = FIRST_PAUSE;
@@ -212,6 +223,7 @@ impl Loader {
                 if !loader.closed.load(Ordering::Relaxed) {
                     loader.up.store(true, Ordering::Relaxed);
                     lanes.connected();
+                    tracing::info!("postgres gives connections again");
                 }
             });
         });

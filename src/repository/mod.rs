@@ -2,22 +2,22 @@
 //! time.
 //!
 //! 1. Keys of a cache that wait together are loaded by one statement, prepared once a connection
-//!    ([`batch`], [`query`]). Values are only ever bound.
-//! 2. Every key is answered within its cache's `load_timeout`, whatever Postgres does ([`call`]).
+//!    (`batch`, `query`). Values are only ever bound.
+//! 2. Every key is answered within its cache's `load_timeout`, whatever Postgres does (`call`).
 //!    A statement that comes too late is cancelled on the server, and its connection thrown away.
-//! 3. A key that Postgres refuses takes no neighbour with it ([`part`], [`session`]).
+//! 3. A key that Postgres refuses takes no neighbour with it (`part`, `session`).
 //! 4. No cache has more than half of the connections, nor have all caches together that hang; nothing
-//!    is sent behind a statement that runs ([`lanes`]).
-//! 5. Connections can only read. What they verify is in [`dsn`]; no error shows a password.
+//!    is sent behind a statement that runs (`lanes`).
+//! 5. Connections can only read. What they verify is in `dsn`; no error shows a password.
 //! 6. Postgres away: loads are refused at once, one attempt to connect is made at a time, and when
-//!    one works loading goes on by itself ([`loader`]).
+//!    one works loading goes on by itself (`loader`).
 //!
 //! ```text
 //! load ─→ Call ──keys──→ lanes ──Work──→ task: connection, statement, parts ──answers──→ Call ─→ load
 //!          └── deadline ─────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Faults it survives, each with a test in `tests/it/repository.rs`: a backend is terminated, the
+//! Faults it survives, each with a test in `tests/it/repository/`: a backend is terminated, the
 //! server is stopped, killed, restarted, out of connections; a table is locked; a query fails for
 //! some keys; a caller goes away.
 
@@ -52,6 +52,9 @@ use connect::Connector;
 use dsn::Dsn;
 use lanes::Lanes;
 use loader::Loader;
+
+/// What checking one query may take beside the server's own limit on each of its steps.
+const CHECK_MARGIN: Duration = Duration::from_secs(5);
 
 /// Whether a load may wait for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +104,7 @@ struct Inner {
     connector: Arc<Connector>,
     runtime: Handle,
     caches: Vec<Declared>,
+    check_timeout: Duration,
     keys_loaded: AtomicU64,
     failures: AtomicU64,
 }
@@ -145,6 +149,7 @@ impl Repository {
             connector,
             runtime,
             caches: caches.iter().map(declared).collect(),
+            check_timeout: postgres.statement_timeout * check::STEPS + CHECK_MARGIN,
             keys_loaded: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         })))
@@ -184,7 +189,9 @@ impl Repository {
     pub async fn check(&self) -> Result<Vec<QueryProblem>, RepositoryError> {
         let this = self.clone();
         let checked = self.0.runtime.spawn(async move { this.check_all().await });
-        checked.await.map_err(|_| RepositoryError::Stopped)?
+        checked
+            .await
+            .map_err(|_cancelled| RepositoryError::Stopped)?
     }
 
     async fn check_all(&self) -> Result<Vec<QueryProblem>, RepositoryError> {
@@ -197,7 +204,10 @@ impl Repository {
                 shape: declared.shape,
                 batch: self.0.loader.batch(cache),
             };
-            let problem = check::check(&client, subject).await;
+            let checked = check::check(&client, subject);
+            let checked = tokio::time::timeout(self.0.check_timeout, checked).await;
+            let silent = || Err("it no longer answers".to_owned());
+            let problem = checked.unwrap_or_else(|_| silent());
             problems.extend(problem.map_err(RepositoryError::Connect)?);
         }
         Ok(problems)

@@ -23,9 +23,6 @@ const SEND_AT: usize = 64 * 1024;
 /// Who has sent so many bytes at once probably has more to say: a connection that never has to wait would otherwise keep
 /// its core from everybody else, actors included.
 const LONG_READ: usize = 4 * 1024;
-/// Reads after the stop is announced, so that what was sent before it is answered, and a client that never pauses does
-/// not hold up the stop.
-const LAST_READS: usize = 16;
 
 /// How far the daemon's stop has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -50,6 +47,8 @@ pub(super) struct Connection {
     opened: Instant,
     /// When the half-received request began.
     midway_since: Option<Instant>,
+    /// The daemon stops, and what had arrived by then was read.
+    last_call: bool,
 }
 
 /// Why a connection ends.
@@ -88,6 +87,7 @@ impl Connection {
             empty_in_a_row: 0,
             opened: Instant::now(),
             midway_since: None,
+            last_call: false,
         }
     }
 
@@ -125,12 +125,7 @@ impl Connection {
     }
 
     async fn serve(&mut self, stop: &mut watch::Receiver<Stop>) -> End {
-        let mut last_reads = 0;
         loop {
-            last_reads += usize::from(*stop.borrow() >= Stop::Draining);
-            if last_reads > LAST_READS {
-                return End::Over;
-            }
             let read = match self.receive(stop).await {
                 Ok(0) => return End::Over,
                 Ok(read) => read,
@@ -149,6 +144,11 @@ impl Connection {
 
     /// Waits for input, and tells how many bytes came; 0 when no more will.
     async fn receive(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<usize, End> {
+        let draining = *stop.borrow() >= Stop::Draining;
+        if draining && std::mem::replace(&mut self.last_call, true) {
+            // One more read was granted; who keeps on sending does not hold up the stop.
+            return Ok(0);
+        }
         let deadline = match self.midway_since {
             _ if !self.session.authenticated => {
                 Some((self.opened + AUTH_DEADLINE, "unauthenticated"))

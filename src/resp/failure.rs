@@ -3,7 +3,6 @@
 use super::codec::reply;
 use crate::cache::{CacheError, Class};
 use crate::keyspace::{KeyError, RoutedKey};
-use crate::repository::LoadError;
 use crate::supervisor::AskError;
 
 /// A key that leads nowhere.
@@ -17,7 +16,7 @@ pub(super) fn read(out: &mut Vec<u8>, key: &RoutedKey, error: &CacheError) {
     reply::error(
         out,
         code(error.class()),
-        format_args!("'{shown}': {error}; {}", mend(error)),
+        format_args!("'{shown}': {error}; {}", error.mend()),
     );
 }
 
@@ -26,7 +25,7 @@ pub(super) fn command(out: &mut Vec<u8>, error: &CacheError) {
     reply::error(
         out,
         code(error.class()),
-        format_args!("{error}; {}", mend(error)),
+        format_args!("{error}; {}", error.mend()),
     );
 }
 
@@ -40,26 +39,5 @@ fn code(class: Class) -> &'static str {
         Class::LoadFailed => "LOADFAIL",
         Class::Busy => "BUSY",
         Class::Unavailable => "UNAVAILABLE",
-    }
-}
-
-fn mend(error: &CacheError) -> &'static str {
-    match error {
-        CacheError::Load(LoadError::Unavailable { .. }) => {
-            "start Postgres, or check [postgres] url"
-        }
-        CacheError::Load(LoadError::TimedOut { .. }) | CacheError::TimedOut { .. } => {
-            "look for locks and slow plans in Postgres, or raise load_timeout"
-        }
-        CacheError::Load(LoadError::Refused { .. }) => "mend the cache's query or the row",
-        CacheError::Load(LoadError::TooLarge { .. }) | CacheError::TooLarge { .. } => {
-            "make the value smaller"
-        }
-        CacheError::Load(LoadError::Busy { .. }) | CacheError::TooManyWaiting { .. } => {
-            "ask again, or raise max_loads"
-        }
-        CacheError::Loader(_) | CacheError::LoaderPanicked => "mend the program's loader",
-        CacheError::Store(_) => "start Redis, or check [redis] url",
-        CacheError::Actor(_) | CacheError::Restarted => "ask again",
     }
 }

@@ -10,7 +10,7 @@ use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, IntoConnectionInfo, Pipe
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 /// How often an idle connection is probed, so that a hang is mostly found before a reader finds it.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// A connection to Redis. Cheap to clone; all clones share the connection and the breaker.
+/// A connection to Redis. Cheap to clone; clones share the connection, siblings only the breaker.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
@@ -27,48 +27,51 @@ struct Inner {
     timeout: Duration,
     current: RwLock<Option<Current>>,
     up: watch::Sender<bool>,
-    tripped: Notify,
+    /// The breaker of all siblings: how many outages there were. What one of them finds out costs the others nothing.
+    outages: Arc<watch::Sender<u64>>,
 }
 
 #[derive(Clone)]
 struct Current {
-    /// Counts connections, so that a late error of an old one does not trip the new one.
-    generation: u64,
+    /// The number of outages when it was made: a later outage condemns it, and its own late errors condemn no later one.
+    outage: u64,
     connection: MultiplexedConnection,
 }
 
 impl Store {
-    /// A store that is *away* until its keeper ([`Store::keep`]) has connected. No I/O.
+    /// `count` stores with a connection each and one breaker; each is *away* until its keeper ([`Store::keep`]) has
+    /// connected. No I/O.
     ///
     /// # Errors
     /// [`StoreError::BadUrl`]; it never shows the URL's password.
-    pub fn new(config: &config::Redis) -> Result<Self, StoreError> {
+    pub fn siblings(config: &config::Redis, count: usize) -> Result<Vec<Self>, StoreError> {
         let info = connection_info(config.url.expose())?;
         let client = redis::Client::open(info).map_err(|error| bad_url(&error))?;
-        Ok(Self(Arc::new(Inner {
-            client,
-            timeout: config.timeout,
-            current: RwLock::new(None),
-            up: watch::Sender::new(false),
-            tripped: Notify::new(),
-        })))
+        let outages = Arc::new(watch::Sender::new(0));
+        let sibling = || {
+            Self(Arc::new(Inner {
+                client: client.clone(),
+                timeout: config.timeout,
+                current: RwLock::new(None),
+                up: watch::Sender::new(false),
+                outages: Arc::clone(&outages),
+            }))
+        };
+        Ok((0..count).map(|_| sibling()).collect())
     }
 
     /// Connects, probes, and comes back after every loss; runs until dropped. The connection's driver runs on the
     /// runtime that polls this future: spawn it where the store is used.
     pub async fn keep(self) {
-        let mut generation = 0;
+        let mut outages = self.0.outages.subscribe();
         let mut pause = FIRST_PAUSE;
         loop {
-            generation += 1;
+            let outage = *outages.borrow_and_update();
             match self.connect().await {
                 Ok(connection) => {
                     pause = FIRST_PAUSE;
-                    self.hold(Current {
-                        generation,
-                        connection,
-                    })
-                    .await;
+                    let current = Current { outage, connection };
+                    self.hold(current, &mut outages).await;
                     tracing::warn!("redis is away; reads are answered from postgres");
                 }
                 Err(error) => tracing::debug!(%error, "redis is still away"),
@@ -80,10 +83,10 @@ impl Store {
 
     /// Whether commands are sent at all right now.
     pub fn is_up(&self) -> bool {
-        *self.0.up.borrow()
+        self.current().is_some()
     }
 
-    /// Follows [`Store::is_up`].
+    /// Whether the keeper holds a connection.
     pub fn up(&self) -> watch::Receiver<bool> {
         self.0.up.subscribe()
     }
@@ -217,15 +220,15 @@ impl Store {
         command: &'static str,
         exchange: impl AsyncFnOnce(MultiplexedConnection) -> redis::RedisResult<T>,
     ) -> Result<T, StoreError> {
-        let current = self.0.current.read().clone().ok_or(StoreError::Away)?;
-        let generation = current.generation;
+        let current = self.current().ok_or(StoreError::Away)?;
+        let outage = current.outage;
         let error = match self.within_timeout(exchange(current.connection)).await {
             Ok(Ok(reply)) => return Ok(reply),
             Ok(Err(error)) => meaning(command, &error),
             Err(timed_out) => timed_out,
         };
         if error.is_outage() {
-            self.trip(generation);
+            self.trip(outage);
         }
         Err(error)
     }
@@ -238,16 +241,23 @@ impl Store {
             })
     }
 
-    fn trip(&self, generation: u64) {
-        let mut current = self.0.current.write();
-        if current
+    /// The connection, unless an outage has condemned it.
+    fn current(&self) -> Option<Current> {
+        let outages = *self.0.outages.borrow();
+        let current = self.0.current.read();
+        current
             .as_ref()
-            .is_some_and(|current| current.generation == generation)
-        {
-            *current = None;
-            self.0.up.send_replace(false);
-            self.0.tripped.notify_one();
-        }
+            .filter(|current| current.outage == outages)
+            .cloned()
+    }
+
+    /// Opens the breaker of all siblings, unless it was opened since.
+    fn trip(&self, outage: u64) {
+        self.0.outages.send_if_modified(|outages| {
+            let first = *outages == outage;
+            *outages += u64::from(first);
+            first
+        });
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
@@ -269,25 +279,23 @@ impl Store {
             .map_err(|error| meaning("PING", &error))
     }
 
-    /// Publishes a connection and probes it until it is lost.
-    async fn hold(&self, current: Current) {
-        let generation = current.generation;
+    /// Publishes a connection and probes it until it is condemned.
+    async fn hold(&self, current: Current, outages: &mut watch::Receiver<u64>) {
+        let outage = current.outage;
         *self.0.current.write() = Some(current);
         self.0.up.send_replace(true);
         tracing::info!("redis is there");
-        loop {
+        while *outages.borrow() == outage {
             tokio::select! {
-                () = self.0.tripped.notified() => {}
+                _ = outages.changed() => {}
                 () = tokio::time::sleep(PROBE_EVERY) => {
                     // An outage found by the probe trips the breaker like any other.
                     let _found = self.command("PING", &redis::cmd("PING")).await;
                 }
             }
-            let held = self.0.current.read().as_ref().map(|held| held.generation);
-            if held != Some(generation) {
-                return;
-            }
         }
+        *self.0.current.write() = None;
+        self.0.up.send_replace(false);
     }
 }
 

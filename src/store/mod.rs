@@ -4,7 +4,7 @@
 //! 1. A command is sent once. Nothing is retried behind the caller's back (but for a script that Redis has
 //!    forgotten, which by then has not run), so the caller knows what may have happened.
 //! 2. A Redis that hangs costs whoever asks at most `redis.timeout`, once: the first command that is not answered opens
-//!    the breaker, and until a probe succeeds every further one fails at once.
+//!    the breaker, for the connections of all cores, and until a probe succeeds every further one fails at once.
 //! 3. Nothing is queued for a Redis that is away.
 //!
 //! ```text

@@ -2,7 +2,7 @@
 
 use super::health::{ActorState, Health, are_up};
 use super::restart::{RestartPolicy, RestartWindow};
-use super::{Handle, Ping, Shutdown};
+use super::{AskError, Handle, Ping, Shutdown};
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use actix_rt::ArbiterHandle;
 use std::fmt;
@@ -31,7 +31,7 @@ pub enum Exit {
     Stuck,
     /// Its factory panicked.
     NotMade,
-    /// Its thread no longer runs anything; no restart can help.
+    /// Its thread is blocked or has ended; no restart can help.
     ThreadBlocked,
 }
 
@@ -42,12 +42,26 @@ impl fmt::Display for Exit {
             Exit::Stopped => f.write_str("stopped by itself"),
             Exit::Stuck => f.write_str("no longer took its mail"),
             Exit::NotMade => f.write_str("could not be made: its factory panicked"),
-            Exit::ThreadBlocked => f.write_str("its thread is blocked"),
+            Exit::ThreadBlocked => f.write_str("lost its thread, which is blocked or has ended"),
         }
     }
 }
 
-type Start = Arc<dyn Fn() -> JoinHandle<()> + Send + Sync>;
+type Start = Arc<dyn Fn() -> Running + Send + Sync>;
+type Unbind = Arc<dyn Fn() + Send + Sync>;
+
+/// A started actor. Dropped, it takes the actor with it: nothing runs on that nobody watches, and no handle points at it.
+struct Running {
+    task: JoinHandle<()>,
+    unbind: Unbind,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        (self.unbind)();
+        self.task.abort();
+    }
+}
 
 /// How to make, place and restart one actor.
 pub struct ChildSpec {
@@ -55,7 +69,6 @@ pub struct ChildSpec {
     arbiter: ArbiterHandle,
     policy: RestartPolicy,
     start: Start,
-    unbind: Arc<dyn Fn() + Send + Sync>,
     ping: Handle<Ping>,
     shutdown: Handle<Shutdown>,
 }
@@ -76,28 +89,30 @@ impl ChildSpec {
         let ping = Handle::unbound("supervisor", OWN_REQUESTS, policy.stuck_after);
         let shutdown = Handle::unbound("supervisor", OWN_REQUESTS, Duration::from_secs(3600));
         let bind = Arc::new(bind);
-        let start: Start = {
+        let unbind: Unbind = {
             let (ping, shutdown, bind) = (ping.clone(), shutdown.clone(), Arc::clone(&bind));
+            Arc::new(move || {
+                bind(None);
+                ping.unbind();
+                shutdown.unbind();
+            })
+        };
+        let start: Start = {
+            let (ping, shutdown) = (ping.clone(), shutdown.clone());
             Arc::new(move || {
                 let mut context = Context::new();
                 // One bound, not two: the handles' semaphores (see `Handle`).
                 context.set_mailbox_capacity(0);
                 let address = context.address();
-                let task = actix_rt::spawn(context.into_future(make()));
+                let running = Running {
+                    task: actix_rt::spawn(context.into_future(make())),
+                    unbind: Arc::clone(&unbind),
+                };
                 ping.bind(address.clone().recipient());
                 shutdown.bind(address.clone().recipient());
+                // The address is not kept: it would keep a stopped actor's mailbox alive.
                 bind(Some(&address));
-                // An address held here would keep a stopped actor's mailbox alive.
-                drop(address);
-                task
-            })
-        };
-        let unbind = {
-            let (ping, shutdown) = (ping.clone(), shutdown.clone());
-            Arc::new(move || {
-                bind(None);
-                ping.unbind();
-                shutdown.unbind();
+                running
             })
         };
         Self {
@@ -105,7 +120,6 @@ impl ChildSpec {
             arbiter,
             policy,
             start,
-            unbind,
             ping,
             shutdown,
         }
@@ -121,6 +135,7 @@ pub struct Supervisor {
 
 struct Child {
     name: String,
+    place: usize,
     shutdown: Handle<Shutdown>,
     stopping: watch::Sender<bool>,
     life: JoinHandle<()>,
@@ -180,6 +195,7 @@ impl Supervisor {
         };
         self.children.push(Child {
             name: life.spec.name.clone(),
+            place: life.place,
             shutdown: life.spec.shutdown.clone(),
             stopping,
             life: tokio::spawn(life.run()),
@@ -201,6 +217,10 @@ impl Supervisor {
             });
             if finished.await.is_err() {
                 child.life.abort();
+                // Once it is gone, so is the actor's `Running`.
+                let _aborted = child.life.await;
+                self.health
+                    .update(child.place, |actor| actor.state = ActorState::Stopped);
                 dropped.push(child.name);
             }
         }
@@ -245,68 +265,94 @@ impl Life {
 
     /// One life of the actor: why it ended, or `None` when it was asked to stop.
     async fn run_once(&mut self) -> Option<Exit> {
-        let mut task = match self.start().await {
-            Ok(task) => task,
-            Err(exit) => {
-                (self.spec.unbind)();
-                return Some(exit);
-            }
+        let mut running = match self.start().await {
+            Ok(running) => running,
+            Err(exit) => return Some(exit),
         };
+        if self.asked_to_stop() {
+            // While it was being started there was nobody to ask.
+            return None;
+        }
         self.health
             .update(self.place, |actor| actor.state = ActorState::Up);
         let exit = tokio::select! {
-            ended = &mut task => match ended {
+            ended = &mut running.task => match ended {
                 Ok(()) => Exit::Stopped,
                 Err(error) if error.is_panic() => Exit::Panicked(panic_text(error.into_panic())),
                 Err(_cancelled) => Exit::Stopped,
             },
-            () = until_stuck(&self.spec) => self.drop_actor(task).await,
+            () = self.until_stuck() => self.drop_actor(running).await,
         };
-        (self.spec.unbind)();
-        let asked_to_stop = *self.stopping.borrow();
-        (!asked_to_stop).then_some(exit)
+        if self.asked_to_stop() {
+            if exit != Exit::Stopped {
+                tracing::error!(actor = %self.spec.name, "actor {exit} while it was to stop");
+            }
+            return None;
+        }
+        Some(exit)
     }
 
-    async fn start(&self) -> Result<JoinHandle<()>, Exit> {
-        let (made, task) = oneshot::channel();
+    fn asked_to_stop(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    async fn start(&self) -> Result<Running, Exit> {
+        let (made, running) = oneshot::channel();
         let start = Arc::clone(&self.spec.start);
-        if !self.spec.arbiter.spawn_fn(move || drop(made.send(start()))) {
+        let sent = self.spec.arbiter.spawn_fn(move || {
+            // A thread that comes back too late finds nobody who waits, and starts nothing.
+            if !made.is_closed() {
+                drop(made.send(start()));
+            }
+        });
+        if !sent {
             return Err(Exit::ThreadBlocked);
         }
-        match tokio::time::timeout(START_DEADLINE, task).await {
-            Ok(Ok(task)) => Ok(task),
+        match tokio::time::timeout(START_DEADLINE, running).await {
+            Ok(Ok(running)) => Ok(running),
             Ok(Err(_sender_dropped)) => Err(Exit::NotMade),
             Err(_elapsed) => Err(Exit::ThreadBlocked),
         }
     }
 
+    /// Returns when a ping was left unanswered. Of an actor that was asked to stop nothing is asked any more: how long it
+    /// may take is the stop's to say, and who is dropped then is named.
+    async fn until_stuck(&self) {
+        let every = PING_EVERY.min(self.spec.policy.stuck_after);
+        loop {
+            tokio::time::sleep(every).await;
+            let answer = self.spec.ping.ask(Ping).await;
+            if self.asked_to_stop() {
+                std::future::pending::<()>().await;
+            }
+            if let Err(AskError::TimedOut { .. }) = answer {
+                return;
+            }
+        }
+    }
+
     /// Drops a stuck actor. That its task does not go away shows that the thread itself is blocked.
-    async fn drop_actor(&self, task: JoinHandle<()>) -> Exit {
-        task.abort();
-        match tokio::time::timeout(DROP_DEADLINE, task).await {
+    async fn drop_actor(&self, mut running: Running) -> Exit {
+        // Its callers need not wait for it to be gone.
+        (running.unbind)();
+        running.task.abort();
+        match tokio::time::timeout(DROP_DEADLINE, &mut running.task).await {
             Ok(_gone) => Exit::Stuck,
             Err(_elapsed) => Exit::ThreadBlocked,
         }
     }
 
     fn give_up(&self, exit: &Exit) {
-        let reason = format!("actor `{}` {exit}, too often to go on", self.spec.name);
+        let often = match exit {
+            Exit::ThreadBlocked => "",
+            _ => ", too often to go on",
+        };
+        let reason = format!("actor `{}` {exit}{often}", self.spec.name);
         self.health.update(self.place, |actor| {
             actor.state = ActorState::GaveUp;
             actor.last_exit = Some(exit.to_string());
         });
         self.gave_up.send_replace(Some(reason));
-    }
-}
-
-/// Returns when a ping was left unanswered.
-async fn until_stuck(spec: &ChildSpec) {
-    let every = PING_EVERY.min(spec.policy.stuck_after);
-    loop {
-        tokio::time::sleep(every).await;
-        if let Err(super::AskError::TimedOut { .. }) = spec.ping.ask(Ping).await {
-            return;
-        }
     }
 }
 

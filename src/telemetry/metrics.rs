@@ -22,7 +22,7 @@ macro_rules! table {
         /// Every metric this version has.
         pub const METRICS: &[Metric] = &[$(Metric { name: $name, help: $help }),*];
         struct Names;
-        #[allow(non_upper_case_globals)] // the names of the fields they belong to
+        #[allow(non_upper_case_globals, reason = "the names of the fields they belong to")]
         impl Names { $(const $place: Metric = Metric { name: $name, help: $help };)* }
     };
 }
@@ -162,6 +162,15 @@ impl Metrics {
         }
     }
 
+    /// How often each actor was restarted so far.
+    pub fn observe_restarts(&self, actor: &str, restarts: u64) {
+        let name = ActorName {
+            actor: actor.to_owned(),
+        };
+        let counter = self.actor_restarts.get_or_create(&name);
+        counter.inc_by(restarts.saturating_sub(counter.get()));
+    }
+
     /// Every sample as name with labels, and value.
     pub fn lines(&self) -> Vec<(String, String)> {
         let page = self.render();
@@ -236,6 +245,13 @@ mod tests {
     fn the_page_has_every_metric_of_the_table() {
         let metrics = Metrics::new();
         metrics.cache("course").hit.inc();
+        // A family shows once it has a member.
+        metrics.refused_connection("handshake");
+        metrics.observe_targets(true, true);
+        metrics.observe_restarts("cache-0", 1);
+        let (source, kind) = ("command", "exact");
+        let invalidated = SourceKind { source, kind };
+        metrics.invalidations.get_or_create(&invalidated).inc();
         let page = metrics.render();
         for metric in METRICS {
             let name = metric.name.trim_end_matches("_total");

@@ -3,4 +3,4 @@
 pub mod logging;
 mod metrics;
 
-pub use metrics::{CacheMetrics, METRICS, Metric, Metrics};
+pub use metrics::{CacheMetrics, METRICS, Metric, Metrics, SourceKind};

@@ -1,4 +1,11 @@
 //! All integration tests in one binary: they share one Postgres, and link once.
+#![allow(
+    clippy::expect_used,
+    clippy::map_err_ignore,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test kit that cannot go on fails its test"
+)]
 
 mod bad_frames;
 mod check;
@@ -8,4 +15,6 @@ mod door;
 mod kit;
 mod process;
 mod repository;
+mod supervisor;
 mod support;
+mod unit_file;

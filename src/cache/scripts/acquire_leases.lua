@@ -7,7 +7,6 @@
 local n = (#KEYS - 1) / 2
 local lease_ms, token = tonumber(ARGV[1]), ARGV[2]
 local values = redis.call('MGET', unpack(KEYS, 2, n + 1))
-local leases = redis.call('MGET', unpack(KEYS, n + 2, 2 * n + 1))
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -17,13 +16,12 @@ local answers, entries = {}, {}
 for i = 1, n do
   if values[i] then
     answers[i] = {values[i], redis.call('PTTL', KEYS[i + 1])}
-  elseif leases[i] then
-    answers[i] = 0
-  else
-    redis.call('SET', KEYS[n + 1 + i], token, 'PX', lease_ms)
+  elseif redis.call('SET', KEYS[n + 1 + i], token, 'NX', 'PX', lease_ms) then
     entries[#entries + 1] = ends
     entries[#entries + 1] = KEYS[i + 1]
     answers[i] = 1
+  else
+    answers[i] = 0
   end
 end
 

@@ -97,7 +97,7 @@ impl Client {
             ":" => rest
                 .parse()
                 .map(Reply::Int)
-                .map_err(|_| ErrorKind::InvalidData.into()),
+                .map_err(|_broken| ErrorKind::InvalidData.into()),
             "$" | "*" if rest == "-1" => Ok(Reply::Nil),
             "$" => self.bulk(length(rest)?),
             "*" if depth_left > 0 => (0..length(rest)?)
@@ -114,7 +114,7 @@ impl Client {
         bytes.truncate(length);
         String::from_utf8(bytes)
             .map(Reply::Text)
-            .map_err(|_| ErrorKind::InvalidData.into())
+            .map_err(|_broken| ErrorKind::InvalidData.into())
     }
 }
 

@@ -165,7 +165,6 @@ pub(super) fn lookup(name: &[u8]) -> Option<&'static Command> {
 }
 
 /// Runs a command that is no batched read; its reply goes to `out`.
-#[allow(clippy::too_many_arguments)] // the command's whole world, passed on unchanged
 pub(super) async fn run(
     verb: Verb,
     request: &Request,

@@ -24,11 +24,11 @@ mod postgres;
 mod redis;
 mod server;
 
+pub use self::redis::{Redis, RedisOptions};
 pub use error::ServerError;
 pub use find::free_port;
 pub use folder::Folder;
 pub use postgres::{Postgres, PostgresOptions};
-pub use redis::{Redis, RedisOptions};
 pub use server::Server;
 
 #[cfg(test)]
