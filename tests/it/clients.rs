@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::support::daemon::{InProcess, config};
+use super::support::daemon::{InProcess, config, config_without_postgres};
 use super::support::servers::{database, redis};
 
 const PYTHON: &str = "target/clients/python/bin/python";
@@ -21,6 +21,46 @@ async fn ioredis_converses() {
 #[tokio::test]
 async fn node_redis_converses_over_both_protocols() {
     converses("node", "node_redis.mjs").await;
+}
+
+#[tokio::test]
+async fn redis_cli_converses_over_both_protocols() {
+    let redis = redis();
+    let config = config_without_postgres(
+        &redis.redis_url(),
+        "[namespaces.calc]\nprefix = \"calc:\"\nttl = \"5m\"",
+    );
+    let daemon = InProcess::start(&config).await;
+    let port = daemon.address().port().to_string();
+    let conversation = [
+        (&["PING"][..], "PONG"),
+        (&["GET", "calc:one"], "1"),
+        (&["GET", "calc:two"], ""),
+        (&["MGET", "calc:one", "calc:two"], "1"),
+        (&["DEL", "calc:one"], "1"),
+        (
+            &["GET", "other:one"],
+            "ERR no cache is declared for key 'other:one' (known: calc:)",
+        ),
+    ];
+    for protocol in ["-2", "-3"] {
+        daemon.warden.set("calc:one", &1, None).await.unwrap();
+        for (words, answer) in conversation {
+            let mut command = Command::new("redis-cli");
+            command.args(["-p", &port, protocol]).args(words);
+            let output = tokio::task::spawn_blocking(move || command.output())
+                .await
+                .unwrap();
+            let output =
+                output.unwrap_or_else(|error| panic!("`redis-cli`: {error}\nhint: `make deps`"));
+            assert_eq!(
+                String::from_utf8_lossy(&output.stdout).trim_end(),
+                answer,
+                "{protocol} {words:?}"
+            );
+        }
+    }
+    daemon.stop().await;
 }
 
 async fn converses(interpreter: &'static str, script: &str) {

@@ -7,10 +7,16 @@
     reason = "a test kit that cannot go on fails its test"
 )]
 
+mod bad_frames;
+mod check;
+mod clients;
+mod demo;
+mod door;
 mod kit;
 mod library;
 mod one_actor;
 mod postgres_away;
+mod process;
 mod race;
 mod reading;
 mod redis_away;

@@ -1,9 +1,10 @@
 //! Daemons under test: in this process through the library, or the real binary as systemd would start it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use cachewarden::Warden;
 use cachewarden::cli::demo::servers::{Folder, free_port};
@@ -23,6 +24,11 @@ const NOTICE_BYTES: usize = 4096;
 /// (`[caches.…]`). The daemon listens on a free port.
 pub fn config(postgres_url: &str, redis_url: &str, more: &str) -> String {
     config_on("127.0.0.1:0", postgres_url, redis_url, more)
+}
+
+/// The same for a daemon that needs no Postgres.
+pub fn config_without_postgres(redis_url: &str, more: &str) -> String {
+    format!("redis.url = {redis_url:?}\nresp.listen = [\"127.0.0.1:0\"]\n{more}")
 }
 
 fn config_on(listen: &str, postgres_url: &str, redis_url: &str, more: &str) -> String {
@@ -83,25 +89,31 @@ impl Spawned {
 
     /// Starts it, ready or not.
     pub fn start_unready(postgres_url: &str, redis_url: &str, more: &str) -> Self {
+        Self::start_with(
+            |address| config_on(&address.to_string(), postgres_url, redis_url, more),
+            |_| {},
+        )
+    }
+
+    /// Starts it, ready or not, with the configuration that `config` writes for the address it is to listen on, and its
+    /// command as `prepare` leaves it.
+    pub fn start_with(
+        config: impl FnOnce(SocketAddr) -> String,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let folder = Folder::new().unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
-        let config = folder.path().join("cachewarden.toml");
-        fs::write(
-            &config,
-            config_on(&address.to_string(), postgres_url, redis_url, more),
-        )
-        .unwrap();
         let notify = folder.path().join("notify");
         let notices = UnixDatagram::bind(&notify).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_cachewarden"))
-            .args(["run", "--config"])
-            .arg(&config)
-            .env("NOTIFY_SOCKET", &notify)
+        let mut command = command(&folder, &config(address));
+        command
+            .arg("run")
             .stdin(Stdio::null())
+            .env("NOTIFY_SOCKET", &notify)
             .stdout(File::create(folder.path().join("stdout")).unwrap())
-            .stderr(File::create(folder.path().join("stderr")).unwrap())
-            .spawn()
-            .unwrap();
+            .stderr(File::create(folder.path().join("stderr")).unwrap());
+        prepare(&mut command);
+        let child = command.spawn().unwrap();
         folder.watch(child.id(), "KILL").unwrap();
         Self {
             child,
@@ -136,13 +148,27 @@ impl Spawned {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }
 
-    /// Waits until it sends systemd a message with this line, such as `STOPPING=1`; gives the whole message.
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stdout")).unwrap()
+    }
+
+    /// The memory it holds, in bytes, as the kernel counts it.
+    pub fn resident_bytes(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<usize>().ok()).unwrap() * 1024
+    }
+
+    /// Waits until it sends systemd a message with this line, such as `STOPPING=1`; gives all that it said up to there.
     ///
     /// # Panics
     /// If it ends first, or says nothing of the kind for long.
-    pub async fn notice(&mut self, line: &str) -> String {
+    pub async fn notice(&mut self, line: &str) -> Vec<String> {
         let mut buffer = vec![0; NOTICE_BYTES];
-        loop {
+        let mut said = Vec::new();
+        while !said.iter().any(|said| said == line) {
             let heard = tokio::select! {
                 // What it said before it ended counts.
                 biased;
@@ -155,10 +181,9 @@ impl Spawned {
                 panic!("it never said {line}:\n{}", self.stderr())
             };
             let message = String::from_utf8_lossy(&buffer[..count.unwrap()]).into_owned();
-            if message.lines().any(|said| said == line) {
-                return message;
-            }
+            said.extend(message.lines().map(String::from));
         }
+        said
     }
 
     /// Sends it a signal.
@@ -185,6 +210,38 @@ impl Drop for Spawned {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs a subcommand of the binary to its end, on a configuration of this text (mode 0600).
+pub async fn cachewarden(config: &str, args: &[&str]) -> Output {
+    let folder = Folder::new().unwrap();
+    let mut command = command(&folder, config);
+    command.args(args).stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || command.output());
+    let output = timeout(DEADLINE, output).await;
+    drop(folder);
+    output.expect("it still runs").unwrap().unwrap()
+}
+
+/// The whole of what a program printed, and how it ended.
+pub fn said(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+/// The binary with this configuration, which lies in `folder` as `cachewarden.toml`.
+fn command(folder: &Folder, config: &str) -> Command {
+    let path = folder.path().join("cachewarden.toml");
+    fs::write(&path, config).unwrap();
+    // It may hold passwords, and is refused if others may read them.
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cachewarden"));
+    command.arg("--config").arg(&path);
+    command
 }
 
 async fn ended(child: &mut Child) -> ExitStatus {
