@@ -2,7 +2,8 @@
 # Installs what is missing: `scripts/deps.sh servers`, `scripts/deps.sh clients`, `scripts/deps.sh bench`, or several.
 #
 # servers  redis-server and postgresql, which the demo and the tests start privately
-# clients  redis-py, ioredis and node-redis, which the tests run against the daemon (under target/ and tests/clients/)
+# clients  redis-py, ioredis and node-redis, which the tests run against the daemon (under target/ and tests/clients/),
+#          and openssl, which makes their certificates
 # unit     systemd-analyze, which the tests let judge the unit file; systemd itself need not run
 # bench    redis-benchmark, pgbench and nutcracker (twemproxy), which the benches measure against
 #
@@ -39,6 +40,7 @@ want_packages() { # PART
         python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
         want node nodejs
         want npm npm
+        want openssl openssl
         ;;
     unit)
         want systemd-analyze systemd

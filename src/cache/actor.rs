@@ -2,14 +2,14 @@
 
 use super::collect::{Collector, ReplyTo};
 use super::deadlines::Deadlines;
-use super::engine::{Engine, Means};
+use super::engine::{Engine, Means, Tally};
 use super::events::Event;
-use super::lookups::{Held, Lookup, Pending};
+use super::lookups::{LookedUp, Lookup, Pending};
 use super::messages::{
     Answer, CacheHandle, Found, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Load, Put, Read,
     Want,
 };
-use super::spaces::{Source, Spaces};
+use super::spaces::Spaces;
 use super::{CacheError, leases};
 use crate::keyspace::RoutedKey;
 use crate::store::StoreError;
@@ -110,22 +110,22 @@ impl CacheActor {
             return;
         }
         self.lookups_out += 1;
-        let lookup = std::mem::take(&mut self.lookup);
+        let mut lookup = std::mem::take(&mut self.lookup);
         let (store, events) = (self.parts.means.store.clone(), self.events.clone());
         tokio::task::spawn_local(async move {
-            let held = lookup.send(&store).await;
+            let found = lookup.send(&store).await;
             let reads = lookup.reads;
             // An actor that is gone has told its askers already.
-            let _gone = events.send(Event::LookedUp { reads, held });
+            let _gone = events.send(Event::LookedUp { reads, found });
         });
     }
 
-    fn on_looked_up(&mut self, reads: Vec<Pending>, held: Result<Vec<Option<Held>>, StoreError>) {
+    fn on_looked_up(&mut self, reads: Vec<Pending>, mut found: Result<LookedUp, StoreError>) {
         self.lookups_out -= 1;
         let mut elsewhere = Vec::new();
         elsewhere.resize_with(self.parts.shards.len(), Vec::new);
         for read in reads {
-            let answers = self.answers(&read, &held);
+            let answers = self.answers(&read, &mut found);
             if answers.iter().all(Option::is_some) {
                 // No slot, no collector: the way of a hit.
                 Collector::reply(answers, read.reply);
@@ -166,22 +166,22 @@ impl CacheActor {
     fn answers(
         &self,
         read: &Pending,
-        held: &Result<Vec<Option<Held>>, StoreError>,
+        found: &mut Result<LookedUp, StoreError>,
     ) -> Vec<Option<Answer>> {
         let means = &self.parts.means;
+        let mut tally = Tally::new(means);
         let answer = |(key, place): (&RoutedKey, &u32)| {
-            let held = match held {
-                Ok(held) => Ok(held.get(*place as usize).cloned().flatten()),
-                Err(error) => Err(error),
+            let held = match found {
+                Ok(found) => Ok(found.take(*place)),
+                Err(error) => Err(&*error),
             };
-            let program = means.spaces.get(key.space).source == Source::Program;
             let answer = match held {
                 Ok(Some(held)) => Ok(means.held(key, held.value, held.left)),
-                _ if !program || read.loader.is_some() => return None,
+                _ if read.loader.is_some() || !means.is_program(key.space) => return None,
                 Ok(None) => Ok(Found::absent()),
                 Err(error) => Err(CacheError::Store(error.clone())),
             };
-            means.count(key.space, &answer, 1);
+            tally.add(key.space, &answer);
             Some(answer)
         };
         read.keys.iter().zip(&read.places).map(answer).collect()
@@ -248,8 +248,8 @@ impl Actor for CacheActor {
 impl StreamHandler<Event> for CacheActor {
     fn handle(&mut self, event: Event, ctx: &mut Context<Self>) {
         match event {
-            Event::LookedUp { reads, held } => {
-                self.on_looked_up(reads, held);
+            Event::LookedUp { reads, found } => {
+                self.on_looked_up(reads, found);
                 self.send_lookup();
             }
             event => self.engine.on_event(event),

@@ -88,24 +88,69 @@ impl Means {
         counter.inc_by(u64::try_from(keys).unwrap_or(u64::MAX));
     }
 
-    /// The answer for what lies in Redis under `key`.
+    /// Whether the space's values come from the program.
+    pub(super) fn is_program(&self, space: SpaceId) -> bool {
+        self.spaces.get(space).source == Source::Program
+    }
+
+    /// The answer for what lies in Redis under `key`; the age is known where `left` is.
     pub(super) fn held(&self, key: &RoutedKey, value: Bytes, left: Option<Duration>) -> Found {
-        let space = self.spaces.get(key.space);
-        let left = left.unwrap_or_default();
-        if value == MISSING {
-            return Found {
-                value: None,
-                state: State::Missing,
-                age: expiry::age(space.missing_ttl, left),
-                left,
+        let missing = value == MISSING;
+        let age = left.map(|left| {
+            let space = self.spaces.get(key.space);
+            let life = if missing {
+                space.missing_ttl
+            } else {
+                space.life(&key.key, None)
             };
-        }
+            expiry::age(life, left)
+        });
         Found {
-            value: Some(value),
-            state: State::Hit,
-            age: expiry::age(space.life(&key.key, None), left),
-            left,
+            value: (!missing).then_some(value),
+            state: if missing { State::Missing } else { State::Hit },
+            age: age.unwrap_or_default(),
+            left: left.unwrap_or_default(),
         }
+    }
+}
+
+/// Counts the answers of one read: neighbours that are alike are counted together, for the counters are shared by all cores.
+pub(super) struct Tally<'a> {
+    means: &'a Means,
+    hits: (SpaceId, u64),
+}
+
+impl<'a> Tally<'a> {
+    pub(super) fn new(means: &'a Means) -> Self {
+        Self {
+            means,
+            hits: (SpaceId(0), 0),
+        }
+    }
+
+    pub(super) fn add(&mut self, space: SpaceId, answer: &Answer) {
+        let hit = matches!(answer, Ok(found) if found.state == State::Hit);
+        if !hit {
+            return self.means.count(space, answer, 1);
+        }
+        if self.hits.0 != space {
+            self.flush();
+            self.hits.0 = space;
+        }
+        self.hits.1 += 1;
+    }
+
+    fn flush(&mut self) {
+        if self.hits.1 > 0 {
+            self.means.counters(self.hits.0).hit.inc_by(self.hits.1);
+            self.hits.1 = 0;
+        }
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 

@@ -2,17 +2,17 @@
 
 use super::CacheError;
 use super::leases::{Lease, Token};
-use super::lookups::{Held, Pending};
+use super::lookups::{LookedUp, Pending};
 use super::messages::Want;
 use crate::store::StoreError;
 use bytes::Bytes;
 
 /// Something came back.
 pub(super) enum Event {
-    /// A look-up: what Redis holds, by place.
+    /// A look-up.
     LookedUp {
         reads: Vec<Pending>,
-        held: Result<Vec<Option<Held>>, StoreError>,
+        found: Result<LookedUp, StoreError>,
     },
     /// The acquire script.
     Acquired {

@@ -35,8 +35,30 @@ pub(super) struct Held {
 pub(super) struct Lookup {
     pub(super) reads: Vec<Pending>,
     keys: Vec<Bytes>,
+    /// How many reads want each of `keys`.
+    wanted_by: Vec<u32>,
     with_age: bool,
     places: HashMap<Bytes, u32, foldhash::fast::RandomState>,
+}
+
+/// What a look-up found, handed out read by read.
+pub(super) struct LookedUp {
+    held: Vec<Option<Held>>,
+    wanted_by: Vec<u32>,
+}
+
+impl LookedUp {
+    /// What is held at `place`. The last read that wants it gets it without a copy.
+    pub(super) fn take(&mut self, place: u32) -> Option<Held> {
+        let place = place as usize;
+        let left = self.wanted_by.get_mut(place)?;
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.held.get_mut(place)?.take()
+        } else {
+            self.held.get(place)?.clone()
+        }
+    }
 }
 
 impl Lookup {
@@ -58,6 +80,7 @@ impl Lookup {
         reply: ReplyTo,
     ) {
         self.with_age |= with_age;
+        self.places.reserve(keys.len());
         let places = keys.iter().map(|wanted| self.place(&wanted.key)).collect();
         self.reads.push(Pending {
             keys,
@@ -72,26 +95,30 @@ impl Lookup {
         let place = *self.places.entry(key.clone()).or_insert(next);
         if place == next {
             self.keys.push(key.clone());
+            self.wanted_by.push(1);
+        } else {
+            self.wanted_by[place as usize] += 1;
         }
         place
     }
 
-    /// Sends it: what Redis holds, by place.
-    pub(super) async fn send(&self, store: &Store) -> Result<Vec<Option<Held>>, StoreError> {
-        if self.with_age {
-            let found = store.mget_with_pttl(&self.keys).await?;
-            return Ok(found
-                .into_iter()
+    /// Sends it.
+    pub(super) async fn send(&mut self, store: &Store) -> Result<LookedUp, StoreError> {
+        let held = if self.with_age {
+            let found = store.mget_with_pttl(&self.keys).await?.into_iter();
+            found
                 .map(|(left, value)| {
                     let left = u64::try_from(left).ok().map(Duration::from_millis);
                     value.map(|value| Held { value, left })
                 })
-                .collect());
-        }
-        let found = store.mget(&self.keys).await?;
-        Ok(found
-            .into_iter()
-            .map(|value| value.map(|value| Held { value, left: None }))
-            .collect())
+                .collect()
+        } else {
+            let found = store.mget(&self.keys).await?.into_iter();
+            found
+                .map(|value| value.map(|value| Held { value, left: None }))
+                .collect()
+        };
+        let wanted_by = std::mem::take(&mut self.wanted_by);
+        Ok(LookedUp { held, wanted_by })
     }
 }

@@ -8,6 +8,7 @@
 pub mod check;
 pub mod demo;
 mod exit;
+mod open_files;
 mod run;
 mod systemd;
 

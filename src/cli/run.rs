@@ -1,6 +1,6 @@
 //! `cachewarden run`: the daemon, in the foreground, until a signal or the end of patience.
 
-use super::{check, exit, systemd};
+use super::{check, exit, open_files, systemd};
 use crate::config::Config;
 use crate::telemetry::logging;
 use crate::{Ended, Warden};
@@ -46,6 +46,7 @@ async fn serve(config: Config) -> u8 {
         let parts = config.unserved.join(", ");
         tracing::warn!("accepted, but not served by this version: {parts}");
     }
+    open_files::raise_for(config.resp.max_connections);
     // Before the daemon starts, so that no signal is lost while it does.
     let mut signals = match Signals::new([SIGTERM, SIGINT]) {
         Ok(signals) => signals,

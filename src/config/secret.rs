@@ -79,11 +79,15 @@ pub(super) fn mask(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_default()
 }
 
-/// Passwords in URLs: of `scheme://user:password@` and of `?password=`, `&pass=`.
+/// Passwords in URLs: of `scheme://user:password@` and of `?password=`, `&pass=`. A careless `scheme:/` or `scheme//`
+/// begins one just as well: it is then that the URL is quoted.
 pub(super) fn url_passwords(text: &str) -> Vec<Range<usize>> {
     let mut out = Vec::new();
-    for (at, mark) in text.match_indices("://") {
-        let start = at + mark.len();
+    for (at, _) in text.match_indices('/') {
+        let start = at + 1;
+        if !text[..at].ends_with([':', '/']) || text[start..].starts_with('/') {
+            continue;
+        }
         let ends = |c: char| c.is_whitespace() || c == '"' || c == '\'';
         let end = text[start..]
             .find(ends)
@@ -207,6 +211,8 @@ mod tests {
                 "url = \"postgres://u:*****@h/d\"",
             ),
             ("'redis://:pw@h:6379'", "'redis://:**@h:6379'"),
+            ("'redis:/:pw@h:6379'", "'redis:/:**@h:6379'"),
+            ("'redis//:pw@h:6379'", "'redis//:**@h:6379'"),
             (
                 "\"postgres://u@h/d?a=b&password=pw&c=d\"",
                 "\"postgres://u@h/d?a=b&password=**&c=d\"",

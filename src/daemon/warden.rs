@@ -292,6 +292,11 @@ impl Warden {
         self.0.addresses.first().copied()
     }
 
+    /// The real addresses of all TCP doors, in the order of `[resp] listen`.
+    pub fn resp_addrs(&self) -> &[SocketAddr] {
+        &self.0.addresses
+    }
+
     /// The state of every actor.
     pub fn health(&self) -> Health {
         self.0.health.clone()

@@ -22,9 +22,42 @@ const STOP_REPORT: Duration = Duration::from_secs(2);
 /// Of the time a stop may take, the part kept for the actors after the doors have closed.
 const KEPT_FOR_ACTORS: u32 = 4;
 
+/// The threads of Postgres' connections and of programs' loaders.
+struct IoThreads {
+    handle: runtime::Handle,
+    runtime: Option<runtime::Runtime>,
+}
+
+impl IoThreads {
+    fn start() -> Result<Self, StartError> {
+        // Half of the cores: what runs here mostly waits, and a statement's few steps should not change threads.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads((cores / 2).max(1))
+            .thread_name("cachewarden-io")
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
+    }
+}
+
+impl Drop for IoThreads {
+    fn drop(&mut self) {
+        // A runtime that is merely dropped waits for its threads, which panics in a task: and tasks are where a start
+        // fails.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// Everything that runs.
 pub(super) struct Running {
-    runtime: runtime::Runtime,
+    io_threads: IoThreads,
     repository: Option<Repository>,
     arbiters: Vec<Arbiter>,
     supervisor: Supervisor,
@@ -46,8 +79,8 @@ impl Running {
         scripts: Arc<Scripts>,
     ) -> Result<Running, StartError> {
         let listening = resp::open(&config.resp)?;
-        let runtime = io_runtime()?;
-        let repository = repository(config, &runtime).await?;
+        let io_threads = IoThreads::start()?;
+        let repository = repository(config, &io_threads).await?;
         let metrics = Metrics::new();
         let spaces = Spaces::of(&config.caches, &config.namespaces);
 
@@ -56,7 +89,7 @@ impl Running {
         let caches: Arc<[CacheHandle]> =
             (0..cores).map(|_| CacheHandle::unbound(deadline)).collect();
         let mut running = Running {
-            runtime,
+            io_threads,
             repository,
             arbiters: Vec::new(),
             supervisor: Supervisor::new(),
@@ -98,7 +131,7 @@ impl Running {
                     store.clone(),
                     Arc::clone(scripts),
                     self.repository.clone(),
-                    self.runtime.handle().clone(),
+                    self.io_threads.handle.clone(),
                     self.metrics.clone(),
                 ),
                 shard,
@@ -180,7 +213,6 @@ impl Running {
             // A thread that panicked has said so already.
             let _joined = tokio::task::spawn_blocking(move || arbiter.join()).await;
         }
-        self.runtime.shutdown_background();
         Left { names }
     }
 }
@@ -199,24 +231,15 @@ async fn with_reports<T>(stopping: impl Future<Output = T>) -> T {
     }
 }
 
-fn io_runtime() -> Result<runtime::Runtime, StartError> {
-    runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(1, usize::from))
-        .thread_name("cachewarden-io")
-        .enable_all()
-        .build()
-        .map_err(StartError::Thread)
-}
-
 /// The repository, its queries checked. A Postgres that is away is no reason not to start: hits can be served.
 async fn repository(
     config: &Config,
-    runtime: &runtime::Runtime,
+    io_threads: &IoThreads,
 ) -> Result<Option<Repository>, StartError> {
     let Some(postgres) = &config.postgres else {
         return Ok(None);
     };
-    let repository = Repository::new(postgres, &config.caches, runtime.handle().clone())?;
+    let repository = Repository::new(postgres, &config.caches, io_threads.handle.clone())?;
     match repository.check().await {
         Ok(problems) if problems.is_empty() => {}
         Ok(problems) => {

@@ -20,6 +20,10 @@ const MAX_EMPTY: usize = 1000;
 /// Replies are sent in pieces of about this size, however many a pipeline has.
 const SEND_AT: usize = 64 * 1024;
 
+/// Who has sent so many bytes at once probably has more to say: a connection that never has to wait would otherwise keep
+/// its core from everybody else, actors included.
+const LONG_READ: usize = 4 * 1024;
+
 /// How far the daemon's stop has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) enum Stop {
@@ -116,35 +120,41 @@ impl Connection {
         }
         give_buffer(self.input);
         give_buffer(self.out);
-        self.socket.close().await;
+        // Boxed: an idle connection should not carry room for its end.
+        Box::pin(self.socket.close()).await;
     }
 
     async fn serve(&mut self, stop: &mut watch::Receiver<Stop>) -> End {
         loop {
-            match self.receive(stop).await {
-                Ok(true) => {}
-                Ok(false) => return End::Over,
+            let read = match self.receive(stop).await {
+                Ok(0) => return End::Over,
+                Ok(read) => read,
                 Err(end) => return end,
-            }
+            };
             match self.answer().await {
                 Ok(Flow::Continue) => {}
                 Ok(Flow::Close) => return End::Over,
                 Err(end) => return end,
             }
+            if read >= LONG_READ {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
-    /// Waits for input; `false` when no more comes.
-    async fn receive(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<bool, End> {
+    /// Waits for input, and tells how many bytes came; 0 when no more will.
+    async fn receive(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<usize, End> {
         let draining = *stop.borrow() >= Stop::Draining;
         if draining && std::mem::replace(&mut self.last_call, true) {
             // One more read was granted; who keeps on sending does not hold up the stop.
-            return Ok(false);
+            return Ok(0);
         }
-        let deadline = match (self.midway_since, self.session.authenticated) {
-            (Some(since), _) => Some((since + REQUEST_DEADLINE, "slow")),
-            (None, false) => Some((self.opened + AUTH_DEADLINE, "unauthenticated")),
-            (None, true) => None,
+        let deadline = match self.midway_since {
+            _ if !self.session.authenticated => {
+                Some((self.opened + AUTH_DEADLINE, "unauthenticated"))
+            }
+            Some(since) => Some((since + REQUEST_DEADLINE, "slow")),
+            None => None,
         };
         let overdue = async {
             match deadline {
@@ -157,8 +167,8 @@ impl Connection {
         };
         tokio::select! {
             biased;
-            read = self.socket.read(&mut self.input) => Ok(read? > 0),
-            _ = stop.wait_for(|stop| *stop >= Stop::Draining) => Ok(false),
+            read = self.socket.read(&mut self.input) => Ok(read?),
+            _ = stop.wait_for(|stop| *stop >= Stop::Draining) => Ok(0),
             why = overdue => Err(End::Cut(why)),
         }
     }

@@ -31,7 +31,7 @@ pub enum OpenError {
         address: SocketAddr,
         source: io::Error,
     },
-    #[error("listen unix:{}: {source}", .path.display())]
+    #[error("listen unix:{}: {source}{}", .path.display(), in_use_path(.source))]
     Unix { path: PathBuf, source: io::Error },
     #[error("resp.tls: {0}")]
     Tls(String),
@@ -41,6 +41,16 @@ fn in_use(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; see who has it with `ss -ltnp`, or choose another port",
         io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        _ => "",
+    }
+}
+
+fn in_use_path(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another daemon answers there, or it is no socket: stop that, or choose another path"
+        }
+        io::ErrorKind::NotFound => "; make the folder first",
         _ => "",
     }
 }
@@ -210,36 +220,44 @@ impl Server {
 }
 
 async fn accept_tcp(listener: TcpListener, dealer: Dealer) {
+    let mut failures = 0;
     loop {
         match listener.accept().await {
             Ok((stream, _peer)) => {
+                failures = 0;
                 // Replies are small and complete; waiting to join them only costs time.
                 let _without_it_too = stream.set_nodelay(true);
                 if let Ok(stream) = stream.into_std() {
                     dealer.deal(Accepted::Tcp(stream));
                 }
             }
-            Err(error) => pause_after(&error, &dealer).await,
+            Err(error) => pause_after(&error, &mut failures, &dealer).await,
         }
     }
 }
 
 async fn accept_unix(listener: UnixListener, dealer: Dealer) {
+    let mut failures = 0;
     loop {
         match listener.accept().await {
             Ok((stream, _peer)) => {
+                failures = 0;
                 if let Ok(stream) = stream.into_std() {
                     dealer.deal(Accepted::Unix(stream));
                 }
             }
-            Err(error) => pause_after(&error, &dealer).await,
+            Err(error) => pause_after(&error, &mut failures, &dealer).await,
         }
     }
 }
 
 /// Out of descriptors: what is open goes on, what waits is accepted when some are free again.
-async fn pause_after(error: &io::Error, dealer: &Dealer) {
-    tracing::warn!(%error, "cannot accept a connection");
+async fn pause_after(error: &io::Error, failures: &mut u64, dealer: &Dealer) {
+    // Once for all that follow: it fails again after every pause until something is closed.
+    if *failures == 0 {
+        tracing::warn!(%error, "cannot accept connections");
+    }
+    *failures += 1;
     dealer.refused("accept");
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
@@ -248,7 +266,11 @@ impl Dealer {
     fn deal(&self, accepted: Accepted) {
         let Some(place) = Place::take(self) else {
             self.refused("max_connections");
-            return refuse(accepted);
+            return match (&accepted, &self.tls) {
+                // Before its handshake a client could make nothing of it.
+                (Accepted::Tcp(_), Some(_)) => {}
+                _ => refuse(accepted),
+            };
         };
         let core = self.next.fetch_add(1, Ordering::Relaxed) % self.cores.len();
         let dealer = self.clone();

@@ -1,5 +1,6 @@
 //! A client's stream, whatever it runs over. Buffers are taken only when there is something to read.
 
+use futures_util::FutureExt;
 use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
@@ -16,6 +17,8 @@ const SPARE_BUFFERS: usize = 64;
 const SPARE_CAPACITY: usize = 64 * 1024;
 /// A client that takes none of what is sent to it for so long is cut.
 const WRITE_STALLED: Duration = Duration::from_secs(30);
+/// Closing a connection in good manners takes no longer.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
@@ -46,29 +49,38 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// Appends what has arrived; 0 at the end of the stream. Cancel safe.
+    /// Appends what has arrived; 0 at the end of the stream. Cancel safe. Whoever waits here with an empty buffer holds none.
     pub(super) async fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         loop {
-            let read = match self {
-                Socket::Tcp(stream) => {
-                    stream.readable().await?;
-                    reserve(buffer);
-                    stream.try_read_buf(buffer)
-                }
-                Socket::Unix(stream) => {
-                    stream.readable().await?;
-                    reserve(buffer);
-                    stream.try_read_buf(buffer)
-                }
-                Socket::Tls(stream) => {
-                    reserve(buffer);
-                    return stream.read_buf(buffer).await;
-                }
-            };
-            match read {
+            reserve(buffer);
+            match self.try_read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return read,
             }
+            if buffer.is_empty() {
+                give_buffer(std::mem::take(buffer));
+            }
+            self.readable().await?;
+        }
+    }
+
+    fn try_read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.try_read_buf(buffer),
+            Socket::Unix(stream) => stream.try_read_buf(buffer),
+            Socket::Tls(stream) => {
+                let read = stream.read_buf(buffer).now_or_never();
+                read.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+            }
+        }
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.readable().await,
+            Socket::Unix(stream) => stream.readable().await,
+            // What was decrypted has been taken: only more of the encrypted can help.
+            Socket::Tls(stream) => stream.get_ref().0.readable().await,
         }
     }
 
@@ -80,14 +92,13 @@ impl Socket {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let more = tokio::time::timeout(WRITE_STALLED, self.write(&buffer[sent..]));
-                    more.await.map_err(|_elapsed| io::ErrorKind::TimedOut)??
+                    unless_stalled(self.write(&buffer[sent..])).await?
                 }
                 Err(error) => return Err(error),
             };
         }
         if let Socket::Tls(stream) = self {
-            stream.flush().await?;
+            unless_stalled(stream.flush()).await?;
         }
         buffer.clear();
         Ok(())
@@ -95,14 +106,28 @@ impl Socket {
 
     /// Tells the client that nothing more comes. Errors no longer matter.
     pub(super) async fn close(mut self) {
-        let shutdown = async {
+        let farewell = async {
             match &mut self {
-                Socket::Tcp(stream) => stream.shutdown().await,
-                Socket::Unix(stream) => stream.shutdown().await,
-                Socket::Tls(stream) => stream.shutdown().await,
+                Socket::Tcp(stream) => stream.shutdown().await?,
+                Socket::Unix(stream) => stream.shutdown().await?,
+                Socket::Tls(stream) => stream.shutdown().await?,
             }
+            self.discard_unread().await
         };
-        let _closed_either_way = tokio::time::timeout(Duration::from_secs(1), shutdown).await;
+        let _closed_either_way = tokio::time::timeout(FAREWELL, farewell).await;
+    }
+
+    /// Closing a socket on bytes that nobody read resets it, and the reset may overtake the last replies: if something
+    /// came that was not read, reads on until the client has closed, too.
+    async fn discard_unread(&mut self) -> io::Result<()> {
+        let mut unread = take_buffer();
+        let mut read = self.read(&mut unread).now_or_never();
+        while let Some(Ok(1..)) = read {
+            unread.clear();
+            read = Some(self.read(&mut unread).await);
+        }
+        give_buffer(unread);
+        read.transpose().map(|_end| ())
     }
 
     /// The client's address, for what is counted per address.
@@ -129,6 +154,12 @@ impl Socket {
             Socket::Tls(stream) => stream.write(bytes).await,
         }
     }
+}
+
+/// The outcome of sending, unless the client takes nothing for too long.
+async fn unless_stalled<T>(sending: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let sent = tokio::time::timeout(WRITE_STALLED, sending).await;
+    sent.map_err(|_elapsed| io::ErrorKind::TimedOut)?
 }
 
 fn reserve(buffer: &mut Vec<u8>) {

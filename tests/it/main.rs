@@ -7,7 +7,13 @@
     reason = "a test kit that cannot go on fails its test"
 )]
 
+mod bad_frames;
+mod check;
+mod clients;
+mod demo;
+mod door;
 mod kit;
+mod process;
 mod repository;
 mod supervisor;
 mod support;

@@ -181,7 +181,7 @@ pub(super) async fn run(
         Verb::Exists => reads::exists(door, caches, &args, out).await,
         Verb::Ttl => reads::ttl(door, caches, args[0], reads::Unit::Seconds, out).await,
         Verb::Pttl => reads::ttl(door, caches, args[0], reads::Unit::Milliseconds, out).await,
-        Verb::Set => writes::set(door, args[0], out),
+        Verb::Set => writes::set(door, &args, out),
         Verb::Del | Verb::Unlink => writes::delete(door, caches, &args, out).await,
         Verb::CacheInvalidate => writes::invalidate(door, caches, &args, out).await,
         Verb::Hello => session.hello(door, &args, out).await,

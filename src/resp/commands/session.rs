@@ -180,9 +180,9 @@ impl Session {
         match what.to_ascii_lowercase().as_slice() {
             b"lib-name" => self.library = Some(value),
             b"lib-ver" => self.library_version = Some(value),
-            other => {
-                let other = String::from_utf8_lossy(other);
-                return reply::error(out, "ERR", format!("Unrecognized option '{other}'"));
+            _ => {
+                let what = String::from_utf8_lossy(what);
+                return reply::error(out, "ERR", format!("Unrecognized option '{what}'"));
             }
         }
         reply::simple(out, "OK");

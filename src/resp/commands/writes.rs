@@ -9,7 +9,11 @@ use crate::cache::{CacheHandle, Invalidate};
 /// Characters that make an argument of `CACHE.INVALIDATE` a pattern.
 const GLOB: [u8; 4] = *b"*?[\\";
 
-pub(super) fn set(door: &Door, key: &[u8], out: &mut Vec<u8>) {
+pub(super) fn set(door: &Door, args: &[&[u8]], out: &mut Vec<u8>) {
+    let [key, _value] = args else {
+        let text = "SET takes a key and a value here; leave its options out";
+        return reply::error(out, "ERR", text);
+    };
     match door.route(key) {
         Err(error) => failure::key(out, &error),
         Ok(key) => {

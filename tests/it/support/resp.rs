@@ -95,15 +95,20 @@ pub struct Client {
 }
 
 impl Client {
+    /// Over any stream that is connected already.
+    pub fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        Self {
+            wire: BufStream::new(Box::new(stream)),
+        }
+    }
+
     /// Over TCP, without delay.
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address)
             .await
             .unwrap_or_else(|error| panic!("{address}: {error}"));
         stream.set_nodelay(true).unwrap();
-        Self {
-            wire: BufStream::new(Box::new(stream)),
-        }
+        Self::over(stream)
     }
 
     /// Over a unix socket.
@@ -111,9 +116,7 @@ impl Client {
         let stream = UnixStream::connect(path)
             .await
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        Self {
-            wire: BufStream::new(Box::new(stream)),
-        }
+        Self::over(stream)
     }
 
     /// Sends bytes as they are.
@@ -146,7 +149,7 @@ impl Client {
         let bytes: Vec<u8> = commands.iter().flat_map(|words| frame(words)).collect();
         self.send(&bytes)
             .await
-            .unwrap_or_else(|error| panic!("{commands:?}: {error}"));
+            .unwrap_or_else(|error| panic!("sending {} commands: {error}", commands.len()));
         let mut replies = Vec::with_capacity(commands.len());
         for words in commands {
             replies.push(
@@ -156,6 +159,31 @@ impl Client {
             );
         }
         replies
+    }
+
+    /// Sends one command and gives its reply as it came over the wire: exactly what came before the answer to an `ECHO`
+    /// behind it.
+    ///
+    /// # Panics
+    /// If the connection ends or nothing comes.
+    pub async fn raw(&mut self, words: &[&str]) -> String {
+        const END: &str = "the end";
+        const ECHO: &str = "$7\r\nthe end\r\n";
+        let bytes = [frame(words), frame(&["ECHO", END])].concat();
+        self.send(&bytes).await.unwrap();
+        let mut reply = Vec::new();
+        let read = async {
+            while !reply.ends_with(ECHO.as_bytes()) {
+                if self.wire.read_until(b'\n', &mut reply).await? == 0 {
+                    return Err(ErrorKind::UnexpectedEof.into());
+                }
+            }
+            Ok(())
+        };
+        let read = within(read).await;
+        let reply = String::from_utf8_lossy(&reply);
+        read.unwrap_or_else(|error| panic!("{words:?}: {error} after {reply:?}"));
+        reply.strip_suffix(ECHO).unwrap().to_owned()
     }
 
     /// Reads to the end of the connection: all that still comes, once the other side has closed it.
