@@ -62,8 +62,10 @@ fn main() -> ExitCode {
     let machine = machine::describe();
     match measure(&args) {
         Ok((report, failed)) => {
-            println!("\n{machine}\n\n{}", report.render());
-            println!("\nLoad average at the end: {}", machine::load_average());
+            if !report.rows.is_empty() {
+                println!("\n{machine}\n\n{}", report.render());
+                println!("\nLoad average at the end: {}", machine::load_average());
+            }
             if failed {
                 ExitCode::FAILURE
             } else {

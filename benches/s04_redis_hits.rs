@@ -12,7 +12,7 @@ use crate::support::request::{Draw, FIRST_ID, Template};
 use crate::support::rounds::{Measured, medians, take_turns};
 use crate::support::table::{Limits, Report, Row, rate};
 use crate::support::world::{World, ask};
-use crate::support::{Bench, BenchError, usage};
+use crate::support::{Bench, BenchError, Watched};
 
 const CONNECTIONS: usize = 50;
 const KEYS: u32 = 100_000;
@@ -46,8 +46,8 @@ pub fn run(bench: &Bench) -> Result<Report, BenchError> {
             rate(redis.rate),
             redis.cpu_us,
             redis.generator_us,
-            theirs.others_us,
-            ours.others_us
+            theirs.redis_us,
+            ours.redis_us
         ));
     }
     Ok(report)
@@ -78,10 +78,15 @@ fn measure(
     depth: usize,
 ) -> Result<[Vec<Measured>; 3], BenchError> {
     let redis = world.redis.pid().unwrap_or_default();
+    let behind = |server| Watched {
+        server,
+        redis: (server != redis).then_some(redis),
+        postgres: None,
+    };
     let servers = [
-        (world.redis.port(), redis),
-        (proxy.port(), proxy.pid()),
-        (world.port, world.daemon.pid()),
+        (world.redis.port(), behind(redis)),
+        (proxy.port(), behind(proxy.pid())),
+        (world.port, behind(world.daemon.pid())),
     ];
     let template = Template::get(depth);
     let mut clients = Vec::new();
@@ -89,14 +94,8 @@ fn measure(
         clients.push(bench.connect(port, CONNECTIONS, &template)?);
     }
     take_turns(bench.rounds, |side| {
-        let (_, server) = servers[side];
-        let draw = Draw::Any(keys());
-        bench.measure(
-            &mut clients[side],
-            &draw,
-            || usage::cpu(server),
-            || usage::cpu(redis),
-        )
+        let (_, watched) = servers[side];
+        bench.measure(&mut clients[side], &Draw::Any(keys()), watched)
     })
 }
 

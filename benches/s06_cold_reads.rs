@@ -8,8 +8,8 @@ use crate::support::pgbench::Pgbench;
 use crate::support::request::{Draw, Template};
 use crate::support::rounds::{Measured, medians, take_turns};
 use crate::support::table::{Limits, Report, Row, mebibytes};
-use crate::support::world::World;
-use crate::support::{Bench, BenchError, usage};
+use crate::support::world::{World, ask};
+use crate::support::{Bench, BenchError, Watched, usage};
 
 const CONNECTIONS: usize = 64;
 
@@ -49,19 +49,15 @@ pub fn against(
 /// One run of cold reads.
 pub fn cold(bench: &Bench, world: &World, clients: &mut Clients) -> Result<Measured, BenchError> {
     world.flush_redis()?;
-    let (redis, postgres) = (
-        world.redis.pid().unwrap_or_default(),
-        world.postgres.pid().unwrap_or_default(),
-    );
-    bench.measure(
-        clients,
-        &Draw::Each(World::ids()),
-        || usage::cpu(world.daemon.pid()),
-        || Ok(usage::cpu(redis)? + usage::family_cpu(postgres)?),
-    )
+    let watched = Watched {
+        server: world.daemon.pid(),
+        redis: world.redis.pid(),
+        postgres: world.postgres.pid(),
+    };
+    bench.measure(clients, &Draw::Each(World::ids()), watched)
 }
 
-/// What all processes used for one key.
+/// What all processes used for one key, and how well loads were joined.
 pub fn whole_cost(
     target: &str,
     world: &World,
@@ -71,15 +67,36 @@ pub fn whole_cost(
     let (ours, theirs) = (medians(ours), medians(theirs));
     let memory = usage::memory(world.daemon.pid())?;
     Ok(format!(
-        "{target}: CPU µs a key, all processes: ours {:.1} (daemon {:.1}, Redis and Postgres {:.1}, generator {:.1}), \
-         theirs {:.1} (Postgres {:.1}, pgbench {:.1}); afterwards the daemon holds {:.0} MiB",
-        ours.cpu_us + ours.others_us + ours.generator_us,
+        "{target}: CPU µs a key, all processes: ours {:.1} (daemon {:.1}, Redis {:.1}, Postgres {:.1}, generator {:.1}), \
+         theirs {:.1} (Postgres {:.1}, pgbench {:.1}); {:.1} keys a statement; afterwards the daemon holds {:.0} MiB",
+        ours.whole_us(),
         ours.cpu_us,
-        ours.others_us,
+        ours.redis_us,
+        ours.postgres_us,
         ours.generator_us,
-        theirs.cpu_us + theirs.generator_us,
+        theirs.whole_us(),
         theirs.cpu_us,
         theirs.generator_us,
+        keys_a_statement(world)?,
         mebibytes(memory.resident),
     ))
+}
+
+/// Over all runs so far, as the daemon counts.
+fn keys_a_statement(world: &World) -> Result<f64, BenchError> {
+    let info = ask(world.port, "INFO")?;
+    // `name:value`, and a name may have labels.
+    let number = |name: &str, label: &str| {
+        let is_it = |line: &&str| line.starts_with(name) && line.contains(label);
+        let line = info.lines().find(is_it)?;
+        line.rsplit_once(':')?.1.trim().parse::<f64>().ok()
+    };
+    let loaded = number("cachewarden_loads_total", "\"loaded\"");
+    let figures = loaded.zip(number("postgres_statements:", ""));
+    let (loaded, statements) = figures.ok_or_else(|| BenchError::Reply {
+        port: world.port,
+        reply: info.clone(),
+        expected: "INFO with the counts of loads and statements".to_owned(),
+    })?;
+    Ok(loaded / statements)
 }

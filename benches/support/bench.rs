@@ -50,23 +50,39 @@ impl Bench {
         self.runtime.block_on(clients.run(draw, until))
     }
 
-    /// The same for one sample's time, beside the CPU time of the `server` and of the `others` it works with.
+    /// The same for one sample's time, beside what everybody used meanwhile.
     pub fn measure(
         &self,
         clients: &mut Clients,
         draw: &Draw,
-        server: impl Fn() -> Result<Duration, BenchError>,
-        others: impl Fn() -> Result<Duration, BenchError>,
+        watched: Watched,
     ) -> Result<Measured, BenchError> {
-        let used = || -> Result<Cpu, BenchError> {
-            Ok(Cpu {
-                server: server()?,
-                others: others()?,
-                generator: usage::cpu(std::process::id())?,
-            })
-        };
-        let before = used()?;
+        let before = watched.cpu()?;
         let sample = self.run(clients, draw, Until::Elapsed(self.sample))?;
-        Ok(Measured::new(sample, used()? - before))
+        Ok(Measured::new(sample, watched.cpu()? - before))
+    }
+}
+
+/// The processes of one side, by their ids; the generator is ourselves.
+#[derive(Debug, Clone, Copy)]
+pub struct Watched {
+    pub server: u32,
+    /// Those behind the server, if there are any.
+    pub redis: Option<u32>,
+    pub postgres: Option<u32>,
+}
+
+impl Watched {
+    fn cpu(self) -> Result<Cpu, BenchError> {
+        Ok(Cpu {
+            server: usage::cpu(self.server)?,
+            redis: self.redis.map(usage::cpu).transpose()?.unwrap_or_default(),
+            postgres: self
+                .postgres
+                .map(usage::family_cpu)
+                .transpose()?
+                .unwrap_or_default(),
+            generator: usage::cpu(std::process::id())?,
+        })
     }
 }

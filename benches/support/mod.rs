@@ -24,5 +24,5 @@ pub mod table;
 pub mod usage;
 pub mod world;
 
-pub use bench::Bench;
+pub use bench::{Bench, Watched};
 pub use error::BenchError;

@@ -78,7 +78,8 @@ impl<'a> Pgbench<'a> {
         let server = self.world.postgres.pid().unwrap_or_default();
         Ok(Cpu {
             server: usage::family_cpu(server)?,
-            others: Duration::ZERO,
+            redis: Duration::ZERO,
+            postgres: Duration::ZERO,
             generator: usage::children_cpu()?,
         })
     }

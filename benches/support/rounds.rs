@@ -13,17 +13,27 @@ pub struct Measured {
     pub rate: f64,
     /// The server's time on a core for one unit, in microseconds.
     pub cpu_us: f64,
-    /// The same of the processes that work with it: what stands behind a proxy, or asks a database.
-    pub others_us: f64,
-    /// The same of the load generator: where all three together are all cores' time, nothing could have been quicker.
+    /// The same of the Redis behind it.
+    pub redis_us: f64,
+    /// The same of the Postgres behind it.
+    pub postgres_us: f64,
+    /// The same of the load generator.
     pub generator_us: f64,
 }
 
-/// Times on a core, of the parts of a [`Measured`].
+impl Measured {
+    /// Of all processes: the cores' time divided by this is the highest rate there can be.
+    pub fn whole_us(&self) -> f64 {
+        self.cpu_us + self.redis_us + self.postgres_us + self.generator_us
+    }
+}
+
+/// Times on a core so far, of the parts of a [`Measured`].
 #[derive(Debug, Clone, Copy)]
 pub struct Cpu {
     pub server: Duration,
-    pub others: Duration,
+    pub redis: Duration,
+    pub postgres: Duration,
     pub generator: Duration,
 }
 
@@ -32,7 +42,8 @@ impl Sub for Cpu {
     fn sub(self, earlier: Self) -> Self {
         Self {
             server: self.server.saturating_sub(earlier.server),
-            others: self.others.saturating_sub(earlier.others),
+            redis: self.redis.saturating_sub(earlier.redis),
+            postgres: self.postgres.saturating_sub(earlier.postgres),
             generator: self.generator.saturating_sub(earlier.generator),
         }
     }
@@ -45,7 +56,8 @@ impl Measured {
         Self {
             rate: sample.rate(),
             cpu_us: a_unit(cpu.server),
-            others_us: a_unit(cpu.others),
+            redis_us: a_unit(cpu.redis),
+            postgres_us: a_unit(cpu.postgres),
             generator_us: a_unit(cpu.generator),
         }
     }
@@ -144,7 +156,8 @@ pub fn medians(runs: &[Measured]) -> Measured {
     Measured {
         rate: median(|run| run.rate),
         cpu_us: median(|run| run.cpu_us),
-        others_us: median(|run| run.others_us),
+        redis_us: median(|run| run.redis_us),
+        postgres_us: median(|run| run.postgres_us),
         generator_us: median(|run| run.generator_us),
     }
 }

@@ -31,7 +31,7 @@ impl Unit {
     }
 }
 
-/// What a first version must not fall below, and what we are after. Where the goal is below the floor, less is better.
+/// What a first version must not fall below, and what we are after.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub floor: f64,

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cachewarden::cli::demo::servers::{
     Folder, Postgres, PostgresOptions, Redis, RedisOptions, free_port,
@@ -32,6 +32,7 @@ const AROUND_PAYLOAD: usize = r#"{"id":1000000,"payload":""}"#.len();
 const SHARED_BUFFERS: &str = "512MB";
 
 const REDIS_DEADLINE: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The servers, ended in this order when dropped.
 pub struct World {
@@ -69,9 +70,24 @@ impl World {
         FIRST_ID..FIRST_ID + ROWS
     }
 
-    /// Empties Redis, and waits until the memory is free again.
+    /// Empties Redis, and waits until the memory is free again: freeing would compete with what is measured next.
+    /// Not `FLUSHALL SYNC`: that blocks Redis for longer than the daemon waits for it, and the next run would begin with
+    /// a daemon that believes it away.
     pub fn flush_redis(&self) -> Result<(), BenchError> {
-        ask(self.redis.port(), "FLUSHALL SYNC").map(drop)
+        let port = self.redis.port();
+        ask(port, "FLUSHALL ASYNC")?;
+        let begun = Instant::now();
+        while !ask(port, "INFO memory")?.contains("lazyfree_pending_objects:0") {
+            if begun.elapsed() > REDIS_DEADLINE {
+                return Err(BenchError::Reply {
+                    port,
+                    reply: format!("still busy after {REDIS_DEADLINE:?}"),
+                    expected: "an empty Redis".to_owned(),
+                });
+            }
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+        Ok(())
     }
 }
 
