@@ -10,6 +10,7 @@ use super::messages::{
     Want,
 };
 use super::spaces::Spaces;
+use super::warmth::Warmth;
 use super::{CacheError, leases};
 use crate::keyspace::RoutedKey;
 use crate::store::StoreError;
@@ -47,6 +48,9 @@ pub struct CacheActor {
     engine: Engine,
     lookup: Lookup,
     lookups_out: usize,
+    warmth: Warmth,
+    /// Reads that do without a look-up.
+    direct: Vec<Pending>,
     flush_noted: bool,
     ticking: bool,
     deadlines: Deadlines,
@@ -70,9 +74,11 @@ impl CacheActor {
         let (events, inbox) = mpsc::unbounded_channel();
         Self {
             engine: Engine::new(parts.means.clone(), events.clone()),
+            warmth: Warmth::new(parts.means.spaces.iter().count()),
             parts,
             lookup: Lookup::default(),
             lookups_out: 0,
+            direct: Vec::new(),
             flush_noted: false,
             ticking: false,
             deadlines: Deadlines::default(),
@@ -95,7 +101,16 @@ impl CacheActor {
         reply: ReplyTo,
         ctx: &mut Context<Self>,
     ) {
-        self.lookup.add(keys, with_age, loader, reply);
+        if !with_age && keys.iter().all(|key| self.skips_lookup(key)) {
+            self.direct.push(Pending {
+                keys,
+                places: Vec::new(),
+                loader,
+                reply,
+            });
+        } else {
+            self.lookup.add(keys, with_age, loader, reply);
+        }
         if self.lookup.is_full() {
             self.send_lookup();
         } else if !self.flush_noted {
@@ -120,12 +135,49 @@ impl CacheActor {
         });
     }
 
+    /// Whether this key goes to the acquire script at once.
+    fn skips_lookup(&mut self, key: &RoutedKey) -> bool {
+        !self.parts.means.is_program(key.space) && self.warmth.skips(key.space)
+    }
+
     fn on_looked_up(&mut self, reads: Vec<Pending>, mut found: Result<LookedUp, StoreError>) {
         self.lookups_out -= 1;
+        let answered: Vec<_> = reads
+            .into_iter()
+            .map(|read| {
+                let answers = self.answers(&read, &mut found);
+                if found.is_ok() {
+                    self.learn(&read, &answers);
+                }
+                (read, answers)
+            })
+            .collect();
+        self.settle(answered);
+    }
+
+    /// Counts what a look-up was good for; a read's keys are nearly always of one space.
+    fn learn(&mut self, read: &Pending, answers: &[Option<Answer>]) {
+        if let Some(first) = read.keys.first() {
+            let hits = answers.iter().flatten().count();
+            self.warmth
+                .looked_up(first.space, hits, answers.len() - hits);
+        }
+    }
+
+    fn send_direct(&mut self) {
+        let reads = std::mem::take(&mut self.direct);
+        let unanswered = reads.into_iter().map(|read| {
+            let answers = vec![None; read.keys.len()];
+            (read, answers)
+        });
+        self.settle(unanswered.collect());
+    }
+
+    /// Answers the reads that are complete, and has the rest of the others loaded where their spaces belong.
+    fn settle(&mut self, reads: Vec<(Pending, Vec<Option<Answer>>)>) {
         let mut elsewhere = Vec::new();
         elsewhere.resize_with(self.parts.shards.len(), Vec::new);
-        for read in reads {
-            let answers = self.answers(&read, &mut found);
+        for (read, answers) in reads {
             if answers.iter().all(Option::is_some) {
                 // No slot, no collector: the way of a hit.
                 Collector::reply(answers, read.reply);
@@ -288,10 +340,14 @@ impl Handler<GetOrLoad> for CacheActor {
 impl Handler<Flush> for CacheActor {
     type Result = ();
 
-    fn handle(&mut self, _: Flush, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, _: Flush, ctx: &mut Context<Self>) {
         self.flush_noted = false;
         if self.lookups_out < MAX_LOOKUPS_OUT {
             self.send_lookup();
+        }
+        if !self.direct.is_empty() {
+            self.send_direct();
+            self.tick_while_needed(ctx);
         }
     }
 }

@@ -34,6 +34,7 @@ mod messages;
 #[cfg(test)]
 mod model_tests;
 mod spaces;
+mod warmth;
 
 pub use actor::{CacheActor, CacheParts};
 pub use engine::Means;

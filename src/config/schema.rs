@@ -178,6 +178,7 @@ const RESP: &[Key] = &[
         },
         r#""1MiB""#,
     ),
+    key("threads", count(1, 256), "1"),
     key("tls_cert_file", Kind::Text, r#""/etc/cachewarden/tls.crt""#),
     key("tls_key_file", Kind::Text, r#""/etc/cachewarden/tls.key""#),
     key("allow_insecure", Kind::Flag, "true"),

@@ -63,6 +63,8 @@ pub struct Resp {
     pub max_connections: usize,
     /// The longest request, in bytes.
     pub max_request: usize,
+    /// Threads that serve connections, each with a cache actor; `None`: half of the machine's cores.
+    pub threads: Option<usize>,
     pub tls: Option<TlsFiles>,
 }
 
@@ -252,6 +254,7 @@ pub(super) fn resp(reader: &mut Reader<'_>, table: &Checked) -> Resp {
             .count("max_connections")
             .unwrap_or(DEFAULT_MAX_CONNECTIONS),
         max_request: table.count("max_request").unwrap_or(DEFAULT_MAX_REQUEST),
+        threads: table.count("threads"),
         tls,
     }
 }

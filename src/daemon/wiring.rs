@@ -30,10 +30,8 @@ struct IoThreads {
 
 impl IoThreads {
     fn start() -> Result<Self, StartError> {
-        // Half of the cores: what runs here mostly waits, and a statement's few steps should not change threads.
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads((cores / 2).max(1))
+            .worker_threads(half_of_the_cores())
             .thread_name("cachewarden-io")
             .enable_all()
             .build()
@@ -84,10 +82,11 @@ impl Running {
         let metrics = Metrics::new();
         let spaces = Spaces::of(&config.caches, &config.namespaces);
 
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = config.resp.threads.unwrap_or_else(half_of_the_cores);
         let deadline = spaces.longest_load() + BEYOND_LOAD;
-        let caches: Arc<[CacheHandle]> =
-            (0..cores).map(|_| CacheHandle::unbound(deadline)).collect();
+        let caches: Arc<[CacheHandle]> = (0..threads)
+            .map(|_| CacheHandle::unbound(deadline))
+            .collect();
         let mut running = Running {
             io_threads,
             repository,
@@ -229,6 +228,12 @@ async fn with_reports<T>(stopping: impl Future<Output = T>) -> T {
             }
         }
     }
+}
+
+/// Half, because the other half has work, too: clients, the kernel, often Redis. Measured on two cores shared with all of
+/// them: a second serving thread made every request dearer and none quicker, for batches got smaller and misses changed threads.
+fn half_of_the_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
 /// The repository, its queries checked. A Postgres that is away is no reason not to start: hits can be served.

@@ -55,6 +55,7 @@ impl Segment {
     pub(super) fn value_in<'k>(&self, text: &'k [u8]) -> Option<&'k [u8]> {
         match self {
             Segment::Literal(_) => None,
+            Segment::Param { head, tail } if head.is_empty() && tail.is_empty() => Some(text),
             Segment::Param { head, tail } => text
                 .strip_prefix(head.as_bytes())?
                 .strip_suffix(tail.as_bytes()),

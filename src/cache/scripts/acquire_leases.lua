@@ -16,7 +16,7 @@ local answers, entries = {}, {}
 for i = 1, n do
   if values[i] then
     answers[i] = {values[i], redis.call('PTTL', KEYS[i + 1])}
-  elseif redis.call('SET', KEYS[n + 1 + i], token, 'NX', 'PX', lease_ms) then
+  elseif redis.call('SET', KEYS[n + 1 + i], token, 'NX', 'PX', ARGV[1]) then
     entries[#entries + 1] = ends
     entries[#entries + 1] = KEYS[i + 1]
     answers[i] = 1

@@ -33,7 +33,8 @@ pub fn config_without_postgres(redis_url: &str, more: &str) -> String {
 
 fn config_on(listen: &str, postgres_url: &str, redis_url: &str, more: &str) -> String {
     format!(
-        "postgres.url = {postgres_url:?}\nredis.url = {redis_url:?}\nresp.listen = [{listen:?}]\n{more}"
+        "postgres.url = {postgres_url:?}\nredis.url = {redis_url:?}\nresp.listen = [{listen:?}]\n\
+         resp.threads = 2 # so that readers meet each other's shards on any machine\n{more}"
     )
 }
 
