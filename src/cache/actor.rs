@@ -2,9 +2,10 @@
 
 use super::collect::{Collector, ReplyTo};
 use super::deadlines::Deadlines;
-use super::engine::{Engine, Means, Tally};
+use super::engine::Engine;
 use super::events::Event;
 use super::lookups::{LookedUp, Lookup, Pending};
+use super::means::{Means, Tally};
 use super::messages::{
     Answer, CacheHandle, Found, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Load, Put, Read,
     Want,

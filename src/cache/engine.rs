@@ -2,17 +2,17 @@
 //!
 //! All I/O runs in local tasks that end by sending an [`Event`]; the engine itself never waits.
 
+use super::CacheError;
 use super::collect::Slot;
 use super::events::Event;
 use super::flights::{Acquired, Ended, Flights, Join, Loaded, Next};
 use super::leases::{Ending, Lease, Leases, MAX_SCRIPT_KEYS, MISSING, Token};
+use super::means::Means;
 use super::messages::{Answer, Found, State, Want};
-use super::spaces::{Source, Space, Spaces};
-use super::{CacheError, Scripts};
-use crate::keyspace::{RoutedKey, SpaceId, expiry};
-use crate::repository::{Admission, LoadError, Repository};
-use crate::store::{Store, StoreError};
-use crate::telemetry::{CacheMetrics, Metrics, SourceKind};
+use super::spaces::{Source, Space};
+use crate::keyspace::{SpaceId, expiry};
+use crate::repository::{Admission, LoadError};
+use crate::store::StoreError;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,135 +24,6 @@ pub(super) const MAX_WAITING: usize = 100_000;
 
 /// Acquire scripts one shard has out, from which on further keys wait and go together: they are still free to be joined.
 const MAX_ACQUIRES_OUT: usize = 2;
-
-/// What one shard works with.
-#[derive(Clone)]
-pub struct Means {
-    pub(super) spaces: Spaces,
-    pub(super) store: Store,
-    pub(super) leases: Leases,
-    pub(super) repository: Option<Repository>,
-    /// Where the loaders of programs run.
-    pub(super) runtime: tokio::runtime::Handle,
-    pub(super) metrics: Metrics,
-    pub(super) counters: Arc<[CacheMetrics]>,
-}
-
-impl Means {
-    /// `store` is the shard's own connection to Redis; `runtime` runs the loaders of programs.
-    pub fn new(
-        spaces: Spaces,
-        store: Store,
-        scripts: Arc<Scripts>,
-        repository: Option<Repository>,
-        runtime: tokio::runtime::Handle,
-        metrics: Metrics,
-    ) -> Self {
-        let counters = spaces.iter().map(|space| metrics.cache(&space.name));
-        Self {
-            counters: counters.collect(),
-            leases: Leases::new(store.clone(), scripts),
-            spaces,
-            store,
-            repository,
-            runtime,
-            metrics,
-        }
-    }
-
-    pub(super) fn counters(&self, space: SpaceId) -> &CacheMetrics {
-        &self.counters[usize::from(space.0)]
-    }
-
-    /// Counts `readers` reads that got this answer.
-    pub(super) fn count(&self, space: SpaceId, answer: &Answer, readers: u64) {
-        let counters = self.counters(space);
-        let counter = match answer {
-            Ok(found) => match found.state {
-                State::Hit => &counters.hit,
-                State::Miss => &counters.miss,
-                State::Missing => &counters.missing,
-            },
-            Err(_) => &counters.failed,
-        };
-        counter.inc_by(readers);
-    }
-
-    /// Counts keys that were invalidated by name, on somebody's command.
-    pub(super) fn count_invalidations(&self, keys: usize) {
-        let labels = SourceKind {
-            source: "command",
-            kind: "exact",
-        };
-        let counter = self.metrics.invalidations.get_or_create(&labels);
-        counter.inc_by(u64::try_from(keys).unwrap_or(u64::MAX));
-    }
-
-    /// Whether the space's values come from the program.
-    pub(super) fn is_program(&self, space: SpaceId) -> bool {
-        self.spaces.get(space).source == Source::Program
-    }
-
-    /// The answer for what lies in Redis under `key`; the age is known where `left` is.
-    pub(super) fn held(&self, key: &RoutedKey, value: Bytes, left: Option<Duration>) -> Found {
-        let missing = value == MISSING;
-        let age = left.map(|left| {
-            let space = self.spaces.get(key.space);
-            let life = if missing {
-                space.missing_ttl
-            } else {
-                space.life(&key.key, None)
-            };
-            expiry::age(life, left)
-        });
-        Found {
-            value: (!missing).then_some(value),
-            state: if missing { State::Missing } else { State::Hit },
-            age: age.unwrap_or_default(),
-            left: left.unwrap_or_default(),
-        }
-    }
-}
-
-/// Counts the answers of one read: neighbours that are alike are counted together, for the counters are shared by all cores.
-pub(super) struct Tally<'a> {
-    means: &'a Means,
-    hits: (SpaceId, u64),
-}
-
-impl<'a> Tally<'a> {
-    pub(super) fn new(means: &'a Means) -> Self {
-        Self {
-            means,
-            hits: (SpaceId(0), 0),
-        }
-    }
-
-    pub(super) fn add(&mut self, space: SpaceId, answer: &Answer) {
-        let hit = matches!(answer, Ok(found) if found.state == State::Hit);
-        if !hit {
-            return self.means.count(space, answer, 1);
-        }
-        if self.hits.0 != space {
-            self.flush();
-            self.hits.0 = space;
-        }
-        self.hits.1 += 1;
-    }
-
-    fn flush(&mut self) {
-        if self.hits.1 > 0 {
-            self.means.counters(self.hits.0).hit.inc_by(self.hits.1);
-            self.hits.1 = 0;
-        }
-    }
-}
-
-impl Drop for Tally<'_> {
-    fn drop(&mut self) {
-        self.flush();
-    }
-}
 
 /// One shard's flights under way.
 pub(super) struct Engine {

@@ -30,6 +30,7 @@ mod events;
 pub mod flights;
 pub mod leases;
 mod lookups;
+mod means;
 mod messages;
 #[cfg(test)]
 mod model_tests;
@@ -37,9 +38,9 @@ mod spaces;
 mod warmth;
 
 pub use actor::{CacheActor, CacheParts};
-pub use engine::Means;
 pub use error::{CacheError, Class};
 pub use leases::Scripts;
+pub use means::Means;
 pub use messages::{
     Answer, CacheHandle, Found, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Loader, Put, Read,
     State,

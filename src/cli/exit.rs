@@ -1,7 +1,6 @@
 //! Exit codes, after BSD's sysexits.h.
 
 use crate::StartError;
-use crate::resp::OpenError;
 
 /// Something is wrong with what was asked for.
 pub(super) const FAILED: u8 = 1;
@@ -17,8 +16,8 @@ pub(super) const CONFIG: u8 = 78;
 /// The code for a daemon that did not start.
 pub(super) fn of_start(error: &StartError) -> u8 {
     match error {
-        StartError::Door(OpenError::Tcp { .. } | OpenError::Unix { .. }) => UNAVAILABLE,
-        StartError::Door(OpenError::Tls(_))
+        StartError::Address(_) => UNAVAILABLE,
+        StartError::Tls(_)
         | StartError::Redis(_)
         | StartError::Postgres(_)
         | StartError::Queries(_) => CONFIG,

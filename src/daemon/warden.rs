@@ -29,8 +29,11 @@ const MAX_KEYS: usize = 10_000;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address of `[resp] listen` cannot be bound.
-    #[error(transparent)]
-    Door(#[from] OpenError),
+    #[error("{0}")]
+    Address(#[source] OpenError),
+    /// The certificate or the key of `[resp]` cannot be used.
+    #[error("{0}")]
+    Tls(#[source] OpenError),
     /// `[redis]` names nothing usable.
     #[error(transparent)]
     Redis(#[from] StoreError),
@@ -46,6 +49,15 @@ pub enum StartError {
     /// An actor could not be kept running.
     #[error("{0}")]
     Actor(String),
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Tcp { .. } | OpenError::Unix { .. } => StartError::Address(error),
+            OpenError::Tls(_) => StartError::Tls(error),
+        }
+    }
 }
 
 /// Why a call of the library has no answer.

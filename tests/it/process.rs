@@ -334,7 +334,7 @@ async fn a_bad_configuration_and_a_broken_query_end_it_with_a_report() {
     let broken = config_of("titel FROM", database.url());
     let (code, stdout, stderr) = said(&cachewarden(&broken, &["run"]).await);
     assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
-    for part in ["column \"titel\" does not exist", "cachewarden.toml:7:25"] {
+    for part in ["column \"titel\" does not exist", "cachewarden.toml:8:25"] {
         assert!(stderr.contains(part), "{part} is not in\n{stderr}");
     }
 }

@@ -90,7 +90,7 @@ async fn a_socket_that_somebody_answers_on_and_a_file_that_is_none_are_left_alon
         InProcess::start(&config(&redis.redis_url(), std::slice::from_ref(&unix), "")).await;
     let error = refusal(&config(&redis.redis_url(), std::slice::from_ref(&unix), "")).await;
     let text = error.to_string();
-    assert!(matches!(error, StartError::Door(_)), "{text}");
+    assert!(matches!(error, StartError::Address(_)), "{text}");
     assert!(
         text.contains(&unix) && text.contains("another daemon answers there"),
         "{text}"
