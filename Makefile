@@ -25,6 +25,7 @@ tour:
 test:
 	@scripts/deps.sh servers clients unit
 	cargo test --quiet
+	@for example in read_through get_or_load drive_an_actor; do cargo run --quiet --example $$example || exit 1; done
 
 check:
 	cargo fmt --check

@@ -102,7 +102,7 @@ impl CacheActor {
         reply: ReplyTo,
         ctx: &mut Context<Self>,
     ) {
-        if !with_age && keys.iter().all(|key| self.skips_lookup(key)) {
+        if !with_age && self.skips_lookup(&keys) {
             self.direct.push(Pending {
                 keys,
                 places: Vec::new(),
@@ -136,9 +136,14 @@ impl CacheActor {
         });
     }
 
-    /// Whether this key goes to the acquire script at once.
-    fn skips_lookup(&mut self, key: &RoutedKey) -> bool {
-        !self.parts.means.is_program(key.space) && self.warmth.skips(key.space)
+    /// Whether a read goes to the acquire script at once. Asked once a read: the keys of most are of one space.
+    fn skips_lookup(&mut self, keys: &[RoutedKey]) -> bool {
+        let Some(space) = keys.first().map(|key| key.space) else {
+            return false;
+        };
+        keys.iter().all(|key| key.space == space)
+            && !self.parts.means.is_program(space)
+            && self.warmth.skips(space)
     }
 
     fn on_looked_up(&mut self, reads: Vec<Pending>, mut found: Result<LookedUp, StoreError>) {
@@ -276,7 +281,10 @@ impl CacheActor {
     }
 
     fn leave_if_done(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        let idle = self.engine.is_idle() && self.lookups_out == 0 && self.lookup.is_empty();
+        let idle = self.engine.is_idle()
+            && self.lookups_out == 0
+            && self.lookup.is_empty()
+            && self.direct.is_empty();
         if let Some((deadline, promise)) = self.leaving.take() {
             if idle || now >= deadline {
                 promise.keep(());

@@ -18,10 +18,32 @@ struct Due {
     index: usize,
 }
 
+/// Entries below which a queue is not worth tidying.
+const TIDY_FROM: usize = 1024;
+
 /// The deadlines of one shard's reads.
 #[derive(Default)]
 pub(super) struct Deadlines {
-    queues: HashMap<SpaceId, VecDeque<Due>>,
+    queues: HashMap<SpaceId, Queue>,
+}
+
+/// One space's deadlines, the next one in front.
+#[derive(Default)]
+struct Queue {
+    due: VecDeque<Due>,
+    /// Entries that were left by the last tidying.
+    kept: usize,
+}
+
+impl Queue {
+    /// Drops what was answered meanwhile. It may lie behind a read that waits long; done when the queue has doubled, so
+    /// that it costs little an entry.
+    fn tidy(&mut self) {
+        if self.due.len() >= TIDY_FROM.max(2 * self.kept) {
+            self.due.retain(|due| due.collector.strong_count() > 0);
+            self.kept = self.due.len();
+        }
+    }
 }
 
 impl Deadlines {
@@ -33,7 +55,9 @@ impl Deadlines {
         collector: &Arc<Collector>,
         index: usize,
     ) {
-        self.queues.entry(space).or_default().push_back(Due {
+        let queue = self.queues.entry(space).or_default();
+        queue.tidy();
+        queue.due.push_back(Due {
             at: Instant::now() + after,
             after,
             collector: Arc::downgrade(collector),
@@ -49,7 +73,7 @@ impl Deadlines {
     /// Answers what is due, and forgets what was answered meanwhile. Returns whether anything is left.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
         self.queues.retain(|_, queue| {
-            while let Some(due) = queue.front() {
+            while let Some(due) = queue.due.front() {
                 match due.collector.upgrade() {
                     Some(collector) if due.at <= now => {
                         let after_ms = u64::try_from(due.after.as_millis()).unwrap_or(u64::MAX);
@@ -58,9 +82,9 @@ impl Deadlines {
                     Some(_waiting) => break,
                     None => {}
                 }
-                queue.pop_front();
+                queue.due.pop_front();
             }
-            !queue.is_empty()
+            !queue.due.is_empty()
         });
         !self.queues.is_empty()
     }

@@ -22,6 +22,9 @@ use tokio::sync::mpsc::UnboundedSender;
 /// Reads one shard lets wait for loads; one more is answered *busy*.
 pub(super) const MAX_WAITING: usize = 100_000;
 
+/// Bytes of values one script call carries, so that large ones do not hold up Redis for everybody.
+const MAX_SCRIPT_BYTES: usize = 4 << 20;
+
 /// Acquire scripts one shard has out, from which on further keys wait and go together: they are still free to be joined.
 const MAX_ACQUIRES_OUT: usize = 2;
 
@@ -367,9 +370,17 @@ impl Engine {
     }
 }
 
-/// Splits off as many as one script call takes.
+/// Splits off as many as one script call takes, in keys and in bytes.
 fn next_batch(endings: &mut Vec<Ending>) -> Option<Vec<Ending>> {
-    let rest = endings.split_off(endings.len().min(MAX_SCRIPT_KEYS));
+    let mut bytes = 0;
+    let fits = |ending: &Ending| {
+        bytes += ending.fill.as_ref().map_or(0, |(value, _)| value.len());
+        bytes <= MAX_SCRIPT_BYTES
+    };
+    // One value alone always fits: `max_value` bounds it.
+    let most = endings.iter().take(MAX_SCRIPT_KEYS);
+    let count = most.map(fits).take_while(|fits| *fits).count().max(1);
+    let rest = endings.split_off(endings.len().min(count));
     let batch = std::mem::replace(endings, rest);
     (!batch.is_empty()).then_some(batch)
 }

@@ -342,13 +342,18 @@ impl<I: Clone, W, A: Clone> Flights<I, W, A> {
         self.finish(key, early, answer)
     }
 
-    /// A failure is nobody's stale value, and a second try for the late ones could not end in their time.
+    /// A failure is nobody's stale value, and a second try for the late ones could not end in their time; unless an
+    /// invalidation was heard: who came after it asks about another row.
     fn fail(&mut self, key: &Bytes, answer: A) -> Next<W, A> {
         let Some(flight) = self.flights.remove(key) else {
             return Next::Wait;
         };
         let mut waiters = flight.waiters;
-        waiters.extend(flight.next);
+        if flight.closed && !flight.next.is_empty() {
+            self.launch(key.clone(), flight.item, flight.next);
+        } else {
+            waiters.extend(flight.next);
+        }
         self.waiting -= waiters.len();
         Next::Answer(waiters, answer)
     }

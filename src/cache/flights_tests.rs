@@ -282,6 +282,19 @@ fn nobody_joins_a_load_whose_key_was_invalidated() {
 }
 
 #[test]
+fn who_came_after_an_invalidation_is_not_told_the_failure_from_before_it() {
+    let mut shard = Shard::loading(false);
+    shard.flights.close(b"k");
+    shard.join(2);
+    assert_answers(&shard.loaded(Loaded::Failed("error")), &[1], "error");
+    shard.send();
+    shard.acquired(Acquired::Leased);
+    shard.loaded(Loaded::Fill("new"));
+    assert_answers(&shard.ended(Ended::Ours), &[2], "new");
+    shard.assert_nothing_left();
+}
+
+#[test]
 fn a_closed_flight_that_reads_again_is_open_again() {
     let mut shard = Shard::loading(true);
     shard.flights.close(b"k");

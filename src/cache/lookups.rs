@@ -105,20 +105,20 @@ impl Lookup {
 
     /// Sends it.
     pub(super) async fn send(&mut self, store: &Store) -> Result<LookedUp, StoreError> {
-        let held = if self.with_age {
-            let found = store.mget_with_pttl(&self.keys).await?.into_iter();
-            found
-                .map(|(left, value)| {
+        let mut held = Vec::with_capacity(self.keys.len());
+        // A read of more keys than a look-up should have is asked for in parts.
+        for keys in self.keys.chunks(MAX_LOOKUP_KEYS) {
+            if self.with_age {
+                let found = store.mget_with_pttl(keys).await?.into_iter();
+                held.extend(found.map(|(left, value)| {
                     let left = u64::try_from(left).ok().map(Duration::from_millis);
                     value.map(|value| Held { value, left })
-                })
-                .collect()
-        } else {
-            let found = store.mget(&self.keys).await?.into_iter();
-            found
-                .map(|value| value.map(|value| Held { value, left: None }))
-                .collect()
-        };
+                }));
+            } else {
+                let found = store.mget(keys).await?.into_iter();
+                held.extend(found.map(|value| value.map(|value| Held { value, left: None })));
+            }
+        }
         let wanted_by = std::mem::take(&mut self.wanted_by);
         Ok(LookedUp { held, wanted_by })
     }

@@ -5,6 +5,9 @@ use crate::keyspace::{SpaceId, expiry};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The longest life a program may give a value, as in the configuration.
+const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Where a space's values come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -34,7 +37,10 @@ pub struct Space {
 impl Space {
     /// The life a value of `key` is given; `own` replaces the declared one and is not jittered.
     pub fn life(&self, key: &[u8], own: Option<Duration>) -> Duration {
-        own.unwrap_or_else(|| expiry::jittered(self.ttl, self.ttl_jitter, key))
+        own.map_or_else(
+            || expiry::jittered(self.ttl, self.ttl_jitter, key),
+            |own| own.min(LONGEST_LIFE),
+        )
     }
 }
 

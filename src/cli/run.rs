@@ -6,7 +6,7 @@ use crate::telemetry::logging;
 use crate::{Ended, Warden};
 use futures_util::StreamExt;
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use std::path::Path;
 use std::time::Duration;
@@ -48,7 +48,7 @@ async fn serve(config: Config) -> u8 {
     }
     open_files::raise_for(config.resp.max_connections);
     // Before the daemon starts, so that no signal is lost while it does.
-    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+    let mut signals = match Signals::new([SIGTERM, SIGINT, SIGHUP]) {
         Ok(signals) => signals,
         Err(error) => {
             exit::tell(format_args!("cannot listen for signals: {error}"));
@@ -57,7 +57,7 @@ async fn serve(config: Config) -> u8 {
     };
     let started = tokio::select! {
         started = Warden::start(config) => started,
-        _ = signals.next() => return 0,
+        () = stop_signal(&mut signals) => return 0,
     };
     let warden = match started {
         Ok(warden) => warden,
@@ -71,7 +71,7 @@ async fn serve(config: Config) -> u8 {
     }
     systemd::notify(&[NotifyState::Ready]);
     let ended = tokio::select! {
-        _ = signals.next() => stop(&warden, &mut signals).await,
+        () = stop_signal(&mut signals) => stop(&warden, &mut signals).await,
         ended = warden.ended() => ended,
         () = systemd::feed_watchdog(warden.health()) => Ended::Stopped,
     };
@@ -91,12 +91,21 @@ async fn serve(config: Config) -> u8 {
     }
 }
 
+/// Waits for a signal that means stop.
+async fn stop_signal(signals: &mut Signals) {
+    while signals.next().await == Some(SIGHUP) {
+        tracing::warn!(
+            "SIGHUP is ignored: this version does not reload; restart to apply the configuration"
+        );
+    }
+}
+
 async fn stop(warden: &Warden, signals: &mut Signals) -> Ended {
     tracing::info!("stopping; a second signal hurries");
     systemd::notify(&[NotifyState::Stopping]);
     let stopping = warden.stop_within(STOP_DEADLINE);
     let hurried = async {
-        signals.next().await;
+        stop_signal(signals).await;
         warden.stop_within(Duration::ZERO).await
     };
     tokio::select! {

@@ -54,8 +54,8 @@ impl Batch {
         self.with_age = true;
     }
 
-    /// Asks the actor of core `core` and writes the replies.
-    pub(super) async fn run(self, door: &Door, core: usize, protocol: Protocol, out: &mut Vec<u8>) {
+    /// Asks the actor of core `core`.
+    pub(super) async fn ask(self, door: &Door, core: usize) -> Replies {
         let wanted: Vec<RoutedKey> = self.keys.iter().flatten().cloned().collect();
         let answers = if wanted.is_empty() {
             Ok(Vec::new())
@@ -66,26 +66,56 @@ impl Batch {
             };
             door.caches[core].read.ask(read).await
         };
-        let mut answers = match answers {
-            Ok(answers) => Answers::Each(answers.into_iter()),
-            Err(error) => Answers::None(error),
-        };
-        let mut keys = self.keys.iter();
-        for form in self.forms {
-            let count = match form {
-                Form::Values(count) => {
-                    reply::array(out, count);
-                    count
-                }
-                Form::Value | Form::Described => 1,
-            };
-            for key in keys.by_ref().take(count) {
-                match key {
-                    Err(error) => failure::key(out, error),
-                    Ok(key) => answers.write_next(key, form, protocol, out),
-                }
+        Replies {
+            forms: self.forms.into_iter(),
+            keys: self.keys.into_iter(),
+            form: Form::Value,
+            left: 0,
+            answers: match answers {
+                Ok(answers) => Answers::Each(answers.into_iter()),
+                Err(error) => Answers::None(error),
+            },
+        }
+    }
+}
+
+/// The replies of a batch, written piece by piece.
+pub(super) struct Replies {
+    forms: std::vec::IntoIter<Form>,
+    keys: std::vec::IntoIter<Result<RoutedKey, KeyError>>,
+    /// The form of the reply that is being written, and how many of its keys are left.
+    form: Form,
+    left: usize,
+    answers: Answers,
+}
+
+impl Replies {
+    /// Writes until `out` holds `enough` bytes, or nothing is left. Returns whether something is.
+    pub(super) fn write(&mut self, protocol: Protocol, out: &mut Vec<u8>, enough: usize) -> bool {
+        while out.len() < enough {
+            if self.left == 0 {
+                let Some(form) = self.forms.next() else {
+                    return false;
+                };
+                self.form = form;
+                self.left = match form {
+                    Form::Values(count) => {
+                        reply::array(out, count);
+                        count
+                    }
+                    Form::Value | Form::Described => 1,
+                };
+                continue;
+            }
+            self.left -= 1;
+            match self.keys.next() {
+                Some(Ok(key)) => self.answers.write_next(&key, self.form, protocol, out),
+                Some(Err(error)) => failure::key(out, &error),
+                // A form's keys were added together with it.
+                None => return false,
             }
         }
+        true
     }
 }
 

@@ -44,7 +44,8 @@ pub(super) struct Connection {
     input: Vec<u8>,
     out: Vec<u8>,
     empty_in_a_row: usize,
-    opened: Instant,
+    /// Since when the client has to authenticate: its beginning, or its `RESET`.
+    unauthenticated_since: Instant,
     /// When the half-received request began.
     midway_since: Option<Instant>,
     /// The daemon stops, and what had arrived by then was read.
@@ -85,7 +86,7 @@ impl Connection {
             input: Vec::new(),
             out: Vec::new(),
             empty_in_a_row: 0,
-            opened: Instant::now(),
+            unauthenticated_since: Instant::now(),
             midway_since: None,
             last_call: false,
         }
@@ -150,9 +151,10 @@ impl Connection {
             return Ok(0);
         }
         let deadline = match self.midway_since {
-            _ if !self.session.authenticated => {
-                Some((self.opened + AUTH_DEADLINE, "unauthenticated"))
-            }
+            _ if !self.session.authenticated => Some((
+                self.unauthenticated_since + AUTH_DEADLINE,
+                "unauthenticated",
+            )),
             Some(since) => Some((since + REQUEST_DEADLINE, "slow")),
             None => None,
         };
@@ -247,6 +249,7 @@ impl Connection {
                 );
                 let flow = Box::pin(command).await;
                 if self.session.authenticated != was_authenticated {
+                    self.unauthenticated_since = Instant::now();
                     self.decoder.set_limits(if self.session.authenticated {
                         self.door.limits
                     } else {
@@ -267,9 +270,11 @@ impl Connection {
         if !batch.is_empty() {
             let batch = std::mem::take(batch);
             let protocol = self.session.protocol;
-            batch
-                .run(&self.door, self.core, protocol, &mut self.out)
-                .await;
+            let mut replies = batch.ask(&self.door, self.core).await;
+            // Large values go out as they are written, not all of a batch at once.
+            while replies.write(protocol, &mut self.out, SEND_AT) {
+                self.socket.write_all(&mut self.out).await?;
+            }
         }
         if self.out.len() >= SEND_AT {
             self.socket.write_all(&mut self.out).await?;

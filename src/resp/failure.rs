@@ -5,6 +5,9 @@ use crate::cache::{CacheError, Class};
 use crate::keyspace::{KeyError, RoutedKey};
 use crate::supervisor::AskError;
 
+/// Bytes of a key that an error repeats.
+const SHOWN_KEY: usize = 64;
+
 /// A key that leads nowhere.
 pub(super) fn key(out: &mut Vec<u8>, error: &KeyError) {
     reply::error(out, error.code(), error);
@@ -12,7 +15,9 @@ pub(super) fn key(out: &mut Vec<u8>, error: &KeyError) {
 
 /// A read of one key that has no answer.
 pub(super) fn read(out: &mut Vec<u8>, key: &RoutedKey, error: &CacheError) {
-    let shown = String::from_utf8_lossy(&key.key);
+    // Cause and mend come behind the key, on a line that is cut.
+    let shown = &key.key[..key.key.len().min(SHOWN_KEY)];
+    let shown = String::from_utf8_lossy(shown);
     reply::error(
         out,
         code(error.class()),
@@ -39,5 +44,25 @@ fn code(class: Class) -> &'static str {
         Class::LoadFailed => "LOADFAIL",
         Class::Busy => "BUSY",
         Class::Unavailable => "UNAVAILABLE",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::Router;
+    use bytes::Bytes;
+
+    #[test]
+    fn a_long_key_leaves_room_for_the_cause_and_the_mend() {
+        let router = Router::new(&[], &[("calc".to_owned(), "calc:".to_owned())]);
+        let text = format!("calc:{}", "k".repeat(500));
+        let route = router.route(text.as_bytes()).expect("declared");
+        let mut out = Vec::new();
+        let error = CacheError::TimedOut { after_ms: 2000 };
+        read(&mut out, &route.with_key(Bytes::from(text)), &error);
+        let line = String::from_utf8(out).expect("text");
+        assert!(line.contains("timed out after 2000 ms"), "{line}");
+        assert!(line.contains(error.mend()), "{line}");
     }
 }

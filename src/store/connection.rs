@@ -65,14 +65,20 @@ impl Store {
     pub async fn keep(self) {
         let mut outages = self.0.outages.subscribe();
         let mut pause = FIRST_PAUSE;
+        let mut refusal_told = false;
         loop {
             let outage = *outages.borrow_and_update();
             match self.connect().await {
                 Ok(connection) => {
                     pause = FIRST_PAUSE;
+                    refusal_told = false;
                     let current = Current { outage, connection };
                     self.hold(current, &mut outages).await;
                     tracing::warn!("redis is away; reads are answered from postgres");
+                }
+                Err(error @ StoreError::Refused { .. }) if !refusal_told => {
+                    refusal_told = true;
+                    tracing::warn!(%error, "redis lets us not in; check the password and the rights of its user");
                 }
                 Err(error) => tracing::debug!(%error, "redis is still away"),
             }
@@ -323,6 +329,10 @@ fn meaning(command: &'static str, error: &redis::RedisError) -> StoreError {
         Some(code) => StoreError::Refused {
             command,
             message: format!("{code} {}", error.detail().unwrap_or_default()),
+        },
+        None if error.kind() == redis::ErrorKind::AuthenticationFailed => StoreError::Refused {
+            command,
+            message: error.category().to_owned(),
         },
         None => StoreError::Lost,
     }

@@ -262,3 +262,20 @@ async fn queries_that_run_are_said_to_and_postgres_away_is_another_exit() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_command_line_that_is_wrong_exits_with_usage_and_help_with_success() {
+    for (args, expected) in [
+        (&["frobnicate"][..], 64),
+        (&["check", "--conect"], 64),
+        (&[], 64),
+        (&["--help"], 0),
+        (&["check", "--help"], 0),
+        (&["--version"], 0),
+    ] {
+        let (code, stdout, stderr) = said(&cachewarden("", args).await);
+        assert_eq!(code, Some(expected), "{args:?}: {stderr}");
+        let told = if expected == 0 { stdout } else { stderr };
+        assert!(!told.is_empty(), "{args:?} tells nothing");
+    }
+}
