@@ -132,7 +132,8 @@ impl Connection {
                 Ok(read) => read,
                 Err(end) => return end,
             };
-            match self.answer().await {
+            // Boxed: an idle connection should not carry room for the answering.
+            match Box::pin(self.answer()).await {
                 Ok(Flow::Continue) => {}
                 Ok(Flow::Close) => return End::Over,
                 Err(end) => return end,
@@ -237,7 +238,7 @@ impl Connection {
             verb => {
                 self.flush(batch).await?;
                 let was_authenticated = self.session.authenticated;
-                // Boxed: these are rare, and an idle connection should not carry room for them.
+                // Boxed: these are rare, and a read should not carry room for them.
                 let command = commands::run(
                     verb,
                     request,
