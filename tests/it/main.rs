@@ -25,3 +25,4 @@ mod single_flight;
 mod supervisor;
 mod support;
 mod unit_file;
+mod warmth;
