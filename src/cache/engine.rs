@@ -121,7 +121,12 @@ impl Engine {
             Ok(leases) => leases.into_iter().map(Some).collect(),
             Err(error) => {
                 tracing::debug!(%error, "loading without leases");
-                // The script may have run all the same; what it took expires by itself, for Redis is out of reach.
+                // The script may have run all the same, or was refused in its middle. With Redis out of reach, what it
+                // took expires by itself; otherwise others would wait for it.
+                if !error.is_outage() {
+                    let keys = wants.iter().map(|want| want.key.key.clone());
+                    self.give_back(keys.map(Ending::bare).collect(), token);
+                }
                 vec![None; wants.len()]
             }
         };
@@ -168,9 +173,9 @@ impl Engine {
             let (loaded, fill) = self.outcome(&want, value);
             match self.flights.loaded(&key, loaded) {
                 Next::End { fill: true } => endings.push(Ending { key, fill }),
-                Next::End { fill: false } => endings.push(Ending { key, fill: None }),
+                Next::End { fill: false } => endings.push(Ending::bare(key)),
                 next => {
-                    failed.push(Ending { key, fill: None });
+                    failed.push(Ending::bare(key));
                     self.answer(want.key.space, next);
                 }
             }
@@ -347,7 +352,8 @@ impl Engine {
         });
     }
 
-    /// A failed load gives its lease back at once, so that the next one need not wait for it to expire.
+    /// A load that failed, or that begins without them, gives leases back at once: the next one need not wait for them to
+    /// expire.
     fn give_back(&self, mut endings: Vec<Ending>, token: Token) {
         while let Some(batch) = next_batch(&mut endings) {
             let leases = self.means.leases.clone();

@@ -20,6 +20,7 @@ mod process;
 mod race;
 mod reading;
 mod redis_away;
+mod redis_refuses;
 mod repository;
 mod single_flight;
 mod supervisor;
