@@ -121,9 +121,15 @@ impl Running {
         let stores = Store::siblings(&config.redis, self.caches.len())?;
         for (shard, (handle, store)) in self.caches.iter().cloned().zip(&stores).enumerate() {
             let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
-            let keeper = store.clone();
-            // Its driver lives where it is used: a hop to another thread would cost more than the command.
-            arbiter.spawn(keeper.keep());
+            let kept = store.clone();
+            // Its driver lives where it is used: a hop to another thread would cost more than the command. Started before
+            // the actor, for the last started stops first.
+            self.supervisor.start(ChildSpec::task(
+                format!("redis-{shard}"),
+                arbiter.handle(),
+                RestartPolicy::default(),
+                move || kept.clone().keep(),
+            ));
             let parts = CacheParts {
                 means: Means::new(
                     spaces.clone(),

@@ -1,9 +1,16 @@
 //! Redis killed, frozen, restarted, slow or cut off: reads go on, and caching comes back by itself.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix_rt::Arbiter;
+use cachewarden::config::Config;
+use cachewarden::store::Store;
+use cachewarden::supervisor::{ChildSpec, RestartPolicy, Supervisor};
+use tokio::sync::Notify;
+
 use super::support::DEADLINE;
-use super::support::daemon::{InProcess, config};
+use super::support::daemon::{InProcess, config, config_without_postgres};
 use super::support::eventually::eventually;
 use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value};
@@ -320,4 +327,51 @@ async fn reads_are_right_over_a_link_that_is_cut_again_and_again_and_while_it_is
     until_caching(&daemon, &mut raw(&world.redis).await).await;
     daemon.stop().await;
     world.daemon.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_connection_whose_keeper_panicked_is_kept_again() {
+    let mut redis = redis();
+    let config = Config::from_toml(&config_without_postgres(&redis.redis_url(), "")).unwrap();
+    let store = Store::siblings(&config.redis, 1).unwrap().remove(0);
+    let panic = Arc::new(Notify::new());
+    let mut supervisor = Supervisor::new();
+    let (kept, felled) = (store.clone(), Arc::clone(&panic));
+    let keeper = move || {
+        let (kept, felled) = (kept.clone(), Arc::clone(&felled));
+        async move {
+            tokio::select! {
+                () = kept.keep() => {}
+                () = felled.notified() => panic!("a keeper's panic, planned"),
+            }
+        }
+    };
+    let policy = RestartPolicy::default();
+    supervisor.start(ChildSpec::task(
+        "redis-0",
+        Arbiter::current(),
+        policy,
+        keeper,
+    ));
+    let answers = async || {
+        eventually(DEADLINE, async || store.mget(&["key"]).await).await;
+    };
+    answers().await;
+    panic.notify_one();
+    // Lost afterwards, the connection comes back only where somebody keeps it.
+    redis.kill().unwrap();
+    eventually(DEADLINE, async || match store.mget(&["key"]).await {
+        Ok(found) => Err(found),
+        Err(_away) => Ok(()),
+    })
+    .await;
+    redis.start_again().unwrap();
+    answers().await;
+    let health = supervisor.health().snapshot().remove(0);
+    assert_eq!(health.restarts, 1);
+    assert_eq!(
+        health.last_exit.unwrap(),
+        "panicked: a keeper's panic, planned"
+    );
+    assert_eq!(supervisor.stop(DEADLINE).await, [""; 0]);
 }
