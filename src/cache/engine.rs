@@ -2,7 +2,6 @@
 //!
 //! All I/O runs in local tasks that end by sending an [`Event`]; the engine itself never waits.
 
-use super::CacheError;
 use super::collect::Slot;
 use super::events::Event;
 use super::flights::{Acquired, Ended, Flights, Join, Loaded, Next};
@@ -10,6 +9,7 @@ use super::leases::{Ending, Lease, Leases, MAX_SCRIPT_KEYS, MISSING, Token};
 use super::means::Means;
 use super::messages::{Answer, Found, State, Want};
 use super::spaces::{Source, Space};
+use super::{CacheError, loaders};
 use crate::keyspace::{SpaceId, expiry};
 use crate::repository::{Admission, LoadError};
 use crate::store::StoreError;
@@ -316,34 +316,19 @@ impl Engine {
                 });
             }
             (Source::Program, _) => {
-                let timeout = space.load_timeout;
                 for want in wants {
-                    self.run_loader(want, token, timeout);
+                    self.run_loader(want, token, admission);
                 }
             }
         }
     }
 
-    fn run_loader(&self, want: Want, token: Option<Token>, timeout: Duration) {
-        let events = self.events.clone();
-        let loading = want.loader.as_ref().map(|loader| {
-            let loader = loader.clone();
-            // A task of its own contains a loader's panic.
-            self.means.runtime.spawn(async move { loader.call().await })
-        });
+    fn run_loader(&self, want: Want, token: Option<Token>, admission: Admission) {
+        let (space, events) = (self.space(&want), self.events.clone());
+        let timeout = space.load_timeout;
+        let started = self.means.loaders.start(&want, space, admission);
         tokio::task::spawn_local(async move {
-            let value = match loading {
-                None => Ok(None),
-                Some(mut task) => match tokio::time::timeout(timeout, &mut task).await {
-                    Ok(Ok(loaded)) => loaded.map_err(CacheError::Loader),
-                    Ok(Err(_panicked)) => Err(CacheError::LoaderPanicked),
-                    Err(_elapsed) => {
-                        task.abort();
-                        let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-                        Err(CacheError::TimedOut { after_ms })
-                    }
-                },
-            };
+            let value = loaders::finish(started, timeout).await;
             let _gone = events.send(Event::Loaded {
                 wants: vec![want],
                 token,

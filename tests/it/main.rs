@@ -14,6 +14,7 @@ mod demo;
 mod door;
 mod kit;
 mod library;
+mod loaders;
 mod one_actor;
 mod postgres_away;
 mod process;
