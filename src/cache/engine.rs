@@ -2,7 +2,6 @@
 //!
 //! All I/O runs in local tasks that end by sending an [`Event`]; the engine itself never waits.
 
-use super::CacheError;
 use super::collect::Slot;
 use super::events::Event;
 use super::flights::{Acquired, Ended, Flights, Join, Loaded, Next};
@@ -10,6 +9,7 @@ use super::leases::{Ending, Lease, Leases, MAX_SCRIPT_KEYS, MISSING, Token};
 use super::means::Means;
 use super::messages::{Answer, Found, State, Want};
 use super::spaces::{Source, Space};
+use super::{CacheError, loaders};
 use crate::keyspace::{SpaceId, expiry};
 use crate::repository::{Admission, LoadError};
 use crate::store::StoreError;
@@ -121,7 +121,12 @@ impl Engine {
             Ok(leases) => leases.into_iter().map(Some).collect(),
             Err(error) => {
                 tracing::debug!(%error, "loading without leases");
-                // The script may have run all the same; what it took expires by itself, for Redis is out of reach.
+                // The script may have run all the same, or was refused in its middle. With Redis out of reach, what it
+                // took expires by itself; otherwise others would wait for it.
+                if !error.is_outage() {
+                    let keys = wants.iter().map(|want| want.key.key.clone());
+                    self.give_back(keys.map(Ending::bare).collect(), token);
+                }
                 vec![None; wants.len()]
             }
         };
@@ -168,9 +173,9 @@ impl Engine {
             let (loaded, fill) = self.outcome(&want, value);
             match self.flights.loaded(&key, loaded) {
                 Next::End { fill: true } => endings.push(Ending { key, fill }),
-                Next::End { fill: false } => endings.push(Ending { key, fill: None }),
+                Next::End { fill: false } => endings.push(Ending::bare(key)),
                 next => {
-                    failed.push(Ending { key, fill: None });
+                    failed.push(Ending::bare(key));
                     self.answer(want.key.space, next);
                 }
             }
@@ -311,34 +316,19 @@ impl Engine {
                 });
             }
             (Source::Program, _) => {
-                let timeout = space.load_timeout;
                 for want in wants {
-                    self.run_loader(want, token, timeout);
+                    self.run_loader(want, token, admission);
                 }
             }
         }
     }
 
-    fn run_loader(&self, want: Want, token: Option<Token>, timeout: Duration) {
-        let events = self.events.clone();
-        let loading = want.loader.as_ref().map(|loader| {
-            let loader = loader.clone();
-            // A task of its own contains a loader's panic.
-            self.means.runtime.spawn(async move { loader.call().await })
-        });
+    fn run_loader(&self, want: Want, token: Option<Token>, admission: Admission) {
+        let (space, events) = (self.space(&want), self.events.clone());
+        let timeout = space.load_timeout;
+        let started = self.means.loaders.start(&want, space, admission);
         tokio::task::spawn_local(async move {
-            let value = match loading {
-                None => Ok(None),
-                Some(mut task) => match tokio::time::timeout(timeout, &mut task).await {
-                    Ok(Ok(loaded)) => loaded.map_err(CacheError::Loader),
-                    Ok(Err(_panicked)) => Err(CacheError::LoaderPanicked),
-                    Err(_elapsed) => {
-                        task.abort();
-                        let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-                        Err(CacheError::TimedOut { after_ms })
-                    }
-                },
-            };
+            let value = loaders::finish(started, timeout).await;
             let _gone = events.send(Event::Loaded {
                 wants: vec![want],
                 token,
@@ -347,7 +337,8 @@ impl Engine {
         });
     }
 
-    /// A failed load gives its lease back at once, so that the next one need not wait for it to expire.
+    /// A load that failed, or that begins without them, gives leases back at once: the next one need not wait for them to
+    /// expire.
     fn give_back(&self, mut endings: Vec<Ending>, token: Token) {
         while let Some(batch) = next_batch(&mut endings) {
             let leases = self.means.leases.clone();

@@ -67,6 +67,13 @@ pub struct Ending {
     pub fill: Option<(Bytes, Duration)>,
 }
 
+impl Ending {
+    /// Only gives the lease back.
+    pub fn bare(key: Bytes) -> Self {
+        Self { key, fill: None }
+    }
+}
+
 /// Leases over one Redis.
 #[derive(Clone)]
 pub struct Leases {
@@ -119,7 +126,7 @@ impl Leases {
         if matches!(ended, Err(StoreError::Refused { .. })) {
             // Out of memory, it still deletes. A lease that stayed would have readers wait for a load that is over.
             let keys = endings.iter().map(|ending| ending.key.clone());
-            let bare: Vec<_> = keys.map(|key| Ending { key, fill: None }).collect();
+            let bare: Vec<_> = keys.map(Ending::bare).collect();
             // If this fails too, the leases expire by themselves.
             let _expires = self.end_once(&bare, token).await;
         }

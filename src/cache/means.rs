@@ -2,6 +2,7 @@
 
 use super::Scripts;
 use super::leases::{Leases, MISSING};
+use super::loaders::Loaders;
 use super::messages::{Answer, Found, State};
 use super::spaces::{Source, Spaces};
 use crate::keyspace::{RoutedKey, SpaceId, expiry};
@@ -19,8 +20,7 @@ pub struct Means {
     pub(super) store: Store,
     pub(super) leases: Leases,
     pub(super) repository: Option<Repository>,
-    /// Where the loaders of programs run.
-    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) loaders: Loaders,
     pub(super) metrics: Metrics,
     pub(super) counters: Arc<[CacheMetrics]>,
 }
@@ -39,10 +39,10 @@ impl Means {
         Self {
             counters: counters.collect(),
             leases: Leases::new(store.clone(), scripts),
+            loaders: Loaders::new(&spaces, runtime),
             spaces,
             store,
             repository,
-            runtime,
             metrics,
         }
     }

@@ -29,6 +29,7 @@ mod error;
 mod events;
 pub mod flights;
 pub mod leases;
+mod loaders;
 mod lookups;
 mod means;
 mod messages;

@@ -30,6 +30,8 @@ pub struct Space {
     pub missing_ttl: Duration,
     /// How long a read may wait for a load.
     pub load_timeout: Duration,
+    /// Loads that may be under way at once while Redis is away.
+    pub max_loads: usize,
     /// Larger values, in bytes, are answered but not cached.
     pub max_value: usize,
 }
@@ -58,6 +60,7 @@ impl Spaces {
             ttl_jitter: cache.ttl_jitter,
             missing_ttl: cache.missing_ttl,
             load_timeout: cache.load_timeout,
+            max_loads: cache.max_loads,
             max_value: cache.max_value,
         });
         let namespaces = namespaces.iter().map(|namespace| Space {
@@ -67,6 +70,7 @@ impl Spaces {
             ttl_jitter: 0.0,
             missing_ttl: Duration::ZERO,
             load_timeout: namespace.load_timeout,
+            max_loads: namespace.max_loads,
             max_value: namespace.max_value,
         });
         Self(caches.chain(namespaces).collect())

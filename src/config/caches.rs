@@ -55,6 +55,8 @@ pub struct Namespace {
     pub prefix: String,
     pub ttl: Duration,
     pub load_timeout: Duration,
+    /// Loaders that run at once while Redis is away.
+    pub max_loads: usize,
     /// The longest value that is cached, in bytes.
     pub max_value: usize,
 }
@@ -119,6 +121,7 @@ pub(super) fn namespace(
         load_timeout: table
             .duration("load_timeout")
             .unwrap_or(DEFAULT_LOAD_TIMEOUT),
+        max_loads: table.count("max_loads").unwrap_or(DEFAULT_MAX_LOADS),
         max_value: table.count("max_value").unwrap_or(DEFAULT_MAX_VALUE),
     })
 }

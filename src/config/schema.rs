@@ -350,6 +350,7 @@ const NAMESPACE: &[Key] = &[
     key("prefix", Kind::Text, r#""calc:""#).required(),
     key("ttl", duration(YEAR), r#""5m""#).required(),
     key("load_timeout", duration(MINUTE), r#""2s""#),
+    key("max_loads", count(1, 100_000), "64"),
     key("max_value", MAX_VALUE, r#""1MiB""#),
 ];
 

@@ -1,6 +1,6 @@
 //! The handle by which programs, and the binary itself, start, use and stop a daemon.
 
-use super::wiring::{Running, ended};
+use super::wiring::{Running, STOP_DEADLINE, ended};
 use crate::cache::{
     CacheError, CacheHandle, Found, GetOrLoad, Invalidate, Loader, Put, Read, Scripts,
 };
@@ -20,8 +20,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// How long a stop may take, unless said otherwise.
-const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// Keys one call of `mget`, `mset` or `invalidate` takes at most.
 const MAX_KEYS: usize = 10_000;
 

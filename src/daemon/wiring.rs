@@ -17,6 +17,8 @@ use tokio::runtime;
 
 /// What a request may take beyond its load: look-up, lease and fill.
 const BEYOND_LOAD: Duration = Duration::from_secs(5);
+/// How long a stop may take, unless said otherwise.
+pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a stop that takes its time says what it waits for.
 const STOP_REPORT: Duration = Duration::from_secs(2);
 /// Of the time a stop may take, the part kept for the actors after the doors have closed.
@@ -97,10 +99,28 @@ impl Running {
             addresses: Vec::new(),
             metrics,
         };
-        let stores = running.start_caches(config, &spaces, &scripts)?;
-        running.wait_until_up(&stores).await?;
-        running.open_doors(config, listening, stores);
-        Ok(running)
+        match running.bring_up(config, &spaces, &scripts).await {
+            Ok(stores) => {
+                running.open_doors(config, listening, stores);
+                Ok(running)
+            }
+            Err(error) => {
+                // The program that tried lives on, and so would every thread that nobody stops.
+                running.stop(STOP_DEADLINE, std::future::pending()).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn bring_up(
+        &mut self,
+        config: &Config,
+        spaces: &Spaces,
+        scripts: &Arc<Scripts>,
+    ) -> Result<Vec<Store>, StartError> {
+        let stores = self.start_caches(config, spaces, scripts)?;
+        self.wait_until_up(&stores).await?;
+        Ok(stores)
     }
 
     pub(super) fn health(&self) -> Health {
@@ -121,9 +141,15 @@ impl Running {
         let stores = Store::siblings(&config.redis, self.caches.len())?;
         for (shard, (handle, store)) in self.caches.iter().cloned().zip(&stores).enumerate() {
             let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
-            let keeper = store.clone();
-            // Its driver lives where it is used: a hop to another thread would cost more than the command.
-            arbiter.spawn(keeper.keep());
+            let kept = store.clone();
+            // Its driver lives where it is used: a hop to another thread would cost more than the command. Started before
+            // the actor, for the last started stops first.
+            self.supervisor.start(ChildSpec::task(
+                format!("redis-{shard}"),
+                arbiter.handle(),
+                RestartPolicy::default(),
+                move || kept.clone().keep(),
+            ));
             let parts = CacheParts {
                 means: Means::new(
                     spaces.clone(),

@@ -19,10 +19,8 @@ pub enum LoadError {
     /// The cache's `load_timeout` passed first.
     #[error("postgres did not answer within {after_ms} ms")]
     TimedOut { after_ms: u64 },
-    /// The cache has as many keys to load as it may have.
-    #[error(
-        "cache `{cache}` is loading as many keys as it may (max_loads = {limit}); try again soon"
-    )]
+    /// The cache, or namespace, has as many keys to load as it may have.
+    #[error("`{cache}` is loading as many keys as it may (max_loads = {limit}); try again soon")]
     Busy { cache: Arc<str>, limit: usize },
     /// Postgres ran the query and refused it for this key, in Postgres' words.
     #[error("postgres refused the query: {message}")]

@@ -335,12 +335,12 @@ impl Lanes {
 impl Lane {
     /// How many of `keys` more keys may wait.
     fn room(&self, admission: Admission, keys: usize) -> usize {
-        let waiting = self.waiting.len();
+        let (waiting, most) = (self.waiting.len(), admission.most(self.max_loads));
         match admission {
             // Whoever fills the room may go beyond it: the keys of one call stay together.
-            Admission::Wait if waiting < self.max_loads.saturating_mul(QUEUE_FACTOR) => keys,
+            Admission::Wait if waiting < most => keys,
             Admission::Wait => 0,
-            Admission::NoWait => keys.min(self.max_loads.saturating_sub(self.loading + waiting)),
+            Admission::NoWait => keys.min(most.saturating_sub(self.loading + waiting)),
         }
     }
 

@@ -65,6 +65,16 @@ pub enum Admission {
     NoWait,
 }
 
+impl Admission {
+    /// How many keys of a cache with this `max_loads` may be on their way to be loaded, before one more is refused.
+    pub fn most(self, max_loads: usize) -> usize {
+        match self {
+            Admission::Wait => max_loads.saturating_mul(lanes::QUEUE_FACTOR),
+            Admission::NoWait => max_loads,
+        }
+    }
+}
+
 /// What Postgres has against a declared query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryProblem {

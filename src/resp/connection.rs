@@ -11,10 +11,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// A request once begun must be complete within this time.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
-/// Who must authenticate has this long to do so.
-const AUTH_DEADLINE: Duration = Duration::from_secs(5);
 /// Empty requests in a row after which the client is not worth listening to.
 const MAX_EMPTY: usize = 1000;
 /// Replies are sent in pieces of about this size, however many a pipeline has.
@@ -23,6 +19,24 @@ const SEND_AT: usize = 64 * 1024;
 /// Who has sent so many bytes at once probably has more to say: a connection that never has to wait would otherwise keep
 /// its core from everybody else, actors included.
 const LONG_READ: usize = 4 * 1024;
+
+/// How long a client may keep us waiting.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Who must authenticate has this long to do so.
+    pub(super) authenticate: Duration,
+    /// A request once begun must be complete within this time.
+    pub(super) request: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            authenticate: Duration::from_secs(5),
+            request: Duration::from_secs(10),
+        }
+    }
+}
 
 /// How far the daemon's stop has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -151,12 +165,13 @@ impl Connection {
             // One more read was granted; who keeps on sending does not hold up the stop.
             return Ok(0);
         }
+        let patience = self.door.patience;
         let deadline = match self.midway_since {
             _ if !self.session.authenticated => Some((
-                self.unauthenticated_since + AUTH_DEADLINE,
+                self.unauthenticated_since + patience.authenticate,
                 "unauthenticated",
             )),
-            Some(since) => Some((since + REQUEST_DEADLINE, "slow")),
+            Some(since) => Some((since + patience.request, "slow")),
             None => None,
         };
         let overdue = async {
@@ -303,3 +318,7 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! What all connections of the door share.
 
 use super::codec::Limits;
+use super::connection::Patience;
 use super::password::Password;
 use crate::cache::CacheHandle;
 use crate::config;
@@ -22,6 +23,7 @@ pub struct Door {
     pub(super) caches: Arc<[CacheHandle]>,
     pub(super) password: Option<Password>,
     pub(super) limits: Limits,
+    pub(super) patience: Patience,
     pub(super) max_connections: usize,
     pub(super) metrics: Metrics,
     pub(super) info: InfoSource,
@@ -48,6 +50,7 @@ impl Door {
             caches,
             password: config.resp.password.clone().map(Password::new),
             limits: Limits::new(config.resp.max_request),
+            patience: Patience::default(),
             max_connections: config.resp.max_connections,
             metrics,
             info,

@@ -1,5 +1,6 @@
 //! One connection to Redis with a breaker, kept alive by a keeper.
 
+use super::refusals::Refusals;
 use super::{Reply, Script, StoreError};
 use crate::config;
 use bytes::Bytes;
@@ -29,6 +30,7 @@ struct Inner {
     up: watch::Sender<bool>,
     /// The breaker of all siblings: how many outages there were. What one of them finds out costs the others nothing.
     outages: Arc<watch::Sender<u64>>,
+    refusals: Arc<Refusals>,
 }
 
 #[derive(Clone)]
@@ -48,6 +50,7 @@ impl Store {
         let info = connection_info(config.url.expose())?;
         let client = redis::Client::open(info).map_err(|error| bad_url(&error))?;
         let outages = Arc::new(watch::Sender::new(0));
+        let refusals = Arc::<Refusals>::default();
         let sibling = || {
             Self(Arc::new(Inner {
                 client: client.clone(),
@@ -55,6 +58,7 @@ impl Store {
                 current: RwLock::new(None),
                 up: watch::Sender::new(false),
                 outages: Arc::clone(&outages),
+                refusals: Arc::clone(&refusals),
             }))
         };
         Ok((0..count).map(|_| sibling()).collect())
@@ -178,7 +182,7 @@ impl Store {
     {
         let call = script.call(keys, args);
         let reply = match self.command(script.name(), &call).await {
-            Err(StoreError::Refused { message, .. }) if message.starts_with("NOSCRIPT") => {
+            Err(error) if error.is_unknown_script() => {
                 self.send(script.name(), async |mut connection| {
                     script.load(&mut connection).await
                 })
@@ -237,6 +241,8 @@ impl Store {
         };
         if error.is_outage() {
             self.trip(outage);
+        } else if !error.is_unknown_script() {
+            self.0.refusals.tell(&error);
         }
         Err(error)
     }

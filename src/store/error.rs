@@ -34,4 +34,9 @@ impl StoreError {
             StoreError::Away | StoreError::TimedOut { .. } | StoreError::Lost
         )
     }
+
+    /// Whether Redis only asks for a script's text, which it does not know (any more).
+    pub(super) fn is_unknown_script(&self) -> bool {
+        matches!(self, StoreError::Refused { message, .. } if message.starts_with("NOSCRIPT"))
+    }
 }

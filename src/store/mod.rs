@@ -14,10 +14,11 @@
 //! ```
 //!
 //! Faults survived: killed, frozen, restarted empty, refusing writes (`OOM`, `READONLY`, `MISCONF`: told as *refused*, the
-//! breaker stays closed), loading its data, a script cache that was flushed.
+//! breaker stays closed, the log has a line a minute), loading its data, a script cache that was flushed.
 
 mod connection;
 mod error;
+mod refusals;
 mod reply;
 mod script;
 

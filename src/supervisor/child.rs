@@ -63,12 +63,18 @@ impl Drop for Running {
     }
 }
 
-/// How to make, place and restart one actor.
+/// How to make, place and restart one child: an actor, or a task without mail.
 pub struct ChildSpec {
     name: String,
     arbiter: ArbiterHandle,
     policy: RestartPolicy,
     start: Start,
+    mail: Option<Mail>,
+}
+
+/// The supervisor's own way to talk to an actor.
+#[derive(Clone)]
+struct Mail {
     ping: Handle<Ping>,
     shutdown: Handle<Shutdown>,
 }
@@ -86,19 +92,21 @@ impl ChildSpec {
     where
         A: Actor<Context = Context<A>> + Handler<Ping> + Handler<Shutdown>,
     {
-        let ping = Handle::unbound("supervisor", OWN_REQUESTS, policy.stuck_after);
-        let shutdown = Handle::unbound("supervisor", OWN_REQUESTS, Duration::from_secs(3600));
+        let mail = Mail {
+            ping: Handle::unbound("supervisor", OWN_REQUESTS, policy.stuck_after),
+            shutdown: Handle::unbound("supervisor", OWN_REQUESTS, Duration::from_secs(3600)),
+        };
         let bind = Arc::new(bind);
         let unbind: Unbind = {
-            let (ping, shutdown, bind) = (ping.clone(), shutdown.clone(), Arc::clone(&bind));
+            let (mail, bind) = (mail.clone(), Arc::clone(&bind));
             Arc::new(move || {
                 bind(None);
-                ping.unbind();
-                shutdown.unbind();
+                mail.ping.unbind();
+                mail.shutdown.unbind();
             })
         };
         let start: Start = {
-            let (ping, shutdown) = (ping.clone(), shutdown.clone());
+            let mail = mail.clone();
             Arc::new(move || {
                 let mut context = Context::new();
                 // One bound, not two: the handles' semaphores (see `Handle`).
@@ -108,8 +116,8 @@ impl ChildSpec {
                     task: actix_rt::spawn(context.into_future(make())),
                     unbind: Arc::clone(&unbind),
                 };
-                ping.bind(address.clone().recipient());
-                shutdown.bind(address.clone().recipient());
+                mail.ping.bind(address.clone().recipient());
+                mail.shutdown.bind(address.clone().recipient());
                 // The address is not kept: it would keep a stopped actor's mailbox alive.
                 bind(Some(&address));
                 running
@@ -120,8 +128,31 @@ impl ChildSpec {
             arbiter,
             policy,
             start,
-            ping,
-            shutdown,
+            mail: Some(mail),
+        }
+    }
+
+    /// A child that takes no mail, such as the keeper of a connection: `make` begins it on `arbiter`'s thread at every
+    /// start. It ought to run for ever, and is dropped when it is to stop.
+    pub fn task<F>(
+        name: impl Into<String>,
+        arbiter: ArbiterHandle,
+        policy: RestartPolicy,
+        make: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let start: Start = Arc::new(move || Running {
+            task: actix_rt::spawn(make()),
+            unbind: Arc::new(|| ()),
+        });
+        Self {
+            name: name.into(),
+            arbiter,
+            policy,
+            start,
+            mail: None,
         }
     }
 }
@@ -136,7 +167,7 @@ pub struct Supervisor {
 struct Child {
     name: String,
     place: usize,
-    shutdown: Handle<Shutdown>,
+    mail: Option<Mail>,
     stopping: watch::Sender<bool>,
     life: JoinHandle<()>,
 }
@@ -196,7 +227,7 @@ impl Supervisor {
         self.children.push(Child {
             name: life.spec.name.clone(),
             place: life.place,
-            shutdown: life.spec.shutdown.clone(),
+            mail: life.spec.mail.clone(),
             stopping,
             life: tokio::spawn(life.run()),
         });
@@ -211,8 +242,10 @@ impl Supervisor {
             child.stopping.send_replace(true);
             let left = end.saturating_duration_since(Instant::now());
             let finished = tokio::time::timeout(left, async {
-                // An actor that is down right now has nothing to finish.
-                let _answer = child.shutdown.ask(Shutdown { deadline: left }).await;
+                if let Some(mail) = &child.mail {
+                    // An actor that is down right now has nothing to finish.
+                    let _answer = mail.shutdown.ask(Shutdown { deadline: left }).await;
+                }
                 (&mut child.life).await
             });
             if finished.await.is_err() {
@@ -276,6 +309,7 @@ impl Life {
         self.health
             .update(self.place, |actor| actor.state = ActorState::Up);
         let exit = tokio::select! {
+            () = self.until_dismissed() => return None,
             ended = &mut running.task => match ended {
                 Ok(()) => Exit::Stopped,
                 Err(error) if error.is_panic() => Exit::Panicked(panic_text(error.into_panic())),
@@ -315,13 +349,26 @@ impl Life {
         }
     }
 
+    /// Returns when a child that takes no mail is to stop; an actor is asked to.
+    async fn until_dismissed(&self) {
+        if self.spec.mail.is_some() {
+            std::future::pending::<()>().await;
+        }
+        let mut stopping = self.stopping.clone();
+        // An error means that the supervisor is gone, and the child with it.
+        let _stopping = stopping.wait_for(|stopping| *stopping).await;
+    }
+
     /// Returns when a ping was left unanswered. Of an actor that was asked to stop nothing is asked any more: how long it
     /// may take is the stop's to say, and who is dropped then is named.
     async fn until_stuck(&self) {
+        let Some(mail) = &self.spec.mail else {
+            return std::future::pending().await;
+        };
         let every = PING_EVERY.min(self.spec.policy.stuck_after);
         loop {
             tokio::time::sleep(every).await;
-            let answer = self.spec.ping.ask(Ping).await;
+            let answer = mail.ping.ask(Ping).await;
             if self.asked_to_stop() {
                 std::future::pending::<()>().await;
             }

@@ -1,6 +1,8 @@
 //! Keeps every actor running, or ends the process: an actor that panics, stops or gets stuck is replaced
 //! by a fresh one after a jittered pause, and callers are told at once in the meantime.
 //!
+//! A task without mail is kept running alike, but is dropped when it is to stop.
+//!
 //! Why not `actix::Supervisor`: it does not survive a panic (actor, mailbox and supervisor vanish without a
 //! word), it reuses the possibly broken value, and it restarts without a pause or a limit.
 //!

@@ -64,13 +64,13 @@ async fn shop() -> World {
 
 /// A loader that counts its calls, and lets nobody through before the gate has permits.
 #[derive(Clone)]
-struct Gated {
+pub(super) struct Gated {
     calls: Arc<AtomicU64>,
     gate: Arc<Semaphore>,
 }
 
 impl Gated {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             calls: Arc::default(),
             gate: Arc::new(Semaphore::new(0)),
@@ -78,7 +78,7 @@ impl Gated {
     }
 
     /// `key` by `get_or_load`; the loader gives the number of its call.
-    async fn get(&self, warden: &Warden, key: &str) -> Result<Option<u64>, WardenError> {
+    pub(super) async fn get(&self, warden: &Warden, key: &str) -> Result<Option<u64>, WardenError> {
         let this = self.clone();
         let loader = move || {
             let this = this.clone();
@@ -95,7 +95,7 @@ impl Gated {
         warden.get_or_load(key, None, loader).await
     }
 
-    async fn until_called(&self, calls: u64) {
+    pub(super) async fn until_called(&self, calls: u64) {
         eventually(DEADLINE, async || match self.calls.load(SeqCst) {
             made if made == calls => Ok(()),
             made => Err(made),
@@ -103,7 +103,7 @@ impl Gated {
         .await;
     }
 
-    fn open(&self) {
+    pub(super) fn open(&self) {
         self.gate.add_permits(1000);
     }
 }
@@ -241,7 +241,7 @@ async fn a_loader_that_fails_panics_or_hangs_is_told_and_the_next_one_runs() {
     world.daemon.stop().await;
 }
 
-fn told<T: std::fmt::Debug>(answer: Result<T, WardenError>) -> CacheError {
+pub(super) fn told<T: std::fmt::Debug>(answer: Result<T, WardenError>) -> CacheError {
     match answer {
         Err(WardenError::Cache(error)) => error,
         other => panic!("{other:?}"),

@@ -1,21 +1,28 @@
-//! Redis killed, frozen, full, read-only, restarted, slow or cut off: reads go on, and caching comes back by itself.
+//! Redis killed, frozen, restarted, slow or cut off: reads go on, and caching comes back by itself.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix_rt::Arbiter;
+use cachewarden::config::Config;
+use cachewarden::store::Store;
+use cachewarden::supervisor::{ChildSpec, RestartPolicy, Supervisor};
+use tokio::sync::Notify;
+
 use super::support::DEADLINE;
-use super::support::daemon::{InProcess, config};
+use super::support::daemon::{InProcess, config, config_without_postgres};
 use super::support::eventually::eventually;
 use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value};
 use super::support::servers::redis;
 use super::support::world::{World, figure, joined, keys_with_life, raw, release, statements};
 
-const ITEMS: &str = "
+pub(super) const ITEMS: &str = "
     CREATE TABLE items (id bigint PRIMARY KEY, name text);
     INSERT INTO items SELECT g, 'item ' || g FROM generate_series(1, 1000) g";
 
 /// Two caches, so that each core owns the loads of one.
-const CACHES: &str = r#"
+pub(super) const CACHES: &str = r#"
     [caches.item]
     key = "items:{id:bigint}"
     query = "SELECT name FROM items WHERE id = :id"
@@ -36,15 +43,15 @@ const CACHES: &str = r#"
     ttl = "5m"
 "#;
 
-async fn world() -> World {
+pub(super) async fn world() -> World {
     World::start(ITEMS, CACHES).await
 }
 
-fn item(id: u64) -> Value {
+pub(super) fn item(id: u64) -> Value {
     Value::bulk(format!("\"item {id}\""))
 }
 
-async fn assert_reads(client: &mut Client, ids: impl IntoIterator<Item = u64>) {
+pub(super) async fn assert_reads(client: &mut Client, ids: impl IntoIterator<Item = u64>) {
     for id in ids {
         for cache in ["items", "others"] {
             let key = format!("{cache}:{id}");
@@ -72,7 +79,7 @@ async fn assert_unavailable(client: &mut Client) {
 }
 
 /// Reads are cached again, and invalidations acknowledged, on a connection of every core.
-async fn until_caching(daemon: &InProcess, raw: &mut Client) {
+pub(super) async fn until_caching(daemon: &InProcess, raw: &mut Client) {
     let cores = std::thread::available_parallelism().unwrap().get() as u64;
     for id in 901..=900 + cores {
         let mut client = daemon.client().await;
@@ -211,45 +218,7 @@ async fn a_frozen_redis_costs_one_timeout_and_then_nothing() {
     world.daemon.stop().await;
 }
 
-#[tokio::test]
-async fn a_full_redis_serves_hits_and_invalidations_and_reads_beside_it_are_right() {
-    let world = world().await;
-    let (mut client, mut raw) = (world.client().await, world.raw().await);
-    assert_reads(&mut client, 1..=3).await;
-    let before = statements(&mut client).await;
-    raw.command(&["CONFIG", "SET", "maxmemory", "1mb"]).await;
-    assert_reads(&mut client, 1..=3).await;
-    assert_eq!(statements(&mut client).await, before);
-    assert_reads(&mut client, 4..=8).await;
-    assert_eq!(raw.command(&["EXISTS", "items:4"]).await, Value::Int(0));
-    world
-        .database
-        .execute("UPDATE items SET name = 'item 77' WHERE id = 1")
-        .await;
-    assert_eq!(client.command(&["DEL", "items:1"]).await, Value::Int(1));
-    assert_eq!(client.command(&["GET", "items:1"]).await, item(77));
-    assert_eq!(figure(&mut client, "cachewarden_redis_up", "").await, 1);
-    raw.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    until_caching(&world.daemon, &mut raw).await;
-    world.daemon.stop().await;
-}
-
-#[tokio::test]
-async fn a_redis_that_runs_full_during_a_load_gets_the_lease_back() {
-    let world = world().await;
-    let (mut client, mut raw) = (world.client().await, world.raw().await);
-    let lock = world.lock("items").await;
-    client.send(b"GET items:1\r\n").await.unwrap();
-    until_leased(&mut raw, "{items:1}:lease", 1).await;
-    raw.command(&["CONFIG", "SET", "maxmemory", "1mb"]).await;
-    release(lock).await;
-    assert_eq!(client.read().await.unwrap(), item(1));
-    assert_eq!(raw.command(&["EXISTS", "items:1"]).await, Value::Int(0));
-    until_leased(&mut raw, "{items:1}:lease", 0).await;
-    world.daemon.stop().await;
-}
-
-async fn until_leased(raw: &mut Client, lease: &str, count: i64) {
+pub(super) async fn until_leased(raw: &mut Client, lease: &str, count: i64) {
     eventually(DEADLINE, async || {
         match raw.command(&["EXISTS", lease]).await {
             Value::Int(there) if there == count => Ok(()),
@@ -257,25 +226,6 @@ async fn until_leased(raw: &mut Client, lease: &str, count: i64) {
         }
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_read_only_redis_serves_hits_refuses_invalidations_and_reads_beside_it_are_right() {
-    let world = world().await;
-    let (mut client, mut raw) = (world.client().await, world.raw().await);
-    assert_reads(&mut client, 1..=3).await;
-    let before = statements(&mut client).await;
-    // A replica of nobody: it serves what it has, and takes no write.
-    raw.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
-    assert_reads(&mut client, 1..=3).await;
-    assert_eq!(statements(&mut client).await, before);
-    assert_reads(&mut client, 4..=8).await;
-    assert_eq!(raw.command(&["EXISTS", "items:4"]).await, Value::Int(0));
-    let refusal = client.command(&["CACHE.INVALIDATE", "items:1"]).await;
-    assert!(refusal.error().starts_with("UNAVAILABLE "), "{refusal:?}");
-    raw.command(&["REPLICAOF", "NO", "ONE"]).await;
-    until_caching(&world.daemon, &mut raw).await;
-    world.daemon.stop().await;
 }
 
 #[tokio::test]
@@ -377,4 +327,51 @@ async fn reads_are_right_over_a_link_that_is_cut_again_and_again_and_while_it_is
     until_caching(&daemon, &mut raw(&world.redis).await).await;
     daemon.stop().await;
     world.daemon.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_connection_whose_keeper_panicked_is_kept_again() {
+    let mut redis = redis();
+    let config = Config::from_toml(&config_without_postgres(&redis.redis_url(), "")).unwrap();
+    let store = Store::siblings(&config.redis, 1).unwrap().remove(0);
+    let panic = Arc::new(Notify::new());
+    let mut supervisor = Supervisor::new();
+    let (kept, felled) = (store.clone(), Arc::clone(&panic));
+    let keeper = move || {
+        let (kept, felled) = (kept.clone(), Arc::clone(&felled));
+        async move {
+            tokio::select! {
+                () = kept.keep() => {}
+                () = felled.notified() => panic!("a keeper's panic, planned"),
+            }
+        }
+    };
+    let policy = RestartPolicy::default();
+    supervisor.start(ChildSpec::task(
+        "redis-0",
+        Arbiter::current(),
+        policy,
+        keeper,
+    ));
+    let answers = async || {
+        eventually(DEADLINE, async || store.mget(&["key"]).await).await;
+    };
+    answers().await;
+    panic.notify_one();
+    // Lost afterwards, the connection comes back only where somebody keeps it.
+    redis.kill().unwrap();
+    eventually(DEADLINE, async || match store.mget(&["key"]).await {
+        Ok(found) => Err(found),
+        Err(_away) => Ok(()),
+    })
+    .await;
+    redis.start_again().unwrap();
+    answers().await;
+    let health = supervisor.health().snapshot().remove(0);
+    assert_eq!(health.restarts, 1);
+    assert_eq!(
+        health.last_exit.unwrap(),
+        "panicked: a keeper's panic, planned"
+    );
+    assert_eq!(supervisor.stop(DEADLINE).await, [""; 0]);
 }

@@ -14,7 +14,7 @@ pub enum Protocol {
     /// What every client speaks that did not ask for another.
     #[default]
     Resp2,
-    /// Knows maps, nulls and booleans by themselves.
+    /// Knows maps, nulls and texts for people by themselves.
     Resp3,
 }
 
@@ -64,16 +64,6 @@ pub fn null(out: &mut Vec<u8>, protocol: Protocol) {
     out.extend_from_slice(match protocol {
         Protocol::Resp2 => b"$-1\r\n",
         Protocol::Resp3 => b"_\r\n",
-    });
-}
-
-/// Yes or no; an integer for RESP2.
-pub fn boolean(out: &mut Vec<u8>, protocol: Protocol, value: bool) {
-    out.extend_from_slice(match (protocol, value) {
-        (Protocol::Resp2, true) => b":1\r\n",
-        (Protocol::Resp2, false) => b":0\r\n",
-        (Protocol::Resp3, true) => b"#t\r\n",
-        (Protocol::Resp3, false) => b"#f\r\n",
     });
 }
 
@@ -212,27 +202,9 @@ mod tests {
     }
 
     #[test]
-    fn each_protocol_gets_its_own_null_boolean_and_text() {
+    fn each_protocol_gets_its_own_null_and_text() {
         assert_eq!(as_resp2(|out| null(out, Protocol::Resp2)), Resp2::Null);
         assert_eq!(as_resp3(|out| null(out, Protocol::Resp3)), Resp3::Null);
-        assert_eq!(
-            as_resp2(|out| boolean(out, Protocol::Resp2, true)),
-            Resp2::Integer(1)
-        );
-        assert_eq!(
-            as_resp2(|out| boolean(out, Protocol::Resp2, false)),
-            Resp2::Integer(0)
-        );
-        for value in [true, false] {
-            let frame = as_resp3(|out| boolean(out, Protocol::Resp3, value));
-            assert_eq!(
-                frame,
-                Resp3::Boolean {
-                    data: value,
-                    attributes: None
-                }
-            );
-        }
         assert_eq!(
             as_resp2(|out| verbatim(out, Protocol::Resp2, "# Server")).as_str(),
             Some("# Server")

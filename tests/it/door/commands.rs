@@ -308,6 +308,7 @@ async fn info_has_what_clients_look_for_and_what_the_daemon_counts() {
         "cachewarden_redis_up:1",
         "cachewarden_postgres_up:1",
         "actor_cache-0:up",
+        "actor_redis-0:up",
     ] {
         let found = info.text().split("\r\n").any(|has| has == line);
         assert!(found, "{line} is not in\n{}", info.text());

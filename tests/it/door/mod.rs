@@ -3,6 +3,7 @@
 mod commands;
 mod crowd;
 mod entry;
+mod guessing;
 mod keys;
 mod order;
 
