@@ -3,6 +3,7 @@
 use super::Scripts;
 use super::leases::{Leases, MISSING};
 use super::messages::{Answer, Found, State};
+use super::sizes::Sizes;
 use super::spaces::{Source, Spaces};
 use crate::keyspace::{RoutedKey, SpaceId, expiry};
 use crate::repository::Repository;
@@ -16,6 +17,7 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Means {
     pub(super) spaces: Spaces,
+    pub(super) sizes: Sizes,
     pub(super) store: Store,
     pub(super) leases: Leases,
     pub(super) repository: Option<Repository>,
@@ -39,6 +41,7 @@ impl Means {
         Self {
             counters: counters.collect(),
             leases: Leases::new(store.clone(), scripts),
+            sizes: spaces.sizes().clone(),
             spaces,
             store,
             repository,
