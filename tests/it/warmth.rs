@@ -13,6 +13,8 @@ const CACHES: &str = r#"
     query = "SELECT name FROM items WHERE id = :id"
     shape = "scalar"
     ttl = "10m"
+    # So small that a look-up need not be cut before a value was seen.
+    max_value = "1KiB"
 "#;
 
 /// Keys of one `MGET`.
