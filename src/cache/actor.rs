@@ -102,15 +102,22 @@ impl CacheActor {
         reply: ReplyTo,
         ctx: &mut Context<Self>,
     ) {
-        if !with_age && self.skips_lookup(&keys) {
-            self.direct.push(Pending {
-                keys,
-                places: Vec::new(),
-                loader,
-                reply,
-            });
-        } else {
-            self.lookup.add(keys, with_age, loader, reply);
+        let direct = !with_age && self.skips_lookup(&keys);
+        let first = match direct {
+            true => self.direct.is_empty(),
+            false => self.lookup.is_empty(),
+        };
+        let timed = keys.first().filter(|_| first).map(|key| key.space);
+        let read = Pending {
+            keys,
+            places: Vec::new(),
+            loader,
+            reply,
+            timer: timed.map(|space| self.parts.means.counters(space).read_time.start()),
+        };
+        match direct {
+            true => self.direct.push(read),
+            false => self.lookup.add(read, with_age),
         }
         if self.lookup.is_full() {
             self.send_lookup();
@@ -186,13 +193,14 @@ impl CacheActor {
         for (read, answers) in reads {
             if answers.iter().all(Option::is_some) {
                 // No slot, no collector: the way of a hit.
+                drop(read.timer);
                 Collector::reply(answers, read.reply);
                 continue;
             }
             let open: Vec<usize> = (0..answers.len())
                 .filter(|place| answers[*place].is_none())
                 .collect();
-            let collector = Collector::new(answers, read.reply);
+            let collector = Collector::new(answers, read.reply, read.timer);
             for place in open {
                 let key = &read.keys[place];
                 let after = self.parts.means.spaces.get(key.space).load_timeout;

@@ -6,6 +6,7 @@ use super::collect::ReplyTo;
 use super::messages::Loader;
 use crate::keyspace::RoutedKey;
 use crate::store::{Store, StoreError};
+use crate::telemetry::Timer;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,10 +18,13 @@ const MAX_LOOKUP_KEYS: usize = 256;
 /// A read and where its keys stand in the look-up.
 pub(super) struct Pending {
     pub(super) keys: Vec<RoutedKey>,
+    /// Told by [`Lookup::add`].
     pub(super) places: Vec<u32>,
     /// How a program makes what is not there, and how long that lives.
     pub(super) loader: Option<(Loader, Option<Duration>)>,
     pub(super) reply: ReplyTo,
+    /// Of reads that go together, one is timed.
+    pub(super) timer: Option<Timer>,
 }
 
 /// What Redis holds for one key.
@@ -73,22 +77,12 @@ impl Lookup {
     }
 
     /// Adds a read; a key that another read wants too is asked for once.
-    pub(super) fn add(
-        &mut self,
-        keys: Vec<RoutedKey>,
-        with_age: bool,
-        loader: Option<(Loader, Option<Duration>)>,
-        reply: ReplyTo,
-    ) {
+    pub(super) fn add(&mut self, mut read: Pending, with_age: bool) {
         self.with_age |= with_age;
-        self.places.reserve(keys.len());
-        let places = keys.iter().map(|wanted| self.place(&wanted.key)).collect();
-        self.reads.push(Pending {
-            keys,
-            places,
-            loader,
-            reply,
-        });
+        self.places.reserve(read.keys.len());
+        let keys = read.keys.iter();
+        read.places = keys.map(|wanted| self.place(&wanted.key)).collect();
+        self.reads.push(read);
     }
 
     fn place(&mut self, key: &Bytes) -> u32 {

@@ -163,7 +163,7 @@ impl Running {
                 shards: Arc::clone(&self.caches),
             };
             self.supervisor.start(ChildSpec::new(
-                format!("cache-{shard}"),
+                actor_name(shard),
                 arbiter.handle(),
                 RestartPolicy::default(),
                 move || CacheActor::new(parts.clone()),
@@ -191,6 +191,7 @@ impl Running {
     fn open_doors(&mut self, config: &Config, listening: Listening, stores: Vec<Store>) {
         let info = info::source(
             self.metrics.clone(),
+            Arc::clone(&self.caches),
             stores,
             self.repository.clone(),
             self.health(),
@@ -240,6 +241,11 @@ impl Running {
         }
         Left { names }
     }
+}
+
+/// What the cache actor of a shard is called.
+pub(super) fn actor_name(shard: usize) -> String {
+    format!("cache-{shard}")
 }
 
 /// Says every two seconds that the stop is not done yet.
