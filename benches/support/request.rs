@@ -30,8 +30,10 @@ pub fn key(id: u32) -> String {
 pub struct Template {
     /// Ready to be sent, but for the digits of its ids.
     pub bytes: Vec<u8>,
-    /// Where the digits of each id begin.
+    /// Where the digits of the ids begin: [`Self::places_an_id`] in a row are the same id's.
     pub ids_at: Vec<usize>,
+    /// How often each id stands in the batch.
+    pub places_an_id: usize,
     /// The length of the whole reply.
     pub reply_bytes: usize,
     /// What the reply must have, and where.
@@ -67,6 +69,41 @@ impl Template {
         template
     }
 
+    /// What a cold read of `keys` keys asks of Redis, with no daemon and no database: the two scripts, by their hashes, and
+    /// values that are made up.
+    pub fn lease_and_fill(keys: usize, acquire: &str, end: &str) -> Self {
+        const TOKEN: &str = "0123456789abcdef";
+        const LIFE_MS: &str = "3600000";
+        let value = "v".repeat(VALUE_BYTES);
+        let mut template = Self::empty(keys);
+        let mut places = vec![Vec::new(); keys];
+        for (script, args) in [(acquire, 2), (end, 1 + 2 * keys)] {
+            // EVALSHA, the script, the number of its keys: the index, the values, their leases.
+            let words = 3 + (1 + 2 * keys) + args;
+            template.bytes.extend(format!("*{words}\r\n").bytes());
+            template.push_words(&["EVALSHA", script, &(1 + 2 * keys).to_string()]);
+            template.push_words(&["cachewarden:leases"]);
+            for (before, after) in [("", ""), ("{", "}:lease")] {
+                for places in &mut places {
+                    places.push(template.push_id(before, after));
+                }
+            }
+            if script == acquire {
+                template.push_words(&[LIFE_MS, TOKEN]);
+            } else {
+                template.push_words(&[TOKEN]);
+                for _ in 0..keys {
+                    template.push_words(&[LIFE_MS, &value]);
+                }
+            }
+            template.expect(format!("*{keys}\r\n").as_bytes());
+            template.expect(":1\r\n".repeat(keys).as_bytes());
+        }
+        template.ids_at = places.concat();
+        template.places_an_id = template.ids_at.len() / keys;
+        template
+    }
+
     /// One `PING`.
     pub fn ping() -> Self {
         let mut template = Self::empty(1);
@@ -79,6 +116,7 @@ impl Template {
         Self {
             bytes: Vec::new(),
             ids_at: Vec::new(),
+            places_an_id: 1,
             reply_bytes: 0,
             marks: Vec::new(),
             units: units as u64,
@@ -86,12 +124,26 @@ impl Template {
     }
 
     fn push_key(&mut self) {
-        let length = KEY_PREFIX.len() + ID_DIGITS;
+        let at = self.push_id("", "");
+        self.ids_at.push(at);
+    }
+
+    /// A key between `before` and `after`; gives where its id begins.
+    fn push_id(&mut self, before: &str, after: &str) -> usize {
+        let length = before.len() + KEY_PREFIX.len() + ID_DIGITS + after.len();
         self.bytes
-            .extend(format!("${length}\r\n{KEY_PREFIX}").bytes());
-        self.ids_at.push(self.bytes.len());
+            .extend(format!("${length}\r\n{before}{KEY_PREFIX}").bytes());
+        let at = self.bytes.len();
         self.bytes.extend([b'0'; ID_DIGITS]);
-        self.bytes.extend(b"\r\n");
+        self.bytes.extend(format!("{after}\r\n").bytes());
+        at
+    }
+
+    fn push_words(&mut self, words: &[&str]) {
+        for word in words {
+            self.bytes
+                .extend(format!("${}\r\n{word}\r\n", word.len()).bytes());
+        }
     }
 
     fn expect(&mut self, mark: &[u8]) {
@@ -106,15 +158,17 @@ impl Template {
 
     /// Puts the next ids in place; `false` when there are not enough left.
     pub fn fill(&mut self, ids: &mut Ids) -> bool {
-        for place in 0..self.ids_at.len() {
-            let Some(mut id) = ids.next() else {
+        for places in self.ids_at.chunks(self.places_an_id) {
+            let Some(id) = ids.next() else {
                 return false;
             };
-            let at = self.ids_at[place];
-            for digit in self.bytes[at..at + ID_DIGITS].iter_mut().rev() {
-                // A digit fits a byte.
-                *digit = b'0' + (id % 10) as u8;
-                id /= 10;
+            for at in places {
+                let mut left = id;
+                for digit in self.bytes[*at..at + ID_DIGITS].iter_mut().rev() {
+                    // A digit fits a byte.
+                    *digit = b'0' + (left % 10) as u8;
+                    left /= 10;
+                }
             }
         }
         true

@@ -4,7 +4,8 @@ use super::collect::{Collector, ReplyTo};
 use super::deadlines::Deadlines;
 use super::engine::Engine;
 use super::events::Event;
-use super::lookups::{LookedUp, Lookup, Pending};
+use super::lookup::{LookedUp, Pending};
+use super::lookups::Lookups;
 use super::means::{Means, Tally};
 use super::messages::{
     Answer, CacheHandle, Found, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Load, Put, Read,
@@ -16,6 +17,7 @@ use super::{CacheError, leases};
 use crate::keyspace::RoutedKey;
 use crate::store::StoreError;
 use crate::supervisor::{Later, Ping, Promise, Shutdown};
+use crate::telemetry::Stopwatch;
 use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, ResponseFuture,
     StreamHandler,
@@ -28,9 +30,6 @@ use tokio::sync::mpsc;
 
 /// How often what waits for time is looked at, while anything does.
 const TICK: Duration = Duration::from_millis(5);
-/// Look-ups one shard has out at once. Reads that come meanwhile go together in the next one: fewer, larger exchanges
-/// when it is busy, and none waits when it is not.
-const MAX_LOOKUPS_OUT: usize = 2;
 
 /// What a cache actor is made of; the same for every restart.
 #[derive(Clone)]
@@ -47,8 +46,7 @@ pub struct CacheParts {
 pub struct CacheActor {
     parts: CacheParts,
     engine: Engine,
-    lookup: Lookup,
-    lookups_out: usize,
+    lookups: Lookups,
     warmth: Warmth,
     /// Reads that do without a look-up.
     direct: Vec<Pending>,
@@ -76,9 +74,8 @@ impl CacheActor {
         Self {
             engine: Engine::new(parts.means.clone(), events.clone()),
             warmth: Warmth::new(parts.means.spaces.iter().count()),
+            lookups: Lookups::new(parts.means.sizes.clone()),
             parts,
-            lookup: Lookup::default(),
-            lookups_out: 0,
             direct: Vec::new(),
             flush_noted: false,
             ticking: false,
@@ -103,44 +100,41 @@ impl CacheActor {
         ctx: &mut Context<Self>,
     ) {
         let direct = !with_age && self.skips_lookup(&keys);
-        let first = match direct {
-            true => self.direct.is_empty(),
-            false => self.lookup.is_empty(),
-        };
-        let timed = keys.first().filter(|_| first).map(|key| key.space);
-        let read = Pending {
+        let first = keys.first().map(|key| key.space);
+        let stopwatch = first.map(|space| &self.parts.means.counters(space).read_time);
+        let mut read = Pending {
             keys,
             places: Vec::new(),
             loader,
             reply,
-            timer: timed.map(|space| self.parts.means.counters(space).read_time.start()),
+            timer: None,
         };
-        match direct {
-            true => self.direct.push(read),
-            false => self.lookup.add(read, with_age),
+        if direct {
+            let timed = stopwatch.filter(|_| self.direct.is_empty());
+            read.timer = timed.map(Stopwatch::start);
+            self.direct.push(read);
+        } else {
+            self.lookups.add(read, with_age, stopwatch);
+            self.send_lookups(false);
         }
-        if self.lookup.is_full() {
-            self.send_lookup();
-        } else if !self.flush_noted {
+        let more_to_send = self.lookups.is_gathering() || !self.direct.is_empty();
+        if more_to_send && !self.flush_noted {
             self.flush_noted = true;
             // Runs after the mail that is already here: reads that came together go together.
             ctx.notify(Flush);
         }
     }
 
-    fn send_lookup(&mut self) {
-        if self.lookup.is_empty() {
-            return;
+    /// Sends what may go; `gathered`: also what other mail may still add to.
+    fn send_lookups(&mut self, gathered: bool) {
+        while let Some(sent) = self.lookups.next(gathered) {
+            let (store, events) = (self.parts.means.store.clone(), self.events.clone());
+            tokio::task::spawn_local(async move {
+                let found = sent.lookup.ask(sent.part.keys, &store).await;
+                // An actor that is gone has told its askers already.
+                let _gone = events.send(Event::LookedUp { sent, found });
+            });
         }
-        self.lookups_out += 1;
-        let mut lookup = std::mem::take(&mut self.lookup);
-        let (store, events) = (self.parts.means.store.clone(), self.events.clone());
-        tokio::task::spawn_local(async move {
-            let found = lookup.send(&store).await;
-            let reads = lookup.reads;
-            // An actor that is gone has told its askers already.
-            let _gone = events.send(Event::LookedUp { reads, found });
-        });
     }
 
     /// Whether a read goes to the acquire script at once. Asked once a read: the keys of most are of one space.
@@ -154,7 +148,6 @@ impl CacheActor {
     }
 
     fn on_looked_up(&mut self, reads: Vec<Pending>, mut found: Result<LookedUp, StoreError>) {
-        self.lookups_out -= 1;
         let answered: Vec<_> = reads
             .into_iter()
             .map(|read| {
@@ -165,7 +158,7 @@ impl CacheActor {
                 (read, answers)
             })
             .collect();
-        self.settle(answered);
+        self.settle(answered, found.is_ok());
     }
 
     /// Counts what a look-up was good for; a read's keys are nearly always of one space.
@@ -183,11 +176,12 @@ impl CacheActor {
             let answers = vec![None; read.keys.len()];
             (read, answers)
         });
-        self.settle(unanswered.collect());
+        self.settle(unanswered.collect(), false);
     }
 
-    /// Answers the reads that are complete, and has the rest of the others loaded where their spaces belong.
-    fn settle(&mut self, reads: Vec<(Pending, Vec<Option<Answer>>)>) {
+    /// Answers the reads that are complete, and has the rest of the others loaded where their spaces belong; `missed`: a
+    /// look-up did not find it.
+    fn settle(&mut self, reads: Vec<(Pending, Vec<Option<Answer>>)>, missed: bool) {
         let mut elsewhere = Vec::new();
         elsewhere.resize_with(self.parts.shards.len(), Vec::new);
         for (read, answers) in reads {
@@ -209,6 +203,7 @@ impl CacheActor {
                     key: key.clone(),
                     life: read.loader.as_ref().and_then(|(_, life)| *life),
                     loader: read.loader.as_ref().map(|(loader, _)| loader.clone()),
+                    missed,
                 };
                 let owner = Spaces::owner(key.space, self.parts.shards.len());
                 let slot = collector.slot(place);
@@ -289,10 +284,7 @@ impl CacheActor {
     }
 
     fn leave_if_done(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        let idle = self.engine.is_idle()
-            && self.lookups_out == 0
-            && self.lookup.is_empty()
-            && self.direct.is_empty();
+        let idle = self.engine.is_idle() && self.lookups.is_idle() && self.direct.is_empty();
         if let Some((deadline, promise)) = self.leaving.take() {
             if idle || now >= deadline {
                 promise.keep(());
@@ -317,9 +309,11 @@ impl Actor for CacheActor {
 impl StreamHandler<Event> for CacheActor {
     fn handle(&mut self, event: Event, ctx: &mut Context<Self>) {
         match event {
-            Event::LookedUp { reads, found } => {
-                self.on_looked_up(reads, found);
-                self.send_lookup();
+            Event::LookedUp { sent, found } => {
+                if let Some((reads, found)) = self.lookups.came_back(sent, found) {
+                    self.on_looked_up(reads, found);
+                }
+                self.send_lookups(true);
             }
             event => self.engine.on_event(event),
         }
@@ -359,9 +353,7 @@ impl Handler<Flush> for CacheActor {
 
     fn handle(&mut self, _: Flush, ctx: &mut Context<Self>) {
         self.flush_noted = false;
-        if self.lookups_out < MAX_LOOKUPS_OUT {
-            self.send_lookup();
-        }
+        self.send_lookups(true);
         if !self.direct.is_empty() {
             self.send_direct();
             self.tick_while_needed(ctx);

@@ -16,6 +16,16 @@ pub(super) enum ReplyTo {
     One(Promise<Answer>),
 }
 
+impl ReplyTo {
+    /// Whether the asker still waits.
+    pub(super) fn is_awaited(&self) -> bool {
+        match self {
+            ReplyTo::Many(promise) => promise.is_awaited(),
+            ReplyTo::One(promise) => promise.is_awaited(),
+        }
+    }
+}
+
 /// A request some of whose keys are still being loaded.
 pub(super) struct Collector(Mutex<Collecting>);
 

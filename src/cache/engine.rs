@@ -5,9 +5,10 @@
 use super::collect::Slot;
 use super::events::Event;
 use super::flights::{Acquired, Ended, Flights, Join, Loaded, Next};
-use super::leases::{Ending, Lease, Leases, MAX_SCRIPT_KEYS, MISSING, Token};
+use super::leases::{Ending, Lease, Leases, MISSING, Token};
 use super::means::Means;
 use super::messages::{Answer, Found, State, Want};
+use super::parts::{Line, MAX_PART_KEYS, Part};
 use super::spaces::{Source, Space};
 use super::{CacheError, loaders};
 use crate::keyspace::{SpaceId, expiry};
@@ -22,9 +23,6 @@ use tokio::sync::mpsc::UnboundedSender;
 /// Reads one shard lets wait for loads; one more is answered *busy*.
 pub(super) const MAX_WAITING: usize = 100_000;
 
-/// Bytes of values one script call carries, so that large ones do not hold up Redis for everybody.
-const MAX_SCRIPT_BYTES: usize = 4 << 20;
-
 /// Acquire scripts one shard has out, from which on further keys wait and go together: they are still free to be joined.
 const MAX_ACQUIRES_OUT: usize = 2;
 
@@ -32,7 +30,10 @@ const MAX_ACQUIRES_OUT: usize = 2;
 pub(super) struct Engine {
     means: Means,
     flights: Flights<Want, Slot, Answer>,
-    acquires_out: usize,
+    /// What is to be acquired, by space.
+    acquires: Line<SpaceId, Want>,
+    /// What is to be filled, or given back, under the token of its leases.
+    ends: Line<Token, Ending>,
     events: UnboundedSender<Event>,
 }
 
@@ -41,7 +42,8 @@ impl Engine {
         Self {
             means,
             flights: Flights::new(MAX_WAITING),
-            acquires_out: 0,
+            acquires: Line::new(),
+            ends: Line::new(),
             events,
         }
     }
@@ -73,18 +75,29 @@ impl Engine {
         self.flights.is_empty()
     }
 
-    /// Sends the look-ups that are queued: one acquire script a cache and [`MAX_SCRIPT_KEYS`] keys.
+    /// Sends what may go: acquire scripts of one cache each, and fills.
     pub(super) fn pump(&mut self) {
-        if !self.flights.any_queued() || self.acquires_out >= MAX_ACQUIRES_OUT {
-            return;
-        }
-        let wants = self.flights.take_queued().into_iter().map(|(_, want)| want);
-        for wants in by_space(wants) {
-            let mut wants = wants.into_iter().peekable();
-            while wants.peek().is_some() {
-                self.acquires_out += 1;
-                self.send_acquire(wants.by_ref().take(MAX_SCRIPT_KEYS).collect());
+        if self.flights.any_queued() && self.acquires.out() < MAX_ACQUIRES_OUT {
+            let queued = self.flights.take_queued().into_iter();
+            let wants = queued.map(|(_, want, waited)| Want {
+                missed: want.missed && !waited,
+                ..want
+            });
+            for (space, wants) in by_space(wants) {
+                self.acquires.push(space, wants);
             }
+        }
+        let sizes = &self.means.sizes;
+        // What is not there has no bytes, and its loads should go together: they are one statement.
+        let expected = |want: &Want| match want.missed {
+            true => 0,
+            false => sizes.expected(want.key.space),
+        };
+        while let Some((space, wants, part)) = self.acquires.next(expected) {
+            self.send_acquire(space, wants, part);
+        }
+        while let Some((token, endings, part)) = self.ends.next(Ending::bytes) {
+            self.send_end(endings, token, part);
         }
     }
 
@@ -93,10 +106,11 @@ impl Engine {
         match event {
             Event::Acquired {
                 wants,
+                part,
                 token,
                 leases,
             } => {
-                self.acquires_out -= 1;
+                self.acquires.came_back(part);
                 self.on_acquired(wants, token, leases);
             }
             Event::Loaded {
@@ -104,7 +118,10 @@ impl Engine {
                 token,
                 values,
             } => self.on_loaded(wants, token, values),
-            Event::Ended { keys, ours } => self.on_ended(&keys, ours),
+            Event::Ended { keys, part, ours } => {
+                self.ends.came_back(part);
+                self.on_ended(&keys, ours);
+            }
             Event::LookedUp { .. } => {}
         }
         self.pump();
@@ -121,11 +138,13 @@ impl Engine {
             Ok(leases) => leases.into_iter().map(Some).collect(),
             Err(error) => {
                 tracing::debug!(%error, "loading without leases");
+                self.doubt(&wants, &error);
                 // The script may have run all the same, or was refused in its middle. With Redis out of reach, what it
                 // took expires by itself; otherwise others would wait for it.
                 if !error.is_outage() {
                     let keys = wants.iter().map(|want| want.key.key.clone());
-                    self.give_back(keys.map(Ending::bare).collect(), token);
+                    let bare: Vec<_> = keys.map(Ending::bare).collect();
+                    self.give_back(&bare, token);
                 }
                 vec![None; wants.len()]
             }
@@ -138,6 +157,7 @@ impl Engine {
                 Some(Lease::Held) => Acquired::Held,
                 None => Acquired::NoLease,
                 Some(Lease::There { value, left }) => {
+                    self.means.sizes.seen(want.key.space, 1, value.len());
                     Acquired::There(Ok(self.means.held(&want.key, value, Some(left))))
                 }
             };
@@ -167,6 +187,9 @@ impl Engine {
         token: Option<Token>,
         values: Vec<Result<Option<Bytes>, CacheError>>,
     ) {
+        let Some(space) = wants.first().map(|want| want.key.space) else {
+            return;
+        };
         let (mut endings, mut failed) = (Vec::new(), Vec::new());
         for (want, value) in wants.into_iter().zip(values) {
             let key = want.key.key.clone();
@@ -181,8 +204,11 @@ impl Engine {
             }
         }
         if let Some(token) = token {
-            self.send_end(endings, token);
-            self.give_back(failed, token);
+            let fills = endings.iter().filter(|ending| ending.fill.is_some());
+            let bytes = endings.iter().map(Ending::bytes).sum();
+            self.means.sizes.seen(space, fills.count(), bytes);
+            self.ends.push(token, endings);
+            self.give_back(&failed, token);
         }
     }
 
@@ -266,11 +292,17 @@ impl Engine {
         self.means.spaces.get(want.key.space)
     }
 
-    fn send_acquire(&self, wants: Vec<Want>) {
-        let Some(first) = wants.first() else { return };
+    /// Not answered in time: perhaps because values were there, and larger than expected.
+    fn doubt(&self, wants: &[Want], error: &StoreError) {
+        if let ([want, _, ..], StoreError::TimedOut { .. }) = (wants, error) {
+            self.means.sizes.doubt(want.key.space);
+        }
+    }
+
+    fn send_acquire(&self, space: SpaceId, wants: Vec<Want>, part: Part) {
         let (leases, events) = (self.means.leases.clone(), self.events.clone());
         let timeout = self.means.store.timeout();
-        let life = expiry::lease_life(self.space(first).load_timeout, timeout);
+        let life = expiry::lease_life(self.means.spaces.get(space).load_timeout, timeout);
         tokio::task::spawn_local(async move {
             let keys: Vec<_> = wants.iter().map(|want| want.key.key.clone()).collect();
             let token = Leases::new_token();
@@ -278,6 +310,7 @@ impl Engine {
             // An engine that is gone has told its readers already.
             let _gone = events.send(Event::Acquired {
                 wants,
+                part,
                 token,
                 leases,
             });
@@ -343,48 +376,31 @@ impl Engine {
 
     /// A load that failed, or that begins without them, gives leases back at once: the next one need not wait for them to
     /// expire.
-    fn give_back(&self, mut endings: Vec<Ending>, token: Token) {
-        while let Some(batch) = next_batch(&mut endings) {
-            let leases = self.means.leases.clone();
+    fn give_back(&self, endings: &[Ending], token: Token) {
+        for endings in endings.chunks(MAX_PART_KEYS) {
+            let (leases, endings) = (self.means.leases.clone(), endings.to_vec());
             tokio::task::spawn_local(async move {
                 // If this fails too, the lease expires by itself.
-                let _expires = leases.end(&batch, &token).await;
+                let _expires = leases.end(&endings, &token).await;
             });
         }
     }
 
-    fn send_end(&self, mut endings: Vec<Ending>, token: Token) {
-        while let Some(batch) = next_batch(&mut endings) {
-            let (leases, events) = (self.means.leases.clone(), self.events.clone());
-            tokio::task::spawn_local(async move {
-                let ours = leases.end(&batch, &token).await;
-                let keys = batch.into_iter().map(|ending| ending.key).collect();
-                let _gone = events.send(Event::Ended { keys, ours });
-            });
-        }
+    fn send_end(&self, endings: Vec<Ending>, token: Token, part: Part) {
+        let (leases, events) = (self.means.leases.clone(), self.events.clone());
+        tokio::task::spawn_local(async move {
+            let ours = leases.end(&endings, &token).await;
+            let keys = endings.into_iter().map(|ending| ending.key).collect();
+            let _gone = events.send(Event::Ended { keys, part, ours });
+        });
     }
-}
-
-/// Splits off as many as one script call takes, in keys and in bytes.
-fn next_batch(endings: &mut Vec<Ending>) -> Option<Vec<Ending>> {
-    let mut bytes = 0;
-    let fits = |ending: &Ending| {
-        bytes += ending.fill.as_ref().map_or(0, |(value, _)| value.len());
-        bytes <= MAX_SCRIPT_BYTES
-    };
-    // One value alone always fits: `max_value` bounds it.
-    let most = endings.iter().take(MAX_SCRIPT_KEYS);
-    let count = most.map(fits).take_while(|fits| *fits).count().max(1);
-    let rest = endings.split_off(endings.len().min(count));
-    let batch = std::mem::replace(endings, rest);
-    (!batch.is_empty()).then_some(batch)
 }
 
 /// Groups wants by space, each group in order of arrival.
-fn by_space(wants: impl Iterator<Item = Want>) -> impl Iterator<Item = Vec<Want>> {
+fn by_space(wants: impl Iterator<Item = Want>) -> HashMap<SpaceId, Vec<Want>> {
     let mut groups: HashMap<SpaceId, Vec<Want>> = HashMap::new();
     for want in wants {
         groups.entry(want.key.space).or_default().push(want);
     }
-    groups.into_values()
+    groups
 }

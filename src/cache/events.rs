@@ -2,21 +2,24 @@
 
 use super::CacheError;
 use super::leases::{Lease, Token};
-use super::lookups::{LookedUp, Pending};
+use super::lookup::Held;
+use super::lookups::Sent;
 use super::messages::Want;
+use super::parts::Part;
 use crate::store::StoreError;
 use bytes::Bytes;
 
 /// Something came back.
 pub(super) enum Event {
-    /// A look-up.
+    /// A part of a look-up.
     LookedUp {
-        reads: Vec<Pending>,
-        found: Result<LookedUp, StoreError>,
+        sent: Sent,
+        found: Result<Vec<Option<Held>>, StoreError>,
     },
     /// The acquire script.
     Acquired {
         wants: Vec<Want>,
+        part: Part,
         token: Token,
         leases: Result<Vec<Lease>, StoreError>,
     },
@@ -30,6 +33,7 @@ pub(super) enum Event {
     /// The script that ends leases: which of them were ours.
     Ended {
         keys: Vec<Bytes>,
+        part: Part,
         ours: Result<Vec<bool>, StoreError>,
     },
 }

@@ -181,13 +181,13 @@ impl<I: Clone, W, A: Clone> Flights<I, W, A> {
         Join::Joined
     }
 
-    /// Takes what is queued: these look-ups are about to be sent.
-    pub fn take_queued(&mut self) -> Vec<(Bytes, I)> {
+    /// Takes what is queued: these look-ups are about to be sent. `true`: it has waited for another daemon's lease.
+    pub fn take_queued(&mut self) -> Vec<(Bytes, I, bool)> {
         let mut taken = Vec::with_capacity(self.queued.len());
         for key in std::mem::take(&mut self.queued) {
             if let Some(flight) = self.flights.get_mut(&key) {
                 flight.phase = Phase::Acquiring;
-                taken.push((key, flight.item.clone()));
+                taken.push((key, flight.item.clone(), flight.parked.is_some()));
             }
         }
         taken

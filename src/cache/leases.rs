@@ -1,14 +1,12 @@
 //! The four scripts over values and leases, with types.
 
+use super::parts::{MAX_PART_KEYS, Part};
 use crate::keyspace::names::{LEASE_INDEX, lease_of};
 use crate::store::{Reply, Script, Store, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// Keys one script call works on at most: a script holds up everybody else on Redis for as long as it runs.
-pub const MAX_SCRIPT_KEYS: usize = 256;
 
 /// What a remembered missing row looks like in Redis.
 pub const MISSING: &[u8] = b"null";
@@ -72,6 +70,11 @@ impl Ending {
     pub fn bare(key: Bytes) -> Self {
         Self { key, fill: None }
     }
+
+    /// How many bytes of a value it carries.
+    pub(super) fn bytes(&self) -> usize {
+        self.fill.as_ref().map_or(0, |(value, _)| value.len())
+    }
 }
 
 /// Leases over one Redis.
@@ -92,7 +95,7 @@ impl Leases {
         *Uuid::new_v4().as_bytes()
     }
 
-    /// Before a load: value, lease or neither, for at most [`MAX_SCRIPT_KEYS`] keys.
+    /// Before a load: value, lease or neither, for at most `MAX_PART_KEYS` keys.
     ///
     /// # Errors
     /// See [`StoreError`]; leases that may have been taken all the same expire by themselves.
@@ -162,7 +165,7 @@ impl Leases {
     /// See [`StoreError`]; some of the keys may have been invalidated.
     pub async fn invalidate(&self, keys: &[Bytes]) -> Result<u64, StoreError> {
         let mut removed = 0;
-        for keys in keys.chunks(MAX_SCRIPT_KEYS) {
+        for keys in keys.chunks(MAX_PART_KEYS) {
             let none: [&[u8]; 0] = [];
             let script = &self.scripts.invalidate;
             let reply = self.store.run(script, &names(keys), &none).await?;
@@ -176,7 +179,11 @@ impl Leases {
     /// # Errors
     /// See [`StoreError`]; some of the values may have been stored.
     pub async fn put(&self, values: &[(Bytes, Bytes, Duration)]) -> Result<(), StoreError> {
-        for values in values.chunks(MAX_SCRIPT_KEYS) {
+        let mut rest = values;
+        while !rest.is_empty() {
+            let part = Part::first(rest.iter().map(|(_, value, _)| value.len()));
+            let (values, after) = rest.split_at(part.keys);
+            rest = after;
             let keys: Vec<_> = values.iter().map(|(key, ..)| key.clone()).collect();
             let args: Vec<_> = values
                 .iter()

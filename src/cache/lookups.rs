@@ -1,119 +1,183 @@
-//! One look-up for all reads that wait: the keys of every connection that asked since the last one was sent.
+//! The look-ups of one shard: which of them goes to Redis next.
 //!
-//! Joining is right here because nothing has been sent yet; what comes later gets the next look-up.
+//! ```text
+//!  read ─▶ gathering ─────────────── a turn is free ────────────────▶ Redis ─▶ answered
+//!            └─ as much as one part may be ─▶ full ── small, or one ──▶   │
+//!  read of more than a part ────────────────▶ long ── one ────────────▶   │
+//!                                              ▲                          │
+//!                                              └── asked for a part of it ┘
+//! ```
+//! Reads that come while look-ups are out go together in the next one: fewer, larger exchanges when it is busy, and none
+//! waits when it is not. A long one asks for a part, and goes to the end of its line: others go in between.
 
-use super::collect::ReplyTo;
-use super::messages::Loader;
-use crate::keyspace::RoutedKey;
-use crate::store::{Store, StoreError};
-use crate::telemetry::Timer;
-use bytes::Bytes;
-use std::collections::HashMap;
-use std::time::Duration;
+use super::lookup::{Held, LookedUp, Lookup, Pending};
+use super::parts::{MAX_PART_BYTES, MAX_PART_KEYS, Pace, Part};
+use super::sizes::Sizes;
+use crate::store::StoreError;
+use crate::telemetry::Stopwatch;
+use std::collections::VecDeque;
 
-/// Keys one look-up asks for, beyond which the next read begins another one. A read's own keys stay together. Measured: with
-/// more, Redis and we wait for one another instead of working side by side; with fewer, each pays for more exchanges.
-const MAX_LOOKUP_KEYS: usize = 256;
+/// Look-ups one shard has out before reads are gathered.
+const MAX_LOOKUPS_OUT: usize = 2;
 
-/// A read and where its keys stand in the look-up.
-pub(super) struct Pending {
-    pub(super) keys: Vec<RoutedKey>,
-    /// Told by [`Lookup::add`].
-    pub(super) places: Vec<u32>,
-    /// How a program makes what is not there, and how long that lives.
-    pub(super) loader: Option<(Loader, Option<Duration>)>,
-    pub(super) reply: ReplyTo,
-    /// Of reads that go together, one is timed.
-    pub(super) timer: Option<Timer>,
+/// All look-ups of one shard that are not answered yet.
+pub(super) struct Lookups {
+    sizes: Sizes,
+    gathering: Lookup,
+    gathered_out: usize,
+    full: Line,
+    long: Line,
 }
 
-/// What Redis holds for one key.
-#[derive(Clone)]
-pub(super) struct Held {
-    pub(super) value: Bytes,
-    /// Remaining life, where a read asked for it.
-    pub(super) left: Option<Duration>,
-}
-
-/// A look-up before it is sent.
+/// Look-ups that are not gathered any more, in the order in which they go.
 #[derive(Default)]
-pub(super) struct Lookup {
-    pub(super) reads: Vec<Pending>,
-    keys: Vec<Bytes>,
-    /// How many reads want each of `keys`.
-    wanted_by: Vec<u32>,
-    with_age: bool,
-    places: HashMap<Bytes, u32, foldhash::fast::RandomState>,
+struct Line {
+    waiting: VecDeque<Lookup>,
+    pace: Pace,
 }
 
-/// What a look-up found, handed out read by read.
-pub(super) struct LookedUp {
-    held: Vec<Option<Held>>,
-    wanted_by: Vec<u32>,
+/// Where a look-up came from.
+#[derive(Clone, Copy)]
+enum Lane {
+    Gathering,
+    Full,
+    Long,
 }
 
-impl LookedUp {
-    /// What is held at `place`. The last read that wants it gets it without a copy.
-    pub(super) fn take(&mut self, place: u32) -> Option<Held> {
-        let place = place as usize;
-        let left = self.wanted_by.get_mut(place)?;
-        *left = left.saturating_sub(1);
-        if *left == 0 {
-            self.held.get_mut(place)?.take()
-        } else {
-            self.held.get(place)?.clone()
+/// A look-up of which a part is to be asked for, or is on its way.
+pub(super) struct Sent {
+    pub(super) lookup: Lookup,
+    pub(super) part: Part,
+    lane: Lane,
+}
+
+/// A look-up that is over: its reads, and what was found for them.
+pub(super) type Over = (Vec<Pending>, Result<LookedUp, StoreError>);
+
+impl Lookups {
+    pub(super) fn new(sizes: Sizes) -> Self {
+        Self {
+            sizes,
+            gathering: Lookup::default(),
+            gathered_out: 0,
+            full: Line::default(),
+            long: Line::default(),
         }
     }
-}
 
-impl Lookup {
-    /// Whether another read should begin another look-up.
-    pub(super) fn is_full(&self) -> bool {
-        self.keys.len() >= MAX_LOOKUP_KEYS
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.reads.is_empty()
-    }
-
-    /// Adds a read; a key that another read wants too is asked for once.
-    pub(super) fn add(&mut self, mut read: Pending, with_age: bool) {
-        self.with_age |= with_age;
-        self.places.reserve(read.keys.len());
-        let keys = read.keys.iter();
-        read.places = keys.map(|wanted| self.place(&wanted.key)).collect();
-        self.reads.push(read);
-    }
-
-    fn place(&mut self, key: &Bytes) -> u32 {
-        let next = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
-        let place = *self.places.entry(key.clone()).or_insert(next);
-        if place == next {
-            self.keys.push(key.clone());
-            self.wanted_by.push(1);
-        } else {
-            self.wanted_by[place as usize] += 1;
+    /// Adds a read. A read's own keys stay together.
+    pub(super) fn add(&mut self, read: Pending, with_age: bool, stopwatch: Option<&Stopwatch>) {
+        let expected = read.keys.iter().map(|key| self.sizes.expected(key.space));
+        let bytes = expected.fold(0, usize::saturating_add);
+        if bytes > MAX_PART_BYTES && read.keys.len() > 1 {
+            // By itself: others would have to wait for all of it.
+            let mut lookup = Lookup::default();
+            lookup.add(read, with_age, &self.sizes, stopwatch);
+            return self.line_up(lookup);
         }
-        place
+        let fits = self.gathering.bytes().saturating_add(bytes) <= MAX_PART_BYTES;
+        if !fits && !self.gathering.has_all(&read.keys) {
+            self.close_gathering();
+        }
+        self.gathering.add(read, with_age, &self.sizes, stopwatch);
+        if self.gathering.len() >= MAX_PART_KEYS {
+            self.close_gathering();
+        }
     }
 
-    /// Sends it.
-    pub(super) async fn send(&mut self, store: &Store) -> Result<LookedUp, StoreError> {
-        let mut held = Vec::with_capacity(self.keys.len());
-        // A read of more keys than a look-up should have is asked for in parts.
-        for keys in self.keys.chunks(MAX_LOOKUP_KEYS) {
-            if self.with_age {
-                let found = store.mget_with_pttl(keys).await?.into_iter();
-                held.extend(found.map(|(left, value)| {
-                    let left = u64::try_from(left).ok().map(Duration::from_millis);
-                    value.map(|value| Held { value, left })
-                }));
-            } else {
-                let found = store.mget(keys).await?.into_iter();
-                held.extend(found.map(|value| value.map(|value| Held { value, left: None })));
+    /// The next look-up of which a part may be asked for now; `gathered`: also what may not be complete yet.
+    pub(super) fn next(&mut self, gathered: bool) -> Option<Sent> {
+        if gathered && !self.gathering.is_empty() && self.out() < MAX_LOOKUPS_OUT {
+            self.gathered_out += 1;
+            let lookup = std::mem::take(&mut self.gathering);
+            let part = lookup.next_part(&self.sizes);
+            let lane = Lane::Gathering;
+            return Some(Sent { lookup, part, lane });
+        }
+        let full = self.full.next(&self.sizes, Lane::Full);
+        full.or_else(|| self.long.next(&self.sizes, Lane::Long))
+    }
+
+    /// A part came back. Returns the look-up if that was the last one.
+    pub(super) fn came_back(
+        &mut self,
+        sent: Sent,
+        found: Result<Vec<Option<Held>>, StoreError>,
+    ) -> Option<Over> {
+        let Sent {
+            mut lookup,
+            part,
+            lane,
+        } = sent;
+        match lane {
+            Lane::Gathering => self.gathered_out -= 1,
+            Lane::Full => self.full.pace.came_back(part),
+            Lane::Long => self.long.pace.came_back(part),
+        }
+        match found {
+            Ok(found) => lookup.found(found, &self.sizes),
+            Err(error) => {
+                if matches!(error, StoreError::TimedOut { .. }) && part.keys > 1 {
+                    lookup.timed_out(part.keys, &self.sizes);
+                }
+                let (reads, _found) = lookup.finish();
+                return Some((reads, Err(error)));
             }
         }
-        let wanted_by = std::mem::take(&mut self.wanted_by);
-        Ok(LookedUp { held, wanted_by })
+        if lookup.is_complete() {
+            let (reads, found) = lookup.finish();
+            return Some((reads, Ok(found)));
+        }
+        if lookup.is_awaited() {
+            self.line_up(lookup);
+        }
+        None
+    }
+
+    /// Whether reads wait for others to come.
+    pub(super) fn is_gathering(&self) -> bool {
+        !self.gathering.is_empty()
+    }
+
+    /// Whether there is none, neither out nor waiting.
+    pub(super) fn is_idle(&self) -> bool {
+        self.out() == 0
+            && self.gathering.is_empty()
+            && self.full.waiting.is_empty()
+            && self.long.waiting.is_empty()
+    }
+
+    fn out(&self) -> usize {
+        self.gathered_out + self.full.pace.out() + self.long.pace.out()
+    }
+
+    fn close_gathering(&mut self) {
+        let lookup = std::mem::take(&mut self.gathering);
+        if !lookup.is_empty() {
+            self.line_up(lookup);
+        }
+    }
+
+    fn line_up(&mut self, lookup: Lookup) {
+        let part = lookup.next_part(&self.sizes);
+        let cut = part.keys < MAX_PART_KEYS && part.keys < lookup.left();
+        let line = if cut { &mut self.long } else { &mut self.full };
+        line.waiting.push_back(lookup);
     }
 }
+
+impl Line {
+    fn next(&mut self, sizes: &Sizes, lane: Lane) -> Option<Sent> {
+        let part = self.waiting.front()?.next_part(sizes);
+        if !self.pace.admits(part) {
+            return None;
+        }
+        let lookup = self.waiting.pop_front()?;
+        self.pace.sent(part);
+        Some(Sent { lookup, part, lane })
+    }
+}
+
+#[cfg(test)]
+#[path = "lookups_tests.rs"]
+mod tests;

@@ -4,6 +4,7 @@ use super::Scripts;
 use super::leases::{Leases, MISSING};
 use super::loaders::Loaders;
 use super::messages::{Answer, Found, State};
+use super::sizes::Sizes;
 use super::spaces::{Source, Spaces};
 use crate::keyspace::{RoutedKey, SpaceId, expiry};
 use crate::repository::Repository;
@@ -17,6 +18,7 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Means {
     pub(super) spaces: Spaces,
+    pub(super) sizes: Sizes,
     pub(super) store: Store,
     pub(super) leases: Leases,
     pub(super) repository: Option<Repository>,
@@ -40,6 +42,7 @@ impl Means {
             counters: counters.collect(),
             leases: Leases::new(store.clone(), scripts),
             loaders: Loaders::new(&spaces, runtime),
+            sizes: spaces.sizes().clone(),
             spaces,
             store,
             repository,

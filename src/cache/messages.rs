@@ -112,6 +112,8 @@ pub struct Want {
     pub(super) key: RoutedKey,
     pub(super) life: Option<Duration>,
     pub(super) loader: Option<Loader>,
+    /// A look-up has just not found it: it is hardly there now.
+    pub(super) missed: bool,
 }
 
 type Loading = BoxFuture<'static, Result<Option<Bytes>, String>>;

@@ -11,6 +11,8 @@
 //!    itself, and caches nothing.
 //! 5. Every read is answered within its cache's `load_timeout`, if only with an error.
 //! 6. Every key written has an expiry.
+//! 7. No exchange with Redis carries more values than `parts.rs` allows, as far as their size is known or can be guessed; one
+//!    that has to wait for others of its kind does not hold up what is small.
 //!
 //! ```text
 //!  Read ─▶ look-up (one MGET for all that wait) ─▶ hits: answered
@@ -30,11 +32,14 @@ mod events;
 pub mod flights;
 pub mod leases;
 mod loaders;
+mod lookup;
 mod lookups;
 mod means;
 mod messages;
 #[cfg(test)]
 mod model_tests;
+mod parts;
+mod sizes;
 mod spaces;
 mod warmth;
 

@@ -1,5 +1,6 @@
 //! How each declared space lives: what `[caches.*]` and `[namespaces.*]` say, as the engine needs it.
 
+use super::sizes::Sizes;
 use crate::config;
 use crate::keyspace::{SpaceId, expiry};
 use std::sync::Arc;
@@ -48,7 +49,10 @@ impl Space {
 
 /// All declared spaces, by their id. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Spaces(Arc<[Space]>);
+pub struct Spaces {
+    spaces: Arc<[Space]>,
+    sizes: Sizes,
+}
 
 impl Spaces {
     /// Caches first, then namespaces, as [`SpaceId`] counts them.
@@ -73,7 +77,9 @@ impl Spaces {
             max_loads: namespace.max_loads,
             max_value: namespace.max_value,
         });
-        Self(caches.chain(namespaces).collect())
+        let spaces: Arc<[Space]> = caches.chain(namespaces).collect();
+        let sizes = Sizes::new(spaces.iter().map(|space| space.max_value));
+        Self { spaces, sizes }
     }
 
     /// The space with this id.
@@ -81,12 +87,17 @@ impl Spaces {
     /// # Panics
     /// Never for an id that the router made: both are built from the same configuration.
     pub fn get(&self, id: SpaceId) -> &Space {
-        &self.0[usize::from(id.0)]
+        &self.spaces[usize::from(id.0)]
+    }
+
+    /// How large their values are, as far as is known.
+    pub(super) fn sizes(&self) -> &Sizes {
+        &self.sizes
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Space> {
-        self.0.iter()
+        self.spaces.iter()
     }
 
     /// The shard, below `shards`, that owns a space. By space and not by key: all misses of a cache meet in one place, so

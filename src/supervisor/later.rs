@@ -33,6 +33,16 @@ impl<T> Later<T> {
 }
 
 impl<T> Promise<T> {
+    /// Whether the asker has not gone away, as far as is known.
+    pub fn is_awaited(&self) -> bool {
+        match &*self.0.lock() {
+            // The other half is still to be handed in, or was dropped.
+            Slot::Empty => Arc::strong_count(&self.0) > 1,
+            Slot::Channel(channel) => !channel.is_closed(),
+            Slot::Answer(_) | Slot::Done => false,
+        }
+    }
+
     /// Answers. An asker that has gone away is no error.
     pub fn keep(self, answer: T) {
         let mut slot = self.0.lock();

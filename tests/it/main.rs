@@ -12,6 +12,7 @@ mod check;
 mod clients;
 mod demo;
 mod door;
+mod huge_values;
 mod kit;
 mod library;
 mod loaders;

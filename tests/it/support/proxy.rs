@@ -8,15 +8,21 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Read at once from one side; while the proxy holds, at most this much has been taken from the sender.
 const CHUNK_BYTES: usize = 16 * 1024;
+
+/// The clock of the runtime counts in milliseconds, and wakes late rather than early: what was lost by that is made up for.
+const PACE_SLACK: Duration = Duration::from_millis(10);
 
 /// What happens to bytes on their way.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Weather {
     held: bool,
     delay: Duration,
+    /// How long a byte takes; chunks follow one another, each way by itself.
+    per_byte: Duration,
     /// Connections of an older cut end.
     cut: u64,
 }
@@ -41,6 +47,7 @@ impl Proxy {
         let (weather, _) = watch::channel(Weather {
             held: false,
             delay: Duration::ZERO,
+            per_byte: Duration::ZERO,
             cut: 0,
         });
         let mut proxy = Self {
@@ -85,6 +92,13 @@ impl Proxy {
     /// Every chunk of bytes comes this much later.
     pub fn delay(&self, delay: Duration) {
         self.weather.send_modify(|weather| weather.delay = delay);
+    }
+
+    /// Every connection carries so many megabytes a second, each way: a network instead of a loopback.
+    pub fn narrow(&self, megabytes_a_second: u32) {
+        let per_byte = Duration::from_micros(1) / megabytes_a_second;
+        self.weather
+            .send_modify(|weather| weather.per_byte = per_byte);
     }
 
     /// Ends all connections of now; new ones are accepted.
@@ -152,10 +166,18 @@ async fn pump(
     weather: &mut watch::Receiver<Weather>,
 ) {
     let mut chunk = vec![0; CHUNK_BYTES];
+    let mut carried = Instant::now();
     while let Ok(count @ 1..) = from.read(&mut chunk).await {
-        let delay = weather.borrow().delay;
+        let Weather {
+            delay, per_byte, ..
+        } = *weather.borrow();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
+        }
+        carried =
+            carried.max(Instant::now() - PACE_SLACK) + per_byte * u32::try_from(count).unwrap();
+        if carried > Instant::now() + Duration::from_millis(1) {
+            tokio::time::sleep_until(carried).await;
         }
         if weather.wait_for(|now| !now.held).await.is_err()
             || to.write_all(&chunk[..count]).await.is_err()

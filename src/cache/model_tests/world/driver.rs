@@ -46,7 +46,7 @@ impl World {
     }
 
     pub(super) fn pump(&mut self, at: usize) {
-        for (_, key) in self.daemons[at].flights.take_queued() {
+        for (_, key, _) in self.daemons[at].flights.take_queued() {
             let token = self.token(at);
             self.wire.push(Message::Acquire {
                 daemon: at,

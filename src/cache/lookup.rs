@@ -1,0 +1,221 @@
+//! One look-up for all reads that wait: the keys of every connection that asked since the last one was sent.
+//!
+//! Joining is right here because nothing has been sent yet; what comes later gets the next look-up.
+
+use super::collect::ReplyTo;
+use super::messages::Loader;
+use super::parts::Part;
+use super::sizes::Sizes;
+use crate::keyspace::{RoutedKey, SpaceId};
+use crate::store::{Store, StoreError};
+use crate::telemetry::{Stopwatch, Timer};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// A read and where its keys stand in the look-up.
+pub(super) struct Pending {
+    pub(super) keys: Vec<RoutedKey>,
+    /// Told by [`Lookup::add`].
+    pub(super) places: Vec<u32>,
+    /// How a program makes what is not there, and how long that lives.
+    pub(super) loader: Option<(Loader, Option<Duration>)>,
+    pub(super) reply: ReplyTo,
+    /// Of reads that go together, one is timed.
+    pub(super) timer: Option<Timer>,
+}
+
+/// What Redis holds for one key.
+#[derive(Clone)]
+pub(super) struct Held {
+    pub(super) value: Bytes,
+    /// Remaining life, where a read asked for it.
+    pub(super) left: Option<Duration>,
+}
+
+/// A key that is asked for once, however many reads want it.
+struct Wanted {
+    key: Bytes,
+    space: SpaceId,
+    by: u32,
+}
+
+impl AsRef<[u8]> for Wanted {
+    fn as_ref(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+/// A look-up: first it is gathered, then it is asked part by part.
+#[derive(Default)]
+pub(super) struct Lookup {
+    reads: Vec<Pending>,
+    wanted: Vec<Wanted>,
+    /// Where each key stands in `wanted`.
+    places: HashMap<Bytes, u32, foldhash::fast::RandomState>,
+    /// What was expected for all of them when they were added, in bytes.
+    bytes: usize,
+    with_age: bool,
+    /// What was found so far, for the first of `wanted`.
+    held: Vec<Option<Held>>,
+}
+
+/// What a look-up found, handed out read by read.
+pub(super) struct LookedUp {
+    held: Vec<Option<Held>>,
+    wanted: Vec<Wanted>,
+}
+
+impl LookedUp {
+    /// What is held at `place`. The last read that wants it gets it without a copy.
+    pub(super) fn take(&mut self, place: u32) -> Option<Held> {
+        let place = place as usize;
+        let left = &mut self.wanted.get_mut(place)?.by;
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.held.get_mut(place)?.take()
+        } else {
+            self.held.get(place)?.clone()
+        }
+    }
+}
+
+impl Lookup {
+    /// How many keys it asks for.
+    pub(super) fn len(&self) -> usize {
+        self.wanted.len()
+    }
+
+    /// What was expected for its keys, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether it asks for all of `keys` already.
+    pub(super) fn has_all(&self, keys: &[RoutedKey]) -> bool {
+        keys.iter().all(|key| self.places.contains_key(&key.key))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.reads.is_empty()
+    }
+
+    /// Adds a read; a key that another read wants too is asked for once. The first read is timed.
+    pub(super) fn add(
+        &mut self,
+        mut read: Pending,
+        with_age: bool,
+        sizes: &Sizes,
+        stopwatch: Option<&Stopwatch>,
+    ) {
+        self.with_age |= with_age;
+        self.places.reserve(read.keys.len());
+        let keys = read.keys.iter();
+        read.places = keys.map(|wanted| self.place(wanted, sizes)).collect();
+        if self.reads.is_empty() {
+            read.timer = stopwatch.map(Stopwatch::start);
+        }
+        self.reads.push(read);
+    }
+
+    fn place(&mut self, wanted: &RoutedKey, sizes: &Sizes) -> u32 {
+        let next = u32::try_from(self.wanted.len()).unwrap_or(u32::MAX);
+        let place = *self.places.entry(wanted.key.clone()).or_insert(next);
+        if place == next {
+            let bytes = sizes.expected(wanted.space);
+            self.bytes = self.bytes.saturating_add(bytes);
+            self.wanted.push(Wanted {
+                key: wanted.key.clone(),
+                space: wanted.space,
+                by: 1,
+            });
+        } else {
+            self.wanted[place as usize].by += 1;
+        }
+        place
+    }
+
+    /// What is left to be asked for.
+    fn rest(&self) -> &[Wanted] {
+        self.wanted.get(self.held.len()..).unwrap_or_default()
+    }
+
+    /// How many keys are left to be asked for.
+    pub(super) fn left(&self) -> usize {
+        self.rest().len()
+    }
+
+    /// The part to ask for next.
+    pub(super) fn next_part(&self, sizes: &Sizes) -> Part {
+        Part::first(
+            self.rest()
+                .iter()
+                .map(|wanted| sizes.expected(wanted.space)),
+        )
+    }
+
+    /// Asks for the next so many keys.
+    pub(super) async fn ask(
+        &self,
+        keys: usize,
+        store: &Store,
+    ) -> Result<Vec<Option<Held>>, StoreError> {
+        let keys = self.rest().get(..keys).unwrap_or_default();
+        if keys.is_empty() {
+            // Redis takes `MGET` without a key for a mistake.
+            return Ok(Vec::new());
+        }
+        if self.with_age {
+            let found = store.mget_with_pttl(keys).await?.into_iter();
+            let held = found.map(|(left, value)| {
+                let left = u64::try_from(left).ok().map(Duration::from_millis);
+                value.map(|value| Held { value, left })
+            });
+            Ok(held.collect())
+        } else {
+            let found = store.mget(keys).await?.into_iter();
+            let held = found.map(|value| value.map(|value| Held { value, left: None }));
+            Ok(held.collect())
+        }
+    }
+
+    /// Keeps what was found of the next keys, and learns from it.
+    pub(super) fn found(&mut self, mut found: Vec<Option<Held>>, sizes: &Sizes) {
+        let asked = self.rest().get(..found.len()).unwrap_or_default();
+        let mut held = found.iter();
+        for run in asked.chunk_by(|one, next| one.space == next.space) {
+            let values = held.by_ref().take(run.len()).flatten();
+            let lengths = values.map(|held| held.value.len());
+            let (values, bytes) = lengths.fold((0, 0), |(n, sum), length| (n + 1, sum + length));
+            sizes.seen(run[0].space, values, bytes);
+        }
+        if self.held.is_empty() {
+            self.held = found;
+        } else {
+            self.held.append(&mut found);
+        }
+    }
+
+    /// The next so many keys were not answered in time.
+    pub(super) fn timed_out(&self, keys: usize, sizes: &Sizes) {
+        for wanted in self.rest().iter().take(keys) {
+            sizes.doubt(wanted.space);
+        }
+    }
+
+    /// Whether everything was asked for.
+    pub(super) fn is_complete(&self) -> bool {
+        self.rest().is_empty()
+    }
+
+    /// Whether anybody still waits for it.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.reads.iter().any(|read| read.reply.is_awaited())
+    }
+
+    /// The reads, and what was found for them.
+    pub(super) fn finish(self) -> (Vec<Pending>, LookedUp) {
+        let (held, wanted) = (self.held, self.wanted);
+        (self.reads, LookedUp { held, wanted })
+    }
+}
