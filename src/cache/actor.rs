@@ -17,6 +17,7 @@ use super::{CacheError, leases};
 use crate::keyspace::RoutedKey;
 use crate::store::StoreError;
 use crate::supervisor::{Later, Ping, Promise, Shutdown};
+use crate::telemetry::Stopwatch;
 use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, ResponseFuture,
     StreamHandler,
@@ -98,15 +99,22 @@ impl CacheActor {
         reply: ReplyTo,
         ctx: &mut Context<Self>,
     ) {
-        if !with_age && self.skips_lookup(&keys) {
-            self.direct.push(Pending {
-                keys,
-                places: Vec::new(),
-                loader,
-                reply,
-            });
+        let direct = !with_age && self.skips_lookup(&keys);
+        let first = keys.first().map(|key| key.space);
+        let stopwatch = first.map(|space| &self.parts.means.counters(space).read_time);
+        let mut read = Pending {
+            keys,
+            places: Vec::new(),
+            loader,
+            reply,
+            timer: None,
+        };
+        if direct {
+            let timed = stopwatch.filter(|_| self.direct.is_empty());
+            read.timer = timed.map(Stopwatch::start);
+            self.direct.push(read);
         } else {
-            self.lookups.add(keys, with_age, loader, reply);
+            self.lookups.add(read, with_age, stopwatch);
             self.send_lookups(false);
         }
         let more_to_send = self.lookups.is_gathering() || !self.direct.is_empty();
@@ -179,13 +187,14 @@ impl CacheActor {
         for (read, answers) in reads {
             if answers.iter().all(Option::is_some) {
                 // No slot, no collector: the way of a hit.
+                drop(read.timer);
                 Collector::reply(answers, read.reply);
                 continue;
             }
             let open: Vec<usize> = (0..answers.len())
                 .filter(|place| answers[*place].is_none())
                 .collect();
-            let collector = Collector::new(answers, read.reply);
+            let collector = Collector::new(answers, read.reply, read.timer);
             for place in open {
                 let key = &read.keys[place];
                 let after = self.parts.means.spaces.get(key.space).load_timeout;

@@ -3,6 +3,7 @@
 use super::CacheError;
 use super::messages::Answer;
 use crate::supervisor::Promise;
+use crate::telemetry::Timer;
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
@@ -32,16 +33,22 @@ struct Collecting {
     answers: Vec<Option<Answer>>,
     left: usize,
     reply: Option<ReplyTo>,
+    timer: Option<Timer>,
 }
 
 impl Collector {
     /// `answers` holds what is known; every `None` needs a [`Slot`].
-    pub(super) fn new(answers: Vec<Option<Answer>>, reply: ReplyTo) -> Arc<Self> {
+    pub(super) fn new(
+        answers: Vec<Option<Answer>>,
+        reply: ReplyTo,
+        timer: Option<Timer>,
+    ) -> Arc<Self> {
         let left = answers.iter().filter(|answer| answer.is_none()).count();
         Arc::new(Self(Mutex::new(Collecting {
             answers,
             left,
             reply: Some(reply),
+            timer,
         })))
     }
 
@@ -65,10 +72,11 @@ impl Collector {
             return;
         }
         let answers = std::mem::take(&mut collecting.answers);
+        let time = collecting.timer.take();
         let Some(reply) = collecting.reply.take() else {
             return;
         };
-        drop(collecting);
+        drop((collecting, time));
         Self::reply(answers, reply);
     }
 

@@ -324,9 +324,11 @@ impl Engine {
         match (space.source, &self.means.repository) {
             (Source::Query(cache), Some(repository)) => {
                 let (repository, events) = (repository.clone(), self.events.clone());
+                let timer = self.means.metrics.timings.load(wants.len());
                 tokio::task::spawn_local(async move {
                     let keys = wants.iter().map(|want| want.key.clone()).collect();
                     let values = repository.load(cache, keys, admission).await;
+                    drop(timer);
                     let values = values
                         .into_iter()
                         .map(|value| value.map_err(CacheError::Load))
@@ -360,8 +362,10 @@ impl Engine {
         let (space, events) = (self.space(&want), self.events.clone());
         let timeout = space.load_timeout;
         let started = self.means.loaders.start(&want, space, admission);
+        let timer = self.means.metrics.timings.load(1);
         tokio::task::spawn_local(async move {
             let value = loaders::finish(started, timeout).await;
+            drop(timer);
             let _gone = events.send(Event::Loaded {
                 wants: vec![want],
                 token,

@@ -8,6 +8,7 @@ use super::parts::Part;
 use super::sizes::Sizes;
 use crate::keyspace::{RoutedKey, SpaceId};
 use crate::store::{Store, StoreError};
+use crate::telemetry::{Stopwatch, Timer};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,10 +16,13 @@ use std::time::Duration;
 /// A read and where its keys stand in the look-up.
 pub(super) struct Pending {
     pub(super) keys: Vec<RoutedKey>,
+    /// Told by [`Lookup::add`].
     pub(super) places: Vec<u32>,
     /// How a program makes what is not there, and how long that lives.
     pub(super) loader: Option<(Loader, Option<Duration>)>,
     pub(super) reply: ReplyTo,
+    /// Of reads that go together, one is timed.
+    pub(super) timer: Option<Timer>,
 }
 
 /// What Redis holds for one key.
@@ -96,25 +100,22 @@ impl Lookup {
         self.reads.is_empty()
     }
 
-    /// Adds a read; a key that another read wants too is asked for once.
+    /// Adds a read; a key that another read wants too is asked for once. The first read is timed.
     pub(super) fn add(
         &mut self,
-        keys: Vec<RoutedKey>,
+        mut read: Pending,
         with_age: bool,
-        loader: Option<(Loader, Option<Duration>)>,
-        reply: ReplyTo,
         sizes: &Sizes,
+        stopwatch: Option<&Stopwatch>,
     ) {
         self.with_age |= with_age;
-        self.places.reserve(keys.len());
-        let places = keys.iter().map(|wanted| self.place(wanted, sizes));
-        let places = places.collect();
-        self.reads.push(Pending {
-            keys,
-            places,
-            loader,
-            reply,
-        });
+        self.places.reserve(read.keys.len());
+        let keys = read.keys.iter();
+        read.places = keys.map(|wanted| self.place(wanted, sizes)).collect();
+        if self.reads.is_empty() {
+            read.timer = stopwatch.map(Stopwatch::start);
+        }
+        self.reads.push(read);
     }
 
     fn place(&mut self, wanted: &RoutedKey, sizes: &Sizes) -> u32 {

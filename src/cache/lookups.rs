@@ -10,15 +10,12 @@
 //! Reads that come while look-ups are out go together in the next one: fewer, larger exchanges when it is busy, and none
 //! waits when it is not. A long one asks for a part, and goes to the end of its line: others go in between.
 
-use super::collect::ReplyTo;
 use super::lookup::{Held, LookedUp, Lookup, Pending};
-use super::messages::Loader;
 use super::parts::{MAX_PART_BYTES, MAX_PART_KEYS, Pace, Part};
 use super::sizes::Sizes;
-use crate::keyspace::RoutedKey;
 use crate::store::StoreError;
+use crate::telemetry::Stopwatch;
 use std::collections::VecDeque;
-use std::time::Duration;
 
 /// Look-ups one shard has out before reads are gathered.
 const MAX_LOOKUPS_OUT: usize = 2;
@@ -69,27 +66,20 @@ impl Lookups {
     }
 
     /// Adds a read. A read's own keys stay together.
-    pub(super) fn add(
-        &mut self,
-        keys: Vec<RoutedKey>,
-        with_age: bool,
-        loader: Option<(Loader, Option<Duration>)>,
-        reply: ReplyTo,
-    ) {
-        let expected = keys.iter().map(|key| self.sizes.expected(key.space));
+    pub(super) fn add(&mut self, read: Pending, with_age: bool, stopwatch: Option<&Stopwatch>) {
+        let expected = read.keys.iter().map(|key| self.sizes.expected(key.space));
         let bytes = expected.fold(0, usize::saturating_add);
-        if bytes > MAX_PART_BYTES && keys.len() > 1 {
+        if bytes > MAX_PART_BYTES && read.keys.len() > 1 {
             // By itself: others would have to wait for all of it.
             let mut lookup = Lookup::default();
-            lookup.add(keys, with_age, loader, reply, &self.sizes);
+            lookup.add(read, with_age, &self.sizes, stopwatch);
             return self.line_up(lookup);
         }
         let fits = self.gathering.bytes().saturating_add(bytes) <= MAX_PART_BYTES;
-        if !fits && !self.gathering.has_all(&keys) {
+        if !fits && !self.gathering.has_all(&read.keys) {
             self.close_gathering();
         }
-        self.gathering
-            .add(keys, with_age, loader, reply, &self.sizes);
+        self.gathering.add(read, with_age, &self.sizes, stopwatch);
         if self.gathering.len() >= MAX_PART_KEYS {
             self.close_gathering();
         }

@@ -1,10 +1,11 @@
 //! Look-ups without a Redis: the tests take the parts that would be sent, and bring what would have been found.
 
 use super::*;
+use crate::cache::collect::ReplyTo;
 use crate::cache::messages::Answer;
 use crate::cache::spaces::Spaces;
 use crate::config::Config;
-use crate::keyspace::Router;
+use crate::keyspace::{RoutedKey, Router};
 use crate::supervisor::Later;
 use bytes::Bytes;
 
@@ -52,7 +53,14 @@ impl Stage {
         let keys = ids.map(|id| self.key(&format!("{space}:{id}"))).collect();
         let (later, promise) = Later::new();
         self.answers.push(later);
-        self.lookups.add(keys, false, None, ReplyTo::Many(promise));
+        let read = Pending {
+            keys,
+            places: Vec::new(),
+            loader: None,
+            reply: ReplyTo::Many(promise),
+            timer: None,
+        };
+        self.lookups.add(read, false, None);
     }
 
     /// All that goes now.

@@ -172,6 +172,17 @@ impl CacheHandle {
         }
     }
 
+    /// Requests that the actor has taken and not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.read.in_flight()
+            + self.inspect.in_flight()
+            + self.invalidate.in_flight()
+            + self.put.in_flight()
+            + self.get_or_load.in_flight()
+            + self.load.in_flight()
+            + self.keys_invalidated.in_flight()
+    }
+
     pub(super) fn bind_each(&self, address: Option<&Addr<CacheActor>>) {
         fn bind<M>(handle: &Handle<M>, address: Option<&Addr<CacheActor>>)
         where

@@ -1,5 +1,7 @@
 //! What the daemon says of itself under `INFO`'s `# Cachewarden`.
 
+use super::wiring::actor_name;
+use crate::cache::CacheHandle;
 use crate::repository::Repository;
 use crate::resp::InfoSource;
 use crate::store::Store;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 /// Every metric, every actor's state, and how Postgres is loaded.
 pub(super) fn source(
     metrics: Metrics,
+    caches: Arc<[CacheHandle]>,
     stores: Vec<Store>,
     repository: Option<Repository>,
     health: Health,
@@ -21,6 +24,9 @@ pub(super) fn source(
         let actors = health.snapshot();
         for actor in &actors {
             metrics.observe_restarts(&actor.name, actor.restarts);
+        }
+        for (shard, cache) in caches.iter().enumerate() {
+            metrics.observe_mailbox(&actor_name(shard), cache.in_flight());
         }
         let mut lines = metrics.lines();
         if let Some(stats) = repository.as_ref().map(Repository::stats) {

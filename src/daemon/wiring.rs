@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime;
+use tokio::sync::oneshot;
 
 /// What a request may take beyond its load: look-up, lease and fill.
 const BEYOND_LOAD: Duration = Duration::from_secs(5);
@@ -21,6 +22,10 @@ const BEYOND_LOAD: Duration = Duration::from_secs(5);
 pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a stop that takes its time says what it waits for.
 const STOP_REPORT: Duration = Duration::from_secs(2);
+/// Arbiters that were told to stop are done with this; one that is not has a task that blocks its thread.
+const JOIN_DEADLINE: Duration = Duration::from_secs(2);
+/// What is said of such a thread.
+const BLOCKED: &str = "a blocked thread";
 /// Of the time a stop may take, the part kept for the actors after the doors have closed.
 const KEPT_FOR_ACTORS: u32 = 4;
 
@@ -163,7 +168,7 @@ impl Running {
                 shards: Arc::clone(&self.caches),
             };
             self.supervisor.start(ChildSpec::new(
-                format!("cache-{shard}"),
+                actor_name(shard),
                 arbiter.handle(),
                 RestartPolicy::default(),
                 move || CacheActor::new(parts.clone()),
@@ -191,6 +196,7 @@ impl Running {
     fn open_doors(&mut self, config: &Config, listening: Listening, stores: Vec<Store>) {
         let info = info::source(
             self.metrics.clone(),
+            Arc::clone(&self.caches),
             stores,
             self.repository.clone(),
             self.health(),
@@ -227,19 +233,37 @@ impl Running {
             }
             names
         };
-        let names = tokio::select! {
+        let mut names = tokio::select! {
             names = with_reports(stopping) => names,
             () = hurry => vec!["everything that was still running (hurried)".to_owned()],
         };
-        for arbiter in &self.arbiters {
-            arbiter.stop();
-        }
-        for arbiter in self.arbiters {
-            // A thread that panicked has said so already.
-            let _joined = tokio::task::spawn_blocking(move || arbiter.join()).await;
+        if !have_ended(self.arbiters).await {
+            names.push(BLOCKED.to_owned());
         }
         Left { names }
     }
+}
+
+/// Stops the arbiters and waits for their threads. Whether all of them have ended in time.
+async fn have_ended(arbiters: Vec<Arbiter>) -> bool {
+    for arbiter in &arbiters {
+        arbiter.stop();
+    }
+    let (joined, all) = oneshot::channel();
+    // No task of the runtime, whose own end would wait for it: a blocked thread must not hold up the process.
+    let joining = std::thread::Builder::new().spawn(move || {
+        for arbiter in arbiters {
+            // A thread that panicked has said so already.
+            let _joined = arbiter.join();
+        }
+        let _nobody_waits = joined.send(());
+    });
+    joining.is_ok() && tokio::time::timeout(JOIN_DEADLINE, all).await.is_ok()
+}
+
+/// What the cache actor of a shard is called.
+pub(super) fn actor_name(shard: usize) -> String {
+    format!("cache-{shard}")
 }
 
 /// Says every two seconds that the stop is not done yet.
@@ -299,3 +323,7 @@ pub(super) fn ended(gave_up: Option<String>, left: Left) -> Ended {
         (None, names) => Ended::Late { names },
     }
 }
+
+#[cfg(test)]
+#[path = "wiring_tests.rs"]
+mod tests;

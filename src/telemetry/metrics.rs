@@ -2,6 +2,7 @@
 //!
 //! One registry a daemon, not one a process: tests run several daemons side by side.
 
+use super::timings::{Stopwatch, Timings};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -29,11 +30,15 @@ macro_rules! table {
 
 table! {
     reads: "cachewarden_reads_total", "Keys read through the daemon, by where the answer came from";
+    read_seconds: "cachewarden_read_seconds", "Time until a read is answered; of one read of those that are looked up together";
     loads: "cachewarden_loads_total", "Keys loaded, by result";
+    load_seconds: "cachewarden_load_seconds", "Time that a load takes, of all keys of a cache that are loaded together";
+    load_batch_keys: "cachewarden_load_batch_keys", "Keys of a cache that are loaded together";
     fills: "cachewarden_fills_total", "Loaded values filled into Redis, or refused because their lease was gone";
     flights_joined: "cachewarden_flights_joined_total", "Reads that joined a load already under way";
     invalidations: "cachewarden_invalidations_total", "Invalidations, by source and kind";
     actor_restarts: "cachewarden_actor_restarts_total", "Restarts of actors";
+    actor_mailbox_depth: "cachewarden_actor_mailbox_depth", "Requests that an actor has taken and not answered yet";
     connections: "cachewarden_connections", "Client connections open now";
     connections_refused: "cachewarden_connections_refused_total", "Client connections refused or cut, by reason";
     protocol_errors: "cachewarden_protocol_errors_total", "Client connections closed because of a broken frame";
@@ -91,6 +96,8 @@ pub struct Metrics {
     pub flights_joined: Counter,
     pub invalidations: Family<SourceKind, Counter>,
     pub actor_restarts: Family<ActorName, Counter>,
+    pub actor_mailbox_depth: Family<ActorName, Gauge>,
+    pub timings: Timings,
     pub connections: Gauge,
     pub connections_refused: Family<Reason, Counter>,
     pub protocol_errors: Counter,
@@ -110,6 +117,7 @@ pub struct CacheMetrics {
     pub load_failed: Counter,
     pub filled: Counter,
     pub refused: Counter,
+    pub read_time: Stopwatch,
 }
 
 impl Metrics {
@@ -149,6 +157,7 @@ impl Metrics {
             load_failed: result(&self.loads, "failed"),
             filled: result(&self.fills, "filled"),
             refused: result(&self.fills, "refused"),
+            read_time: self.timings.reads_of(name),
         }
     }
 
@@ -171,10 +180,20 @@ impl Metrics {
         counter.inc_by(restarts.saturating_sub(counter.get()));
     }
 
-    /// Every sample as name with labels, and value.
+    /// How many requests each actor has taken and not answered yet.
+    pub fn observe_mailbox(&self, actor: &str, requests: usize) {
+        let name = ActorName {
+            actor: actor.to_owned(),
+        };
+        let depth = self.actor_mailbox_depth.get_or_create(&name);
+        depth.set(i64::try_from(requests).unwrap_or(i64::MAX));
+    }
+
+    /// Every sample as name with labels, and value; of histograms the sum and the number, without their many buckets.
     pub fn lines(&self) -> Vec<(String, String)> {
         let page = self.render();
-        let samples = page.lines().filter(|line| !line.starts_with('#'));
+        let told = |line: &&str| !line.starts_with('#') && !line.contains("_bucket{");
+        let samples = page.lines().filter(told);
         samples
             .filter_map(|line| line.rsplit_once(' '))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -185,7 +204,15 @@ impl Metrics {
     pub fn render(&self) -> String {
         let mut registry = Registry::default();
         add(&mut registry, Names::reads, self.reads.clone());
+        let timings = self.timings.clone();
+        add(&mut registry, Names::read_seconds, timings.read_seconds);
         add(&mut registry, Names::loads, self.loads.clone());
+        add(&mut registry, Names::load_seconds, timings.load_seconds);
+        add(
+            &mut registry,
+            Names::load_batch_keys,
+            timings.load_batch_keys,
+        );
         add(&mut registry, Names::fills, self.fills.clone());
         add(
             &mut registry,
@@ -201,6 +228,11 @@ impl Metrics {
             &mut registry,
             Names::actor_restarts,
             self.actor_restarts.clone(),
+        );
+        add(
+            &mut registry,
+            Names::actor_mailbox_depth,
+            self.actor_mailbox_depth.clone(),
         );
         add(&mut registry, Names::connections, self.connections.clone());
         add(
@@ -249,6 +281,7 @@ mod tests {
         metrics.refused_connection("handshake");
         metrics.observe_targets(true, true);
         metrics.observe_restarts("cache-0", 1);
+        metrics.observe_mailbox("cache-0", 1);
         let (source, kind) = ("command", "exact");
         let invalidated = SourceKind { source, kind };
         metrics.invalidations.get_or_create(&invalidated).inc();

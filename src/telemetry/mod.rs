@@ -1,6 +1,8 @@
-//! What the daemon says of itself: counters with one table of names, and logging.
+//! What the daemon says of itself: counters and times with one table of names, and logging.
 
 pub mod logging;
 mod metrics;
+mod timings;
 
 pub use metrics::{CacheMetrics, METRICS, Metric, Metrics, SourceKind};
+pub use timings::{Stopwatch, Timer, Timings};

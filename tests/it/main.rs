@@ -27,5 +27,6 @@ mod repository;
 mod single_flight;
 mod supervisor;
 mod support;
+mod timings;
 mod unit_file;
 mod warmth;
