@@ -61,7 +61,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let keys = vec![key];
     let left = cache.inspect.ask(Inspect { keys: keys.clone() }).await??;
     let read = Read {
-        keys: keys.clone(),
+        keys: keys.clone().into(),
         with_age: true,
     };
     println!("{left:?}, {:?}", cache.read.ask(read).await?);

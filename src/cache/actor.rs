@@ -93,7 +93,7 @@ impl CacheActor {
 
     fn look_up(
         &mut self,
-        keys: Vec<RoutedKey>,
+        keys: Arc<[RoutedKey]>,
         with_age: bool,
         loader: Option<(super::Loader, Option<Duration>)>,
         reply: ReplyTo,
@@ -343,7 +343,13 @@ impl Handler<GetOrLoad> for CacheActor {
     fn handle(&mut self, get: GetOrLoad, ctx: &mut Context<Self>) -> Self::Result {
         let (later, promise) = Later::new();
         let loader = Some((get.loader, get.life));
-        self.look_up(vec![get.key], false, loader, ReplyTo::One(promise), ctx);
+        self.look_up(
+            Arc::from([get.key]),
+            false,
+            loader,
+            ReplyTo::One(promise),
+            ctx,
+        );
         later
     }
 }

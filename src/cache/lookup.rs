@@ -3,6 +3,7 @@
 //! Joining is right here because nothing has been sent yet; what comes later gets the next look-up.
 
 use super::collect::ReplyTo;
+use super::distinct::Distinct;
 use super::messages::Loader;
 use super::parts::Part;
 use super::sizes::Sizes;
@@ -10,12 +11,12 @@ use crate::keyspace::{RoutedKey, SpaceId};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Stopwatch, Timer};
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A read and where its keys stand in the look-up.
 pub(super) struct Pending {
-    pub(super) keys: Vec<RoutedKey>,
+    pub(super) keys: Arc<[RoutedKey]>,
     /// Told by [`Lookup::add`].
     pub(super) places: Vec<u32>,
     /// How a program makes what is not there, and how long that lives.
@@ -35,15 +36,8 @@ pub(super) struct Held {
 
 /// A key that is asked for once, however many reads want it.
 struct Wanted {
-    key: Bytes,
     space: SpaceId,
     by: u32,
-}
-
-impl AsRef<[u8]> for Wanted {
-    fn as_ref(&self) -> &[u8] {
-        &self.key
-    }
 }
 
 /// A look-up: first it is gathered, then it is asked part by part.
@@ -51,8 +45,8 @@ impl AsRef<[u8]> for Wanted {
 pub(super) struct Lookup {
     reads: Vec<Pending>,
     wanted: Vec<Wanted>,
-    /// Where each key stands in `wanted`.
-    places: HashMap<Bytes, u32, foldhash::fast::RandomState>,
+    /// The keys, in the order of `wanted`.
+    keys: Distinct,
     /// What was expected for all of them when they were added, in bytes.
     bytes: usize,
     with_age: bool,
@@ -93,7 +87,7 @@ impl Lookup {
 
     /// Whether it asks for all of `keys` already.
     pub(super) fn has_all(&self, keys: &[RoutedKey]) -> bool {
-        keys.iter().all(|key| self.places.contains_key(&key.key))
+        keys.iter().all(|key| self.keys.contains(&key.key))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -109,7 +103,7 @@ impl Lookup {
         stopwatch: Option<&Stopwatch>,
     ) {
         self.with_age |= with_age;
-        self.places.reserve(read.keys.len());
+        self.keys.reserve(read.keys.len());
         let keys = read.keys.iter();
         read.places = keys.map(|wanted| self.place(wanted, sizes)).collect();
         if self.reads.is_empty() {
@@ -119,16 +113,12 @@ impl Lookup {
     }
 
     fn place(&mut self, wanted: &RoutedKey, sizes: &Sizes) -> u32 {
-        let next = u32::try_from(self.wanted.len()).unwrap_or(u32::MAX);
-        let place = *self.places.entry(wanted.key.clone()).or_insert(next);
-        if place == next {
+        let (place, new) = self.keys.insert(&wanted.key);
+        if new {
             let bytes = sizes.expected(wanted.space);
             self.bytes = self.bytes.saturating_add(bytes);
-            self.wanted.push(Wanted {
-                key: wanted.key.clone(),
-                space: wanted.space,
-                by: 1,
-            });
+            let space = wanted.space;
+            self.wanted.push(Wanted { space, by: 1 });
         } else {
             self.wanted[place as usize].by += 1;
         }
@@ -160,20 +150,23 @@ impl Lookup {
         keys: usize,
         store: &Store,
     ) -> Result<Vec<Option<Held>>, StoreError> {
-        let keys = self.rest().get(..keys).unwrap_or_default();
+        let asked = self.held.len();
+        let keys: Vec<&[u8]> = (asked..self.wanted.len().min(asked + keys))
+            .map(|place| self.keys.get(place))
+            .collect();
         if keys.is_empty() {
             // Redis takes `MGET` without a key for a mistake.
             return Ok(Vec::new());
         }
         if self.with_age {
-            let found = store.mget_with_pttl(keys).await?.into_iter();
+            let found = store.mget_with_pttl(&keys).await?.into_iter();
             let held = found.map(|(left, value)| {
                 let left = u64::try_from(left).ok().map(Duration::from_millis);
                 value.map(|value| Held { value, left })
             });
             Ok(held.collect())
         } else {
-            let found = store.mget(keys).await?.into_iter();
+            let found = store.mget(&keys).await?.into_iter();
             let held = found.map(|value| value.map(|value| Held { value, left: None }));
             Ok(held.collect())
         }

@@ -54,7 +54,8 @@ pub type Answer = Result<Found, CacheError>;
 #[derive(Debug, Message)]
 #[rtype(result = "Vec<Answer>")]
 pub struct Read {
-    pub keys: Vec<RoutedKey>,
+    /// Shared, because who asks often still needs them for the answer.
+    pub keys: Arc<[RoutedKey]>,
     /// Also find out age and remaining life, which costs Redis one more command a key.
     pub with_age: bool,
 }

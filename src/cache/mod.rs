@@ -26,6 +26,7 @@
 mod actor;
 mod collect;
 mod deadlines;
+mod distinct;
 mod engine;
 mod error;
 mod events;

@@ -336,9 +336,8 @@ impl Warden {
     }
 
     async fn read(&self, keys: &[&str]) -> Result<Vec<Result<Found, CacheError>>, WardenError> {
-        let keys = self.route_all(keys)?;
         let read = Read {
-            keys,
+            keys: self.route_all(keys)?.into(),
             with_age: false,
         };
         Ok(self.actor().read.ask(read).await?)

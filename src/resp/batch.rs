@@ -5,6 +5,8 @@ use super::door::Door;
 use super::failure;
 use crate::cache::{Answer, Found, Read, State};
 use crate::keyspace::{KeyError, RoutedKey};
+use std::iter::Peekable;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Keys after which a batch is sent although more reads follow.
@@ -21,11 +23,13 @@ enum Form {
     Described,
 }
 
-/// The keys of all commands in a row; a key that leads nowhere keeps its error.
+/// The keys of all commands in a row; in the place of one that leads nowhere stands its error.
 #[derive(Default)]
 pub(super) struct Batch {
     forms: Vec<Form>,
-    keys: Vec<Result<RoutedKey, KeyError>>,
+    keys: Vec<RoutedKey>,
+    /// Errors, and in the place of which key each stands.
+    faults: Vec<(usize, KeyError)>,
     with_age: bool,
 }
 
@@ -35,40 +39,55 @@ impl Batch {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.keys.len() >= FULL
+        self.len() >= FULL
     }
 
     pub(super) fn get(&mut self, door: &Door, key: &[u8]) {
         self.forms.push(Form::Value);
-        self.keys.push(door.route(key));
+        self.push(door, key);
     }
 
     pub(super) fn mget<'a>(&mut self, door: &Door, keys: impl ExactSizeIterator<Item = &'a [u8]>) {
         self.forms.push(Form::Values(keys.len()));
-        self.keys.extend(keys.map(|key| door.route(key)));
+        self.keys.reserve(keys.len());
+        keys.for_each(|key| self.push(door, key));
     }
 
     pub(super) fn describe(&mut self, door: &Door, key: &[u8]) {
         self.forms.push(Form::Described);
-        self.keys.push(door.route(key));
+        self.push(door, key);
         self.with_age = true;
+    }
+
+    fn len(&self) -> usize {
+        self.keys.len() + self.faults.len()
+    }
+
+    fn push(&mut self, door: &Door, key: &[u8]) {
+        match door.route(key) {
+            Ok(key) => self.keys.push(key),
+            Err(error) => self.faults.push((self.len(), error)),
+        }
     }
 
     /// Asks the actor of core `core`.
     pub(super) async fn ask(self, door: &Door, core: usize) -> Replies {
-        let wanted: Vec<RoutedKey> = self.keys.iter().flatten().cloned().collect();
-        let answers = if wanted.is_empty() {
+        let keys: Arc<[RoutedKey]> = self.keys.into();
+        let answers = if keys.is_empty() {
             Ok(Vec::new())
         } else {
             let read = Read {
-                keys: wanted,
+                keys: Arc::clone(&keys),
                 with_age: self.with_age,
             };
             door.caches[core].read.ask(read).await
         };
         Replies {
             forms: self.forms.into_iter(),
-            keys: self.keys.into_iter(),
+            keys,
+            faults: self.faults.into_iter().peekable(),
+            at: 0,
+            faulty: 0,
             form: Form::Value,
             left: 0,
             answers: match answers {
@@ -82,7 +101,11 @@ impl Batch {
 /// The replies of a batch, written piece by piece.
 pub(super) struct Replies {
     forms: std::vec::IntoIter<Form>,
-    keys: std::vec::IntoIter<Result<RoutedKey, KeyError>>,
+    keys: Arc<[RoutedKey]>,
+    faults: Peekable<std::vec::IntoIter<(usize, KeyError)>>,
+    /// The place that comes next, and how many before it were faults.
+    at: usize,
+    faulty: usize,
     /// The form of the reply that is being written, and how many of its keys are left.
     form: Form,
     left: usize,
@@ -108,11 +131,13 @@ impl Replies {
                 continue;
             }
             self.left -= 1;
-            match self.keys.next() {
-                Some(Ok(key)) => self.answers.write_next(&key, self.form, protocol, out),
-                Some(Err(error)) => failure::key(out, &error),
-                // A form's keys were added together with it.
-                None => return false,
+            let at = self.at;
+            self.at += 1;
+            if let Some((_, error)) = self.faults.next_if(|(place, _)| *place == at) {
+                self.faulty += 1;
+                failure::key(out, &error);
+            } else if let Some(key) = self.keys.get(at - self.faulty) {
+                self.answers.write_next(key, self.form, protocol, out);
             }
         }
         true

@@ -364,7 +364,7 @@ async fn a_running_daemons_actors_answer_messages_of_programs() {
     {
         let keys = vec![key.clone()];
         let read = Read {
-            keys,
+            keys: keys.into(),
             with_age: true,
         };
         let found = cache.read.ask(read).await.unwrap().remove(0).unwrap();

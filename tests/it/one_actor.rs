@@ -75,7 +75,7 @@ impl Stage {
     async fn read(&self, key: &'static str) -> (Option<Bytes>, State) {
         let keys = vec![self.key(key)];
         let read = Read {
-            keys,
+            keys: keys.into(),
             with_age: false,
         };
         let found = self.handle.read.ask(read).await.unwrap().remove(0).unwrap();
@@ -87,7 +87,7 @@ impl Stage {
         let mut key = self.key("courses:1");
         key.space = SpaceId(u16::MAX);
         let read = Read {
-            keys: vec![key],
+            keys: Arc::from([key]),
             with_age: false,
         };
         self.handle.read.ask(read).await.unwrap_err()
@@ -201,7 +201,7 @@ async fn an_actor_that_panicked_is_reached_through_its_old_handle() {
                 .handle
                 .read
                 .ask(Read {
-                    keys,
+                    keys: keys.into(),
                     with_age: false,
                 })
                 .await
@@ -229,7 +229,7 @@ async fn while_an_actor_is_down_its_handle_says_so_at_once() {
             .handle
             .read
             .ask(Read {
-                keys,
+                keys: keys.into(),
                 with_age: false,
             })
             .await;
