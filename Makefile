@@ -1,5 +1,6 @@
 # `make demo` and `make test` work on a fresh Debian machine that has Rust, make and apt-get: what is missing they install
 # (as root; otherwise they say which command to run). When nothing is missing, that takes no time.
+# What builds for minutes the first time is not `--quiet`.
 
 .PHONY: help deps demo tour test check bench
 
@@ -12,27 +13,29 @@ help:
 	@echo 'make deps    only install what all of these need'
 
 deps:
-	@scripts/deps.sh servers clients unit bench
+	@scripts/deps.sh build servers clients unit bench
 
 demo:
-	@scripts/deps.sh servers
-	cargo run --quiet -- demo
+	@scripts/deps.sh build servers
+	cargo run -- demo
 
 tour:
-	@scripts/deps.sh servers
-	cargo run --quiet -- demo --tour
+	@scripts/deps.sh build servers
+	cargo run -- demo --tour
 
 test:
-	@scripts/deps.sh servers clients unit
+	@scripts/deps.sh build servers clients unit
+	cargo build --tests --examples
 	cargo test --quiet
 	@for example in read_through get_or_load drive_an_actor; do cargo run --quiet --example $$example || exit 1; done
 
 check:
+	@scripts/deps.sh build servers clients unit
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
 	@$(MAKE) --no-print-directory test
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --quiet
 
 bench:
-	@scripts/deps.sh servers bench
+	@scripts/deps.sh build servers bench
 	cargo bench --quiet --bench bench

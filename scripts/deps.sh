@@ -1,21 +1,25 @@
 #!/bin/sh
-# Installs what is missing: `scripts/deps.sh servers`, `scripts/deps.sh clients`, `scripts/deps.sh bench`, or several.
+# Installs what is missing: `scripts/deps.sh build`, `scripts/deps.sh servers`, `scripts/deps.sh bench`, or several.
 #
+# build    a C compiler with its linker and headers: rustup brings none, and two of our crates hold C
 # servers  redis-server and postgresql, which the demo and the tests start privately
 # clients  redis-py, ioredis and node-redis, which the tests run against the daemon (under target/ and tests/clients/),
 #          and openssl, which makes their certificates
 # unit     systemd-analyze, which the tests let judge the unit file; systemd itself need not run
-# bench    redis-benchmark, pgbench and nutcracker (twemproxy), which the benches measure against
+# bench    redis-benchmark and nutcracker (twemproxy), which the benches measure against; pgbench comes with postgresql
 #
 # Quick when nothing is missing. Packages need root; without it, says which command to run.
+#
+# Debian runs what it installs as services on their usual ports. They stay: a package that somebody installed by this
+# script is to be no other than one installed by hand. Nothing here uses them, or their ports.
 
 set -eu
 cd "$(dirname "$0")/.."
 
 packages=
 
-# Asks for PACKAGE unless the command is there.
-want() { # COMMAND PACKAGE
+# Asks for PACKAGES unless the command is there.
+want() { # COMMAND PACKAGES
     command -v "$1" >/dev/null 2>&1 || packages="$packages $2"
 }
 
@@ -30,6 +34,10 @@ want_postgres() {
 
 want_packages() { # PART
     case $1 in
+    build)
+        # gcc alone cannot link: the libc it links against is only a recommendation.
+        want cc "gcc libc6-dev"
+        ;;
     servers)
         want redis-server redis-server
         want_postgres
@@ -50,7 +58,7 @@ want_packages() { # PART
         want nutcracker nutcracker
         ;;
     *)
-        echo "deps: \`$1\` is none of servers, clients, unit, bench" >&2
+        echo "deps: \`$1\` is none of build, servers, clients, unit, bench" >&2
         exit 64
         ;;
     esac
@@ -59,17 +67,28 @@ want_packages() { # PART
 install_packages() {
     [ -n "$packages" ] || return 0
     install="apt-get install -y --no-install-recommends$packages"
-    if [ "$(id -u)" -ne 0 ]; then
-        echo "deps: missing:$packages" >&2
-        echo "hint: sudo $install" >&2
-        exit 69
-    fi
     if ! command -v apt-get >/dev/null 2>&1; then
         echo "deps: missing:$packages, and there is no \`apt-get\` here: install them by other means" >&2
         exit 69
     fi
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "deps: missing:$packages" >&2
+        echo "hint: sudo apt-get update && sudo $install" >&2
+        exit 69
+    fi
     apt-get update
     DEBIAN_FRONTEND=noninteractive $install
+    tell_services
+}
+
+tell_services() {
+    services=
+    for package in $packages; do
+        case $package in redis-server | postgresql | nutcracker) services="$services $package" ;; esac
+    done
+    [ -n "$services" ] || return 0
+    echo "deps: Debian also runs as services what nothing here uses:$services" >&2
+    echo "hint: systemctl disable --now$services" >&2
 }
 
 install_clients() {

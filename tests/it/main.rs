@@ -11,6 +11,7 @@ mod bad_frames;
 mod check;
 mod clients;
 mod demo;
+mod deps;
 mod door;
 mod huge_values;
 mod kit;
