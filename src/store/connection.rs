@@ -1,7 +1,7 @@
 //! One connection to Redis with a breaker, kept alive by a keeper.
 
 use super::refusals::Refusals;
-use super::{Reply, Script, StoreError};
+use super::{Reply, Script, StoreError, stream};
 use crate::config;
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -280,11 +280,7 @@ impl Store {
             .set_connection_timeout(Some(self.0.timeout))
             .set_response_timeout(None);
         let connecting = async {
-            let mut connection = self
-                .0
-                .client
-                .get_multiplexed_async_connection_with_config(&config)
-                .await?;
+            let mut connection = stream::connect(&self.0.client, config).await?;
             redis::cmd("PING").exec_async(&mut connection).await?;
             Ok(connection)
         };

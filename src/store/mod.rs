@@ -21,6 +21,7 @@ mod error;
 mod refusals;
 mod reply;
 mod script;
+mod stream;
 
 pub use connection::Store;
 pub use error::StoreError;
