@@ -83,7 +83,9 @@ fn failed(error: &RepositoryError) -> (u8, String) {
             exit::FAILED,
             "\nsteps before it were taken; `cachewarden migrate --dry-run` prints the rest, to be run by a role with more rights",
         ),
-        RepositoryError::Connect(_) | RepositoryError::Stopped => (exit::UNAVAILABLE, ""),
+        RepositoryError::Connect(_) | RepositoryError::Queue { .. } | RepositoryError::Stopped => {
+            (exit::UNAVAILABLE, "")
+        }
     };
     (code, format!("{error}{hint}"))
 }

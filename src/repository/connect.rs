@@ -65,6 +65,19 @@ impl Connector {
         Self::with_setup(dsn, setup)
     }
 
+    /// For the queue of invalidations. A transaction that is left idle holds rows back from others.
+    pub fn queueing(dsn: Dsn, statement_timeout: Duration, max_idle: Duration) -> Self {
+        let setup = format!(
+            "SET default_transaction_read_only = off; \
+             SET statement_timeout = {}; \
+             SET idle_in_transaction_session_timeout = {}; \
+             SET jit = off",
+            statement_timeout.as_millis(),
+            max_idle.as_millis()
+        );
+        Self::with_setup(dsn, setup)
+    }
+
     fn with_setup(dsn: Dsn, setup: String) -> Self {
         Self {
             dsn,

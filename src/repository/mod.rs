@@ -30,6 +30,7 @@ mod error;
 mod install;
 mod lanes;
 mod loader;
+mod outbox;
 mod part;
 mod query;
 mod session;
@@ -45,6 +46,7 @@ use tokio::runtime::Handle;
 pub use batch::MAX_ANSWER_BYTES;
 pub use error::{LoadError, RepositoryError};
 pub use install::{Installer, Plan, Step, WatchProblem};
+pub use outbox::{Backlog, Change, Claim, MAX_HELD, Outbox};
 
 use crate::config;
 use crate::keyspace::RoutedKey;

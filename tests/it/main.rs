@@ -16,6 +16,7 @@ mod kit;
 mod library;
 mod migrate;
 mod one_actor;
+mod outbox;
 mod postgres_away;
 mod process;
 mod race;
