@@ -46,7 +46,8 @@ CREATE TABLE cachewarden.applied (
 CREATE INDEX applied_at ON cachewarden.applied (at);
 
 -- The one spelling that a value has as a parameter of a key; NULL for a value that no key can have, such as a number out of
--- range. Values come as text, in ISO style and UTC, whatever their column's type is. None of these may ever fail: it would be
+-- range. Values come as Postgres
+-- prints them, in ISO style and UTC, whatever their column's type is. None of these may ever fail: it would be
 -- the writer's statement that fails.
 
 -- Spelled so already, or any number that is whole and in range: 42.00 equals 42, and so is found by the key that ends in 42.
@@ -73,12 +74,13 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 $$;
 
 -- 1 to 200 bytes without spaces, control characters, braces and `:`. Only those of ASCII are looked for: what more a key
--- cannot hold makes an invalidation of nothing, and which those are depends on the database's locale.
+-- cannot hold makes an invalidation of nothing, and which those are depends on the database's locale. Spaces at the end are what
+-- a char(n) is filled up with.
 CREATE FUNCTION cachewarden.as_text(value text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN octet_length(value) BETWEEN 1 AND 200
-                 AND translate(value, ' {}:' || chr(9) || chr(10) || chr(13), '') = value
-           THEN value END
+    SELECT CASE WHEN octet_length(rtrim(value)) BETWEEN 1 AND 200
+                 AND translate(rtrim(value), ' {}:' || chr(9) || chr(10) || chr(13), '') = rtrim(value)
+           THEN rtrim(value) END
 $$;
 
 CREATE FUNCTION cachewarden.as_uuid(value text) RETURNS text

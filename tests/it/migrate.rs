@@ -1,8 +1,13 @@
 //! `cachewarden migrate`: what it installs, mends and takes away; and what `check --connect` and `run` say without it.
 
-use cachewarden::cli::demo::servers::free_port;
+use cachewarden::cli::demo::servers::{PostgresOptions, free_port};
+use cachewarden::config::{Invalidation, Postgres, Secret};
+use cachewarden::repository::Outbox;
+use tokio::runtime::Handle;
 
+use super::support::DEADLINE;
 use super::support::daemon::{Spawned, cachewarden, said};
+use super::support::servers::{database_in, own_postgres};
 use super::support::watched::{Watched, queued};
 
 const TABLES: &str = "CREATE TABLE courses (id bigint PRIMARY KEY, slug text);
@@ -370,4 +375,68 @@ async fn without_watches_there_is_nothing_to_do_and_without_postgres_no_way_to()
     let (code, _, stderr) = said(&cachewarden(&nobody, &["migrate"]).await);
     assert_eq!(code, Some(69));
     assert!(stderr.contains("postgres cannot be reached"), "{stderr}");
+}
+
+#[tokio::test]
+async fn who_may_more_runs_the_printed_sql_and_the_daemon_has_what_it_needs() {
+    let world = world().await;
+    let role = format!("daemon_{}", world.database.name());
+    world
+        .execute(&format!(
+            "CREATE ROLE {role} LOGIN; GRANT SELECT ON courses, books TO {role}"
+        ))
+        .await;
+    let url = world
+        .database
+        .url()
+        .replace("postgres://postgres@", &format!("postgres://{role}@"));
+    let narrow = world.config.replace(world.database.url(), &url);
+    let (code, sql, stderr) = said(&cachewarden(&narrow, &["migrate", "--dry-run"]).await);
+    assert_eq!(code, Some(0), "{stderr}");
+    world.execute(&sql).await;
+    let (code, stdout, _) = said(&cachewarden(&narrow, &["migrate"]).await);
+    assert_eq!((code, stdout.as_str()), (Some(0), "nothing to do\n"));
+    let (code, _, stderr) = said(&cachewarden(&narrow, &["check", "--connect"]).await);
+    assert_eq!(code, Some(0), "{stderr}");
+    world
+        .execute("INSERT INTO books VALUES (1), (2); INSERT INTO books VALUES (3)")
+        .await;
+    let postgres = Postgres {
+        url: Secret::new(&url),
+        pool_size: 1,
+        statement_timeout: DEADLINE,
+    };
+    let outbox = Outbox::new(&postgres, &Invalidation::default(), Handle::current()).unwrap();
+    let mut claim = outbox.claim(10).await.unwrap().unwrap();
+    let last = claim.rows()[1].id;
+    claim.bury(last, "for a test");
+    claim.done().await.unwrap();
+    assert_eq!(outbox.backlog().await.unwrap().rows, 0);
+    world.execute(&format!("DROP OWNED BY {role}")).await;
+    // Its connections end a little after it does.
+    drop(outbox);
+    world.execute(&format!("DROP ROLE {role}")).await;
+}
+
+#[tokio::test]
+async fn a_server_that_follows_another_is_refused() {
+    let mut postgres = own_postgres(&PostgresOptions::default());
+    let world = Watched::unmigrated_in(
+        database_in(&postgres).await,
+        TABLES,
+        &format!("{CACHES}{BOOKS}"),
+    )
+    .await;
+    world.migrate().await;
+    postgres.stop().unwrap();
+    std::fs::write(postgres.dir().join("data/standby.signal"), "").unwrap();
+    postgres.start_again().unwrap();
+    for args in [&["check", "--connect"][..], &["run"]] {
+        let (code, _, stderr) = world.run(args).await;
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(
+            stderr.contains("only follows another one") && stderr.contains("name the primary"),
+            "{stderr}"
+        );
+    }
 }

@@ -12,6 +12,8 @@ pub(super) struct Catalog {
     /// Whether the server only follows another one.
     pub is_standby: bool,
     pub has_schema: bool,
+    /// Who we are, quoted.
+    pub role: String,
     /// Versions of the migrations that were run.
     pub migrations: Vec<String>,
     /// A table for each watch.
@@ -81,7 +83,7 @@ pub(super) async fn read(client: &Client, watches: &[Watch]) -> Result<Catalog, 
 
 async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, tokio_postgres::Error> {
     let server = "SELECT pg_is_in_recovery(), to_regnamespace('cachewarden') IS NOT NULL,
-                  to_regclass('cachewarden.__diesel_schema_migrations') IS NOT NULL";
+                  to_regclass('cachewarden.__diesel_schema_migrations') IS NOT NULL, quote_ident(current_user)";
     let server = client.query_one(server, &[]).await?;
     let migrations = if server.try_get(2)? {
         let sql = "SELECT version FROM cachewarden.__diesel_schema_migrations ORDER BY version";
@@ -97,6 +99,7 @@ async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, toki
     Ok(Catalog {
         is_standby: server.try_get(0)?,
         has_schema: server.try_get(1)?,
+        role: server.try_get(3)?,
         migrations,
         tables,
         triggers: triggers.iter().map(trigger).collect::<Result<_, _>>()?,

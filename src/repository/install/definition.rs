@@ -123,13 +123,15 @@ fn watch_body(
         )
     };
     // As text, compared byte by byte: not every type can be compared, nor every collation searched.
+    // Printed and not cast: a cast may be the table's owner's own function, and would run with our
+    // rights.
     let of = |row: &str| {
         let mut list = "SELECT true".to_owned();
         for (n, column) in columns.iter().enumerate() {
+            let value = format!("{row}.{}", identifier(column));
             let _infallible = write!(
                 list,
-                ", ({row}.{})::text COLLATE \"C\" AS c{n}",
-                identifier(column)
+                ", CASE WHEN {value} IS NOT NULL THEN format('%s', {value}) END COLLATE \"C\" AS c{n}"
             );
         }
         list

@@ -36,8 +36,9 @@ pub(super) const ALL: [Migration; 1] = [migration!(
 /// Makes the schema, and diesel's list of what was run in it.
 const PREPARE: &str = "CREATE SCHEMA IF NOT EXISTS cachewarden; SET search_path = cachewarden";
 
-/// The same as [`run`] does, for people to read, or to run where they have more rights.
-pub(super) fn as_text(pending: &[&Migration]) -> String {
+/// The same as [`run`] does, for people to read, or to run as somebody who has more rights; then the
+/// daemon's `role`, which is quoted already, is given those it needs.
+pub(super) fn as_text(pending: &[&Migration], role: &str) -> String {
     let mut sql = format!("BEGIN;\n{PREPARE};\n{}", CREATE_MIGRATIONS_TABLE.trim());
     for migration in pending {
         let version = migration.version;
@@ -46,7 +47,11 @@ pub(super) fn as_text(pending: &[&Migration]) -> String {
             migration.up.trim_end()
         );
     }
-    sql + "\nRESET search_path;\nCOMMIT;"
+    sql + &format!(
+        "\n\nGRANT USAGE ON SCHEMA cachewarden TO {role};\n\
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA cachewarden TO {role};\n\
+         RESET search_path;\nCOMMIT;"
+    )
 }
 
 /// Runs those that were not run yet, each in a transaction. Err: why not.

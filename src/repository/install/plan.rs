@@ -114,7 +114,7 @@ impl Plan {
         self.flaw(0, message.to_owned());
         self.steps.push(Step {
             title: title.to_owned(),
-            sql: migrations::as_text(&pending),
+            sql: migrations::as_text(&pending, &catalog.role),
             is_migration: true,
         });
     }
