@@ -104,6 +104,29 @@ async fn uninstall_takes_nothing_away_that_others_have_built_upon() {
 }
 
 #[tokio::test]
+async fn a_schema_of_that_name_that_is_not_ours_is_left_alone() {
+    let world = world().await;
+    world
+        .execute("CREATE SCHEMA cachewarden; CREATE TABLE cachewarden.theirs ()")
+        .await;
+    let before = world.ask(CATALOG).await;
+    assert_eq!(
+        world.run(&["migrate", "--uninstall"]).await.1,
+        "nothing to do\n"
+    );
+    world.migrate().await;
+    let (code, _, stderr) = world.run(&["migrate", "--uninstall"]).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.contains("cannot drop schema cachewarden because other objects depend on it"),
+        "{stderr}"
+    );
+    world.execute("DROP TABLE cachewarden.theirs").await;
+    world.run(&["migrate", "--uninstall"]).await;
+    assert_ne!(world.ask(CATALOG).await, before);
+}
+
+#[tokio::test]
 async fn a_dry_run_prints_what_would_run_and_running_that_is_the_same() {
     let world = world().await;
     let before = world.ask(CATALOG).await;

@@ -12,6 +12,8 @@ pub(super) struct Catalog {
     /// Whether the server only follows another one.
     pub is_standby: bool,
     pub has_schema: bool,
+    /// Whether there is the list of what was run in it: without it the schema is none of ours.
+    pub has_list: bool,
     /// Who we are, quoted.
     pub role: String,
     /// Versions of the migrations that were run.
@@ -99,6 +101,7 @@ async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, toki
     Ok(Catalog {
         is_standby: server.try_get(0)?,
         has_schema: server.try_get(1)?,
+        has_list: server.try_get(2)?,
         role: server.try_get(3)?,
         migrations,
         tables,

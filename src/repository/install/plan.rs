@@ -339,8 +339,8 @@ pub(super) fn uninstall(catalog: &Catalog) -> Vec<Step> {
     for migration in migrations::ALL.iter().rev().filter(is_done) {
         sql += &format!("{}\n", migration.down.trim_end());
     }
-    if catalog.has_schema {
-        sql += "DROP TABLE IF EXISTS cachewarden.__diesel_schema_migrations;\nDROP SCHEMA cachewarden;\n";
+    if catalog.has_list {
+        sql += "DROP TABLE cachewarden.__diesel_schema_migrations;\nDROP SCHEMA cachewarden;\n";
     }
     if sql.is_empty() {
         return Vec::new();

@@ -124,7 +124,8 @@ impl Outbox {
     }
 
     /// Claims the oldest rows that nobody else has claimed: at most `limit`, and fewer if they are
-    /// large. `None`: there are none now. May be dropped at any time.
+    /// large. `None`: there are none now. While two claims are held, a third waits for one of them. May
+    /// be dropped at any time.
     ///
     /// # Errors
     /// If Postgres is away or silent, or the queue is not installed. Nothing is claimed then.

@@ -181,6 +181,23 @@ async fn a_statement_of_a_million_rows_is_a_few_patterns() {
 }
 
 #[tokio::test]
+async fn how_many_rows_a_statement_may_name_is_declared() {
+    let more = "[invalidation]\nmax_keys = 2\n";
+    let world = Watched::start(COURSES, &format!("{CACHES}{more}{WATCH}")).await;
+    let two = world
+        .queues("UPDATE courses SET title = 'z' WHERE id <= 2")
+        .await;
+    assert_eq!(two, [rows(&[(1, "slug-1"), (2, "slug-2")])]);
+    for more in [
+        "UPDATE courses SET title = 'z' WHERE id <= 3",
+        "DELETE FROM courses WHERE id <= 3",
+        "INSERT INTO courses SELECT g FROM generate_series(11, 13) g",
+    ] {
+        assert_eq!(world.queues(more).await, [all()], "{more}");
+    }
+}
+
+#[tokio::test]
 async fn triggers_fire_where_rows_are_restored_and_replayed() {
     let world = courses().await;
     let sql = "SET session_replication_role = replica; UPDATE courses SET title = 'y' WHERE id = 1; TRUNCATE courses; RESET session_replication_role";
