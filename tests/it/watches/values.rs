@@ -1,5 +1,8 @@
 //! What becomes of the values of a changed row, and of the names of what it lies in.
 
+use cachewarden::keyspace::ParamType;
+use uuid::Uuid;
+
 use super::courses;
 use crate::support::watched::{Watched, queued};
 
@@ -107,6 +110,108 @@ invalidate = ['a:{"i""d"}:{select}:{exact}:{t}']
         r#"INSERT INTO "Sch""ema"."ta'ble; DROP TABLE x; -- $cachewarden$" VALUES (1, 2, 3, 4)"#;
     assert_eq!(world.queues(insert).await, [queued(&["a:1:2:3:4"], &[])]);
     assert_eq!(world.migrate().await, "nothing to do\n");
+}
+
+/// Values of a type in the spelling of its keys, of every length and many alphabets.
+fn spellings(kind: ParamType, rng: &mut fastrand::Rng) -> Vec<String> {
+    let mut out = Vec::new();
+    while out.len() < 2000 {
+        let text = match kind {
+            ParamType::Int => rng.i32(..).to_string(),
+            ParamType::BigInt => (rng.i64(..) >> rng.u32(..64)).to_string(),
+            ParamType::Uuid => Uuid::from_u128(rng.u128(..)).to_string(),
+            ParamType::Date => format!(
+                "{:04}-{:02}-{:02}",
+                rng.u32(1..10_000),
+                rng.u32(1..13),
+                rng.u32(1..32)
+            ),
+            ParamType::Bool => rng.bool().to_string(),
+            ParamType::Text => {
+                let alphabets = [' '..='~', '\u{1}'..='\u{17f}', '\u{1}'..=char::MAX];
+                let alphabet = rng.choice(alphabets).unwrap();
+                let len = rng.usize(1..=200);
+                (0..len).map(|_| rng.char(alphabet.clone())).collect()
+            }
+        };
+        if kind.accepts(text.as_bytes()) {
+            out.push(text);
+        }
+    }
+    out
+}
+
+#[tokio::test]
+async fn no_value_that_a_key_can_have_is_passed_over_or_spelled_otherwise() {
+    let world = courses().await;
+    // Another seed each time; a failure shows the value.
+    let mut rng = fastrand::Rng::new();
+    for kind in ParamType::ALL {
+        let values = spellings(kind, &mut rng);
+        let sql = format!(
+            "SELECT v, cachewarden.as_{}(v COLLATE \"C\") FROM unnest($1::text[]) AS v",
+            kind.sql_name()
+        );
+        for row in world.client.query(&sql, &[&values]).await.unwrap() {
+            let (value, spelled): (String, Option<String>) = (row.get(0), row.get(1));
+            assert_eq!(spelled.as_ref(), Some(&value), "{kind:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_column_holds_becomes_a_key_that_exists_or_none() {
+    let world = courses().await;
+    let mut rng = fastrand::Rng::new();
+    // Parts that numbers, dates, uuids and booleans in any spelling are made of, and what breaks them.
+    let parts = [
+        "0",
+        "00",
+        "7",
+        "-",
+        "+",
+        " ",
+        ".",
+        "e",
+        "E9",
+        "99999999999999999999",
+        "true",
+        "T",
+        "2026-01-02",
+        "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+        "A0EEBC999C0B4EF8BB6D6BB9BD380A11",
+        "{",
+        "}",
+        "BC",
+        "infinity",
+        "NaN",
+        "\n",
+        "é",
+        "*",
+        "'",
+    ];
+    let text = |rng: &mut fastrand::Rng| -> String {
+        let count = rng.usize(0..5);
+        (0..count).map(|_| *rng.choice(&parts).unwrap()).collect()
+    };
+    let values: Vec<String> = (0..5000).map(|_| text(&mut rng)).collect();
+    // A date's column has a day that exists.
+    for kind in ParamType::ALL
+        .into_iter()
+        .filter(|kind| *kind != ParamType::Date)
+    {
+        let sql = format!(
+            "SELECT v, cachewarden.as_{}(v) FROM unnest($1::text[]) AS v",
+            kind.sql_name()
+        );
+        for row in world.client.query(&sql, &[&values]).await.unwrap() {
+            let (value, spelled): (String, Option<String>) = (row.get(0), row.get(1));
+            let fine = spelled
+                .as_ref()
+                .is_none_or(|spelled| kind.accepts(spelled.as_bytes()));
+            assert!(fine, "{kind:?}: {value:?} became {spelled:?}");
+        }
+    }
 }
 
 #[tokio::test]
