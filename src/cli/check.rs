@@ -1,15 +1,16 @@
 //! `cachewarden check`: tells every mistake of the configuration at once.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::exit;
 use crate::config::Config;
-use crate::repository::Repository;
+use crate::repository::{Installer, Repository, RepositoryError, WatchProblem};
 
 /// Check the configuration and print every mistake with its place and the mend.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Also connect to Postgres and prepare every query there
+    /// Also connect to Postgres, prepare every query there, and look for the triggers of watched tables
     #[arg(long)]
     pub connect: bool,
 }
@@ -49,6 +50,9 @@ pub(super) fn run(path: &Path, args: &Args) -> u8 {
             return code;
         }
         println!("every query runs on Postgres");
+        if !config.invalidation.watches.is_empty() {
+            println!("every watched table has its triggers");
+        }
     }
     println!(
         "configuration ok: {}, {}",
@@ -58,32 +62,47 @@ pub(super) fn run(path: &Path, args: &Args) -> u8 {
     0
 }
 
-/// Prepares every query on Postgres and runs it once without keys. Err: the exit code and what to say.
+/// Prepares every query on Postgres and runs it once without keys; looks for the triggers of watched tables. Err: the exit code and what to say.
 fn online(config: &Config) -> Result<(), (u8, String)> {
     let Some(postgres) = &config.postgres else {
         return Ok(());
     };
     let unavailable = |error: &dyn std::fmt::Display| (exit::UNAVAILABLE, error.to_string());
-    // Two threads: the repository waits on one for what its statements do on the other.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = runtime()?;
+    let handle = || runtime.handle().clone();
+    let wrong = |error: RepositoryError| (exit::CONFIG, error.to_string());
+    let repository = Repository::new(postgres, &config.caches, handle()).map_err(wrong)?;
+    let installer = Installer::new(postgres, &config.invalidation, handle()).map_err(wrong)?;
+    let installer = Arc::new(installer);
+    let found = runtime.block_on(async {
+        let queries = repository.check().await?;
+        Ok((queries, installer.plan().await?))
+    });
+    let (queries, plan) = found.map_err(|error: RepositoryError| unavailable(&error))?;
+    let mut reports: Vec<String> = queries
+        .iter()
+        .map(|problem| {
+            let hint = problem.hint.as_deref();
+            config.report_query(problem.cache, problem.offset, &problem.message, hint)
+        })
+        .collect();
+    let watches = [plan.problems, plan.flaws].concat();
+    if !watches.is_empty() {
+        reports.push(WatchProblem::report(&watches, config));
+    }
+    match reports.as_slice() {
+        [] => Ok(()),
+        reports => Err((exit::CONFIG, reports.join("\n\n"))),
+    }
+}
+
+/// Threads for connections to Postgres. Two: one waits for what is done on the other.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, (u8, String)> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| (exit::OS, format!("cannot start: {error}")))?;
-    let repository = Repository::new(postgres, &config.caches, runtime.handle().clone())
-        .map_err(|error| (exit::CONFIG, error.to_string()))?;
-    let problems = runtime
-        .block_on(repository.check())
-        .map_err(|error| unavailable(&error))?;
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let reports = problems.iter().map(|problem| {
-        let hint = problem.hint.as_deref();
-        config.report_query(problem.cache, problem.offset, &problem.message, hint)
-    });
-    let reports: Vec<String> = reports.collect();
-    Err((exit::CONFIG, reports.join("\n\n")))
+        .map_err(|error| (exit::OS, format!("cannot start: {error}")))
 }
 
 fn counted(count: usize, noun: &str) -> String {

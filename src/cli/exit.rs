@@ -20,7 +20,8 @@ pub(super) fn of_start(error: &StartError) -> u8 {
         StartError::Tls(_)
         | StartError::Redis(_)
         | StartError::Postgres(_)
-        | StartError::Queries(_) => CONFIG,
+        | StartError::Queries(_)
+        | StartError::Watches(_) => CONFIG,
         StartError::Thread(_) => OS,
         StartError::Actor(_) => SOFTWARE,
     }

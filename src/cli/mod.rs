@@ -8,6 +8,7 @@
 pub mod check;
 pub mod demo;
 mod exit;
+mod migrate;
 mod open_files;
 mod run;
 mod systemd;
@@ -43,6 +44,8 @@ enum Command {
     Run,
     /// Check the configuration and print every mistake with its place and the mend
     Check(check::Args),
+    /// Install the daemon's schema and the triggers of watched tables, or take them away
+    Migrate(migrate::Args),
     /// Try it: private Postgres and Redis, a sample shop, and the daemon in front of them
     Demo(demo::Args),
 }
@@ -54,6 +57,7 @@ impl Cli {
         let code = match self.command {
             Command::Run => run::run(&config),
             Command::Check(args) => check::run(&config, &args),
+            Command::Migrate(args) => migrate::run(&config, &args),
             Command::Demo(args) => demo::run(&args),
         };
         ExitCode::from(code)

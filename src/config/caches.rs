@@ -180,7 +180,7 @@ fn key_template(
     Some(key)
 }
 
-fn template_fault(reader: &mut Reader<'_>, text: &Located<&str>, error: TemplateError) {
+pub(super) fn template_fault(reader: &mut Reader<'_>, text: &Located<&str>, error: TemplateError) {
     let span = place_within(reader, text, error.at);
     reader.fault(span, error.message, error.hint);
 }
@@ -193,7 +193,11 @@ fn query_faults(reader: &mut Reader<'_>, text: &Located<&str>, errors: Vec<Query
 }
 
 /// The place in the file of a part of a text: exact if the text stands there verbatim.
-fn place_within(reader: &Reader<'_>, text: &Located<&str>, at: Range<usize>) -> Range<usize> {
+pub(super) fn place_within(
+    reader: &Reader<'_>,
+    text: &Located<&str>,
+    at: Range<usize>,
+) -> Range<usize> {
     let is_all = at == (0..text.value.len());
     match reader.source.find_in(&text.span, text.value) {
         Some(start) if !is_all => start + at.start..start + at.end,
@@ -254,6 +258,13 @@ pub(super) struct Claim {
     pub prefix: String,
     pub template: Option<KeyTemplate>,
     pub span: Range<usize>,
+}
+
+impl Claim {
+    /// Whether these keys have no database behind them, and are nobody's to invalidate.
+    pub fn is_passthrough(&self) -> bool {
+        self.who.starts_with("passthrough ")
+    }
 }
 
 /// Reports each claim that meets an earlier one: two templates that could match one key, or a prefix

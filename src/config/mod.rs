@@ -12,6 +12,7 @@
 
 mod caches;
 mod environment;
+mod invalidation;
 mod problem;
 mod query;
 mod reader;
@@ -32,6 +33,7 @@ use std::{
 use toml::de::DeTable;
 
 pub use caches::{Cache, Namespace, Shape};
+pub use invalidation::{Invalidation, TableName, Watch, WatchTemplate};
 pub use problem::{Problem, Problems, Source};
 pub use query::{Piece, Query, QueryError};
 use reader::{Env, Reader};
@@ -58,6 +60,7 @@ pub struct Config {
     pub caches: Vec<Cache>,
     /// In the order of the text.
     pub namespaces: Vec<Namespace>,
+    pub invalidation: Invalidation,
     /// Parts that are accepted and not acted upon by this version, such as `[http]` or
     /// `caches.course.warm`.
     pub unserved: Vec<String>,
@@ -147,6 +150,23 @@ impl Config {
         self.source.report(place, &message, help)
     }
 
+    /// Renders what Postgres says of a watch, with its place in the file: the template's, or the
+    /// table's.
+    pub fn report_watch(
+        &self,
+        watch: usize,
+        template: Option<usize>,
+        message: &str,
+        hint: &str,
+    ) -> String {
+        let Some(watch) = self.invalidation.watches.get(watch) else {
+            return message.to_owned();
+        };
+        let template = template.and_then(|template| watch.templates.get(template));
+        let place = template.map_or(&watch.table_span, |template| &template.span);
+        self.source.report(place.clone(), message, hint)
+    }
+
     fn read(
         text: &str,
         source: Source,
@@ -222,6 +242,23 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
             "write [postgres] with url = \"postgres://user@host/database\"".into(),
         ));
     }
+    let invalidation = invalidation::invalidation(
+        reader,
+        section("invalidation"),
+        &caches,
+        root.named("caches"),
+        &claims,
+    );
+    if let (Some(watch), true) = (
+        invalidation.watches.first(),
+        root.is_empty_of(&["postgres", "caches"]),
+    ) {
+        reader.problems.push(Problem::absence(
+            watch.table_span.clone(),
+            "a table is watched, and there is no `[postgres]` it lies in".into(),
+            "write [postgres] with url = \"postgres://user@host/database\"".into(),
+        ));
+    }
     check_unserved(reader, root);
     Some(Config {
         postgres,
@@ -230,6 +267,7 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         log,
         caches,
         namespaces,
+        invalidation,
         unserved: Vec::new(),
         warnings: Vec::new(),
         source: Source::default(),

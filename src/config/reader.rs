@@ -164,18 +164,29 @@ impl<'a> Reader<'a> {
                 Value::Named(self.named(table, keys, path))
             }
             (Kind::Tables(keys), DeValue::Array(items)) => {
-                for item in items {
+                let mut tables = Vec::new();
+                for item in items.iter().take(MAX_SECTIONS) {
                     match item.get_ref() {
-                        DeValue::Table(table) => _ = self.section(table, keys, path, item.span()),
+                        DeValue::Table(table) => {
+                            tables.push(self.section(table, keys, path, item.span()));
+                        }
                         other => _ = self.wrong_type::<()>(key, item.span(), other),
                     }
                 }
-                Value::Tables
+                if let Some(beyond) = items.get(MAX_SECTIONS) {
+                    self.too_many(beyond.span(), path);
+                }
+                Value::Tables(tables)
             }
             (Kind::Texts, DeValue::Array(items)) => Value::Texts(self.texts(key, items.iter())?),
             (Kind::Columns, DeValue::Table(table)) => {
-                let items = in_order(table).into_iter().map(|(_, item)| item);
-                Value::Texts(self.texts(key, items)?)
+                let entries = in_order(table);
+                let texts = self.texts(key, entries.iter().map(|(_, item)| *item))?;
+                let names = entries.iter().map(|(name, _)| Located {
+                    value: name.get_ref().to_string(),
+                    span: name.span(),
+                });
+                Value::Columns(names.zip(texts).collect())
             }
             (Kind::Flag, DeValue::Boolean(flag)) => Value::Flag(*flag),
             (Kind::Count { min, max }, DeValue::Integer(number)) => {
@@ -245,11 +256,7 @@ impl<'a> Reader<'a> {
         let mut out = Vec::new();
         for (count, (name, value)) in in_order(table).into_iter().enumerate() {
             if count == MAX_SECTIONS {
-                self.fault(
-                    name.span(),
-                    format!("more than {MAX_SECTIONS} sections under `{path}`"),
-                    "split them over several daemons",
-                );
+                self.too_many(name.span(), path);
                 break;
             }
             if !is_name(name.get_ref()) {
@@ -280,6 +287,14 @@ impl<'a> Reader<'a> {
             out.push(Named { name, table });
         }
         out
+    }
+
+    fn too_many(&mut self, span: Range<usize>, path: &str) {
+        self.fault(
+            span,
+            format!("more than {MAX_SECTIONS} sections under `{path}`"),
+            "split them over several daemons",
+        );
     }
 
     fn bad_value<T>(&mut self, key: &Key, span: Range<usize>, why: &str) -> Option<T> {

@@ -22,8 +22,8 @@ pub(super) enum Value {
     Ratio(f64),
     Duration(Duration),
     Table(Checked),
-    /// Checked, and read by nobody as long as these are not served.
-    Tables,
+    Tables(Vec<Checked>),
+    Columns(Vec<(Located<String>, Located<String>)>),
     Named(Vec<Named>),
 }
 
@@ -113,6 +113,21 @@ impl Checked {
         match &self.values.get(key)?.value {
             Value::Table(table) => Some(table),
             _ => None,
+        }
+    }
+
+    pub fn tables(&self, key: &str) -> &[Checked] {
+        match self.values.get(key).map(|located| &located.value) {
+            Some(Value::Tables(tables)) => tables,
+            _ => &[],
+        }
+    }
+
+    /// Names with texts, each in its place.
+    pub fn columns(&self, key: &str) -> &[(Located<String>, Located<String>)] {
+        match self.values.get(key).map(|located| &located.value) {
+            Some(Value::Columns(columns)) => columns,
+            _ => &[],
         }
     }
 

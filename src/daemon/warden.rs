@@ -41,6 +41,9 @@ pub enum StartError {
     /// Postgres refuses declared queries; each with its place in the file.
     #[error("{0}")]
     Queries(String),
+    /// Watched tables lack their triggers; each with its place in the file.
+    #[error("{0}")]
+    Watches(String),
     /// The operating system gives no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),

@@ -4,7 +4,7 @@ use super::info;
 use super::warden::{Ended, StartError};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces};
 use crate::config::Config;
-use crate::repository::{Repository, RepositoryError};
+use crate::repository::{Installer, Repository, RepositoryError, WatchProblem};
 use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
 use crate::supervisor::{ChildSpec, Health, RestartPolicy, Supervisor};
@@ -86,6 +86,7 @@ impl Running {
         let listening = resp::open(&config.resp)?;
         let io_threads = IoThreads::start()?;
         let repository = repository(config, &io_threads).await?;
+        watches(config, &io_threads).await?;
         let metrics = Metrics::new();
         let spaces = Spaces::of(&config.caches, &config.namespaces);
 
@@ -313,6 +314,31 @@ async fn repository(
         Err(error) => return Err(error.into()),
     }
     Ok(Some(repository))
+}
+
+/// Sees that what is watched is installed: a change that nobody tells of would leave its old value cached. A Postgres that is
+/// away is no reason not to start; nothing changes in it either.
+async fn watches(config: &Config, io_threads: &IoThreads) -> Result<(), StartError> {
+    let Some(postgres) = config
+        .postgres
+        .as_ref()
+        .filter(|_| !config.invalidation.watches.is_empty())
+    else {
+        return Ok(());
+    };
+    let installer = Installer::new(postgres, &config.invalidation, io_threads.handle.clone())?;
+    match Arc::new(installer).plan().await {
+        Ok(plan) if plan.problems.is_empty() && plan.flaws.is_empty() => Ok(()),
+        Ok(plan) => {
+            let problems = [plan.problems, plan.flaws].concat();
+            Err(StartError::Watches(WatchProblem::report(&problems, config)))
+        }
+        Err(error @ RepositoryError::Connect(_)) => {
+            tracing::warn!(%error, "whether the watched tables have their triggers could not be checked");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Why the daemon ended, for whoever waits for it.

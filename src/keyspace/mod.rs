@@ -4,7 +4,9 @@
 //!    them escape the row's invalidation.
 //! 2. A key is answered by one cache: a literal segment beats a parameter, and templates of which
 //!    neither wins are refused when the configuration is read ([`KeyTemplate::overlap`]).
-//! 3. Nothing declared can reach the keys the daemon keeps for itself ([`names`]).
+//! 3. What a change invalidates is spelled as its keys are; data widens no pattern
+//!    ([`ChangeTemplate`]).
+//! 4. Nothing declared can reach the keys the daemon keeps for itself ([`names`]).
 //!
 //! ```text
 //! "courses:{id:bigint}" ─parse→ KeyTemplate ─┐
@@ -14,6 +16,7 @@
 //!
 //! Pure: no clock, no input, no output, no other room.
 
+mod change;
 mod error;
 pub mod expiry;
 pub mod names;
@@ -22,6 +25,7 @@ mod param;
 mod router;
 mod template;
 
+pub use change::{ChangePart, ChangeTemplate};
 pub use error::KeyError;
 pub use overlap::Overlap;
 pub use param::{Param, ParamType};

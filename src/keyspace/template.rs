@@ -47,7 +47,11 @@ pub struct TemplateError {
 }
 
 impl TemplateError {
-    fn new(at: Range<usize>, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(super) fn new(
+        at: Range<usize>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         TemplateError {
             at,
             message: message.into(),

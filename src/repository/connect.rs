@@ -26,7 +26,10 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the server may leave a transaction of ours idle; we open none.
 const IDLE_IN_TRANSACTION_MS: u32 = 10_000;
 
-/// Makes connections that can only read.
+/// The longest that installing waits for a table: who writes to it waits behind it that long.
+const LOCK_TIMEOUT_MS: u32 = 5_000;
+
+/// Makes connections that are all set up alike.
 pub(super) struct Connector {
     dsn: Dsn,
     setup: String,
@@ -34,7 +37,8 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub fn new(dsn: Dsn, statement_timeout: Duration) -> Self {
+    /// For loads: they can only read.
+    pub fn reading(dsn: Dsn, statement_timeout: Duration) -> Self {
         // Generic plans: a batch is a correlated look-up that knows no parameter at planning time,
         // so a custom plan is never better, and planning anew each time costs a statement of one
         // key 40 % of its speed. No JIT: compiling takes longer than anything worth caching here.
@@ -47,6 +51,34 @@ impl Connector {
              SET TimeZone = 'UTC'",
             statement_timeout.as_millis()
         );
+        Self::with_setup(dsn, setup)
+    }
+
+    /// For installing what is declared, which may take its time once it has a table to itself.
+    pub fn installing(dsn: Dsn) -> Self {
+        let setup = format!(
+            "SET default_transaction_read_only = off; \
+             SET lock_timeout = {LOCK_TIMEOUT_MS}; \
+             SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}; \
+             SET client_min_messages = warning"
+        );
+        Self::with_setup(dsn, setup)
+    }
+
+    /// For the queue of invalidations. A transaction that is left idle holds rows back from others.
+    pub fn queueing(dsn: Dsn, statement_timeout: Duration, max_idle: Duration) -> Self {
+        let setup = format!(
+            "SET default_transaction_read_only = off; \
+             SET statement_timeout = {}; \
+             SET idle_in_transaction_session_timeout = {}; \
+             SET jit = off",
+            statement_timeout.as_millis(),
+            max_idle.as_millis()
+        );
+        Self::with_setup(dsn, setup)
+    }
+
+    fn with_setup(dsn: Dsn, setup: String) -> Self {
         Self {
             dsn,
             setup,

@@ -39,6 +39,15 @@ pub enum RepositoryError {
     /// No connection could be made.
     #[error("postgres cannot be reached: {0}")]
     Connect(String),
+    /// Postgres did not do what was asked of it to install or take away what is declared.
+    #[error("postgres refused to {title}: {message}")]
+    Step { title: String, message: String },
+    /// The queue of invalidations did not do what was asked of it.
+    #[error("cannot {action} the queue of invalidations: {message}")]
+    Queue {
+        action: &'static str,
+        message: String,
+    },
     /// The runtime that the repository was given is gone.
     #[error("the runtime of the postgres connections has stopped")]
     Stopped,

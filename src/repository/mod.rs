@@ -8,7 +8,7 @@
 //! 3. A key that Postgres refuses takes no neighbour with it (`part`, `session`).
 //! 4. No cache has more than half of the connections, nor have all caches together that hang; nothing
 //!    is sent behind a statement that runs (`lanes`).
-//! 5. Connections can only read. What they verify is in `dsn`; no error shows a password.
+//! 5. Connections for loads can only read. What they verify is in `dsn`; no error shows a password.
 //! 6. Postgres away: loads are refused at once, one attempt to connect is made at a time, and when
 //!    one works loading goes on by itself (`loader`).
 //!
@@ -27,8 +27,10 @@ mod check;
 mod connect;
 mod dsn;
 mod error;
+mod install;
 mod lanes;
 mod loader;
+mod outbox;
 mod part;
 mod query;
 mod session;
@@ -43,6 +45,8 @@ use tokio::runtime::Handle;
 
 pub use batch::MAX_ANSWER_BYTES;
 pub use error::{LoadError, RepositoryError};
+pub use install::{Installer, Plan, Step, WatchProblem};
+pub use outbox::{Backlog, Change, Claim, MAX_HELD, Outbox};
 
 use crate::config;
 use crate::keyspace::RoutedKey;
@@ -136,7 +140,7 @@ impl Repository {
         runtime: Handle,
     ) -> Result<Self, RepositoryError> {
         let dsn = Dsn::parse(postgres.url.expose())?;
-        let connector = Arc::new(Connector::new(dsn, postgres.statement_timeout));
+        let connector = Arc::new(Connector::reading(dsn, postgres.statement_timeout));
         let pool = connector.pool(postgres.pool_size);
         let pool = pool.map_err(|error| RepositoryError::Connect(error.to_string()))?;
         let mut lanes = Lanes::new(postgres.pool_size);

@@ -40,6 +40,7 @@ pub const NAMES: &[Rule] = &[
     only("redis", &["store"], "Redis is spoken to in one room, which knows what its errors mean"),
     only("diesel", &["repository"], "SQL lives in one room"),
     only("diesel_async", &["repository"], "SQL lives in one room"),
+    only("diesel_migrations", &["repository"], "SQL lives in one room"),
     only("tokio_postgres", &["repository"], "SQL lives in one room"),
     only("actix", &["supervisor", "cache/actor.rs", "cache/messages.rs"], "the thinking of a domain knows no actors, so that it can be tested and read without them"),
     only("actix_rt", &["supervisor", "daemon", "resp/listener.rs"], "threads are made by the daemon; the listener deals connections out to them"),

@@ -1,0 +1,91 @@
+//! `cachewarden migrate`: the daemon's own schema and the triggers of watched tables.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{check, exit};
+use crate::config::Config;
+use crate::repository::{Installer, RepositoryError, Step, WatchProblem};
+
+/// Install the daemon's schema and the triggers of watched tables.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Print the SQL that would run, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Take away all that was ever installed
+    #[arg(long)]
+    pub uninstall: bool,
+}
+
+pub(super) fn run(path: &Path, args: &Args) -> u8 {
+    let config = match check::offline(path) {
+        Ok(config) => config,
+        Err(report) => {
+            exit::tell(report);
+            return exit::CONFIG;
+        }
+    };
+    match migrate(&config, args) {
+        Ok(steps) if steps.is_empty() => {
+            // What is printed in a dry run is SQL, and nothing else.
+            let quiet = if args.dry_run { "-- " } else { "" };
+            println!("{quiet}nothing to do");
+            0
+        }
+        Ok(steps) => {
+            for step in &steps {
+                if args.dry_run {
+                    println!("-- {}\n{}\n", step.title, step.sql);
+                } else {
+                    println!("done: {}", step.title);
+                }
+            }
+            0
+        }
+        Err((code, report)) => {
+            exit::tell(report);
+            code
+        }
+    }
+}
+
+/// The steps that were taken, or would be. Err: the exit code and what to say.
+fn migrate(config: &Config, args: &Args) -> Result<Vec<Step>, (u8, String)> {
+    let Some(postgres) = &config.postgres else {
+        return Ok(Vec::new());
+    };
+    let runtime = check::runtime()?;
+    let handle = runtime.handle().clone();
+    let installer = Installer::new(postgres, &config.invalidation, handle);
+    let installer = Arc::new(installer.map_err(|error| failed(&error))?);
+    let done = runtime.block_on(async {
+        let plan = match (args.uninstall, args.dry_run) {
+            (true, true) => return Ok((installer.plan_uninstall().await?, Vec::new())),
+            (true, false) => return Ok((installer.uninstall().await?, Vec::new())),
+            (false, true) => installer.plan().await?,
+            (false, false) => installer.migrate().await?,
+        };
+        Ok((plan.steps, plan.problems))
+    });
+    let (steps, problems) = done.map_err(|error: RepositoryError| failed(&error))?;
+    if problems.is_empty() {
+        return Ok(steps);
+    }
+    let reports = WatchProblem::report(&problems, config);
+    Err((exit::CONFIG, format!("{reports}\n\nnothing was changed")))
+}
+
+fn failed(error: &RepositoryError) -> (u8, String) {
+    let (code, hint) = match error {
+        RepositoryError::Url(_) => (exit::CONFIG, ""),
+        RepositoryError::Step { .. } => (
+            exit::FAILED,
+            "\nsteps before it were taken; `cachewarden migrate --dry-run` prints the rest, to be run by a role with more rights",
+        ),
+        RepositoryError::Connect(_) | RepositoryError::Queue { .. } | RepositoryError::Stopped => {
+            (exit::UNAVAILABLE, "")
+        }
+    };
+    (code, format!("{error}{hint}"))
+}

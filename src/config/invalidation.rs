@@ -1,0 +1,349 @@
+//! `[invalidation]`, and the tables that are watched: `[[invalidation.watch]]` and `caches.*.depends_on`.
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::{
+    caches::{Cache, Claim, place_within, template_fault},
+    reader::{Reader, nearest},
+    value::{Checked, Located, Named},
+};
+use crate::keyspace::{ChangeTemplate, check_prefix};
+
+const DEFAULT_MAX_KEYS: usize = 1000;
+const DEFAULT_REPLAY_WINDOW: Duration = Duration::from_secs(60);
+/// Templates of one watch.
+const MAX_TEMPLATES: usize = 100;
+/// As long as a name in Postgres.
+const MAX_NAME_BYTES: usize = 63;
+
+/// `[invalidation]`: how changes in the database come to the cache.
+#[derive(Clone, Debug)]
+pub struct Invalidation {
+    /// In the order of the text; what caches depend on comes last.
+    pub watches: Vec<Watch>,
+    /// Beginnings of keys that other programs cache by themselves.
+    pub prefixes: Vec<String>,
+    /// A statement that changes more rows becomes patterns.
+    pub max_keys: usize,
+    /// How long what was applied is kept, to be applied again.
+    pub replay_window: Duration,
+}
+
+impl Default for Invalidation {
+    fn default() -> Self {
+        Self {
+            watches: Vec::new(),
+            prefixes: Vec::new(),
+            max_keys: DEFAULT_MAX_KEYS,
+            replay_window: DEFAULT_REPLAY_WINDOW,
+        }
+    }
+}
+
+/// A table whose changes invalidate.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    pub table: TableName,
+    /// The table's name in the configuration's text, quotes included.
+    pub table_span: Range<usize>,
+    pub templates: Vec<WatchTemplate>,
+}
+
+/// What a change invalidates.
+#[derive(Clone, Debug)]
+pub struct WatchTemplate {
+    pub template: ChangeTemplate,
+    /// Its place in the configuration's text.
+    pub span: Range<usize>,
+}
+
+/// A table as Postgres knows it: unquoted names are folded to lower case when they are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableName {
+    /// Without one the connection's `search_path` decides.
+    pub schema: Option<String>,
+    pub name: String,
+}
+
+impl TableName {
+    /// Reads `table` or `schema.table`, each name in double quotes if it is no plain one.
+    ///
+    /// # Errors
+    /// Why it is no name, to be read after it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (first, rest) = identifier(text)?;
+        let Some(rest) = rest.strip_prefix('.') else {
+            return match rest {
+                "" => Ok(Self {
+                    schema: None,
+                    name: first,
+                }),
+                rest => Err(format!("has `{}` behind its name", rest.escape_debug())),
+            };
+        };
+        match identifier(rest)? {
+            (name, "") => Ok(Self {
+                schema: Some(first),
+                name,
+            }),
+            (_, rest) => Err(format!("has `{}` behind its name", rest.escape_debug())),
+        }
+    }
+}
+
+/// As SQL, quoted.
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        if let Some(schema) = &self.schema {
+            write!(f, "{}.", quoted(schema))?;
+        }
+        f.write_str(&quoted(&self.name))
+    }
+}
+
+/// A name, and what stands behind it.
+fn identifier(text: &str) -> Result<(String, &str), String> {
+    let (name, rest) = match text.strip_prefix('"') {
+        Some(quoted) => {
+            let mut end = 0;
+            loop {
+                let at = quoted[end..].find('"').map(|at| end + at);
+                let at = at.ok_or("has a `\"` that is not closed")?;
+                if !quoted[at + 1..].starts_with('"') {
+                    break (quoted[..at].replace("\"\"", "\""), &quoted[at + 1..]);
+                }
+                end = at + 2;
+            }
+        }
+        None => {
+            let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+            let end = text.find(|c| !plain(c)).unwrap_or(text.len());
+            if text.starts_with(|c: char| c.is_ascii_digit() || c == '$') {
+                return Err("begins with what only a quoted name may begin with".into());
+            }
+            // As Postgres folds: the letters of ASCII only.
+            (text[..end].to_ascii_lowercase(), &text[end..])
+        }
+    };
+    match name.len() {
+        0 => Err("is no name".into()),
+        len if len > MAX_NAME_BYTES || name.contains('\0') => Err(format!(
+            "is longer than the {MAX_NAME_BYTES} bytes of a name in Postgres"
+        )),
+        _ => Ok((name, rest)),
+    }
+}
+
+/// Reads `[invalidation]`. `caches` are those without a fault, `claims` all that is declared.
+pub(super) fn invalidation(
+    reader: &mut Reader<'_>,
+    table: &Checked,
+    caches: &[Cache],
+    declared: &[Named],
+    claims: &[Claim],
+) -> Invalidation {
+    let prefixes = prefixes(reader, table, claims);
+    let mut watches = Vec::new();
+    for watch in table.tables("watch") {
+        watches.extend(self::watch(reader, watch, caches, claims, &prefixes));
+    }
+    for named in declared {
+        let cache = caches.iter().find(|cache| cache.name == named.name.value);
+        if let Some((depends, cache)) = named.table.table("depends_on").zip(cache) {
+            watches.extend(derived(reader, depends, cache));
+        }
+    }
+    Invalidation {
+        watches,
+        prefixes: prefixes.into_iter().map(|prefix| prefix.value).collect(),
+        max_keys: table.count("max_keys").unwrap_or(DEFAULT_MAX_KEYS),
+        replay_window: table
+            .duration("replay_window")
+            .unwrap_or(DEFAULT_REPLAY_WINDOW),
+    }
+}
+
+fn prefixes(reader: &mut Reader<'_>, table: &Checked, claims: &[Claim]) -> Vec<Located<String>> {
+    let mut fine: Vec<Located<String>> = Vec::new();
+    for prefix in table.texts("prefixes").unwrap_or_default() {
+        if let Err(error) = check_prefix(&prefix.value) {
+            let text = Located {
+                value: prefix.value.as_str(),
+                span: prefix.span.clone(),
+            };
+            template_fault(reader, &text, error);
+            continue;
+        }
+        let hidden = claims.iter().find(|claim| {
+            claim.is_passthrough()
+                && (claim.prefix.starts_with(&prefix.value)
+                    || prefix.value.starts_with(&claim.prefix))
+        });
+        if let Some(claim) = hidden {
+            let message = format!("prefix `{}` reaches keys of {}", prefix.value, claim.who);
+            reader.fault(
+                prefix.span.clone(),
+                message,
+                "passthrough keys are never invalidated; name other keys",
+            );
+            continue;
+        }
+        fine.push(prefix.clone());
+    }
+    fine
+}
+
+/// A watch as it is declared. None only if a problem was reported.
+fn watch(
+    reader: &mut Reader<'_>,
+    watch: &Checked,
+    caches: &[Cache],
+    claims: &[Claim],
+    prefixes: &[Located<String>],
+) -> Option<Watch> {
+    let table = table_name(reader, watch);
+    let texts = watch.texts("invalidate")?;
+    let span = watch.span_of("invalidate").unwrap_or_default();
+    if texts.is_empty() || texts.len() > MAX_TEMPLATES {
+        let message = format!("`invalidate` has {} templates", texts.len());
+        let help = format!("write 1 to {MAX_TEMPLATES}, such as invalidate = [\"courses:{{id}}\"]");
+        reader.fault(span, message, help);
+        return None;
+    }
+    let mut templates = Vec::new();
+    for text in texts {
+        templates.extend(template(reader, text, caches, claims, prefixes));
+    }
+    let (table, table_span) = table?;
+    Some(Watch {
+        table,
+        table_span,
+        templates,
+    })
+}
+
+fn template(
+    reader: &mut Reader<'_>,
+    text: &Located<String>,
+    caches: &[Cache],
+    claims: &[Claim],
+    prefixes: &[Located<String>],
+) -> Option<WatchTemplate> {
+    let located = Located {
+        value: text.value.as_str(),
+        span: text.span.clone(),
+    };
+    let mut template = match ChangeTemplate::parse(&text.value) {
+        Ok(template) => template,
+        Err(error) => {
+            template_fault(reader, &located, error);
+            return None;
+        }
+    };
+    let prefix = template.prefix();
+    // A prefix may have several segments: the template's literal head must hold all of it.
+    let head = template.literal_head();
+    // What is passed through has no database behind it.
+    let known: Vec<&str> = claims
+        .iter()
+        .filter(|claim| !claim.is_passthrough())
+        .map(|claim| claim.prefix.as_str())
+        .chain(prefixes.iter().map(|prefix| prefix.value.as_str()))
+        .collect();
+    if !known.iter().any(|known| head.starts_with(known)) {
+        let span = place_within(reader, &located, 0..prefix.len());
+        let message = format!("nothing is declared under `{prefix}`");
+        let help = nearest(prefix, &known).map_or_else(
+            || "name keys of a declared cache or namespace, or add the prefix to invalidation.prefixes".to_owned(),
+            |meant| format!("did you mean `{meant}`?"),
+        );
+        reader.fault(span, message, help);
+        return None;
+    }
+    if let Err(column) = template.infer(caches.iter().map(|cache| &cache.key)) {
+        let message =
+            format!("`{{{column}}}` stands where caches have a parameter of another type");
+        let help = "give the column no type; if caches differ, write a template for each of them";
+        reader.fault(text.span.clone(), message, help);
+        return None;
+    }
+    Some(WatchTemplate {
+        template,
+        span: text.span.clone(),
+    })
+}
+
+/// The watch that a cache's `depends_on` stands for.
+fn derived(reader: &mut Reader<'_>, depends: &Checked, cache: &Cache) -> Option<Watch> {
+    let table = table_name(reader, depends);
+    let columns = depends.columns("on");
+    let names: Vec<&str> = cache
+        .key
+        .params()
+        .iter()
+        .map(|param| param.name.as_str())
+        .collect();
+    let mut is_fine = true;
+    for (param, column) in columns {
+        if !names.contains(&param.value.as_str()) {
+            let message = format!(
+                "key `{}` has no parameter `{}`",
+                cache.key,
+                param.value.escape_debug()
+            );
+            let help = match nearest(&param.value, &names) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("its parameters are: {}", names.join(", ")),
+            };
+            reader.fault(param.span.clone(), message, help);
+            is_fine = false;
+        }
+        if column.value.is_empty()
+            || column.value.len() > MAX_NAME_BYTES
+            || column.value.contains('\0')
+        {
+            let message = format!("`{}` is no name of a column", column.value.escape_debug());
+            reader.fault(
+                column.span.clone(),
+                message,
+                format!("write 1 to {MAX_NAME_BYTES} bytes"),
+            );
+            is_fine = false;
+        }
+    }
+    let column = |name: &str| {
+        let named = columns.iter().find(|(param, _)| param.value == name);
+        named.map(|(_, column)| column.value.as_str())
+    };
+    let template = ChangeTemplate::of_key(&cache.key, column);
+    let (table, table_span) = table.filter(|_| is_fine)?;
+    let span = depends
+        .span_of("on")
+        .unwrap_or_else(|| depends.span.clone());
+    let templates = vec![WatchTemplate { template, span }];
+    Some(Watch {
+        table,
+        table_span,
+        templates,
+    })
+}
+
+fn table_name(reader: &mut Reader<'_>, section: &Checked) -> Option<(TableName, Range<usize>)> {
+    let text = section.text("table")?;
+    match TableName::parse(text.value) {
+        Ok(table) => Some((table, text.span)),
+        Err(why) => {
+            let message = format!("table `{}` {why}", text.value.escape_debug());
+            let help = "write table or schema.table; a name that is no plain one stands in double quotes, as in SQL";
+            reader.fault(text.span, message, help);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "invalidation_tests.rs"]
+mod tests;

@@ -1,0 +1,181 @@
+//! What the database's catalog says of the watched tables and of what is installed.
+
+use tokio_postgres::types::Oid;
+use tokio_postgres::{Client, Row};
+
+use super::definition::{KEYS, WATCH};
+use crate::config::Watch;
+use crate::repository::error::describe;
+
+/// What is there, at one time.
+pub(super) struct Catalog {
+    /// Whether the server only follows another one.
+    pub is_standby: bool,
+    pub has_schema: bool,
+    /// Whether there is the list of what was run in it: without it the schema is none of ours.
+    pub has_list: bool,
+    /// Who we are, quoted.
+    pub role: String,
+    /// Versions of the migrations that were run.
+    pub migrations: Vec<String>,
+    /// A table for each watch.
+    pub tables: Vec<Lookup>,
+    pub triggers: Vec<Trigger>,
+    pub functions: Vec<Function>,
+}
+
+pub(super) enum Lookup {
+    /// The table, then all its partitions and children.
+    Found(Vec<Relation>),
+    Missing,
+    /// In Postgres' words.
+    Refused(String),
+}
+
+/// A table, or a part of one.
+#[derive(Clone, Debug)]
+pub(super) struct Relation {
+    pub oid: Oid,
+    /// Quoted, with its schema.
+    pub name: String,
+    /// As in `pg_class.relkind`: `r` a table, `p` a partitioned one.
+    pub kind: String,
+    pub columns: Vec<String>,
+}
+
+/// A trigger that calls a function of ours.
+pub(super) struct Trigger {
+    pub relation: Oid,
+    /// Quoted, with its schema.
+    pub relation_name: String,
+    pub name: String,
+    /// What makes it fire, as bits.
+    pub kind: i16,
+    /// As in `pg_trigger.tgenabled`.
+    pub enabled: String,
+    pub function: String,
+    /// Names of the tables of old and new rows.
+    pub rows: [Option<String>; 2],
+    /// Whether it fires only for some rows, or for updates of some columns.
+    pub is_narrowed: bool,
+}
+
+/// A function of a watch.
+pub(super) struct Function {
+    pub name: String,
+    /// With its arguments, for dropping it.
+    pub signature: String,
+    pub body: String,
+}
+
+/// Reads it. Err: the connection was lost, or the catalog cannot be read, in safe words.
+pub(super) async fn read(client: &Client, watches: &[Watch]) -> Result<Catalog, String> {
+    let mut tables = Vec::new();
+    for watch in watches {
+        tables.push(match table(client, watch).await {
+            Err(error) if error.as_db_error().is_none() => return Err(describe(&error)),
+            Err(error) => Lookup::Refused(describe(&error)),
+            Ok(relations) if relations.is_empty() => Lookup::Missing,
+            Ok(relations) => Lookup::Found(relations),
+        });
+    }
+    let installed = installed(client, tables).await;
+    installed.map_err(|error| describe(&error))
+}
+
+async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, tokio_postgres::Error> {
+    let server = "SELECT pg_is_in_recovery(), to_regnamespace('cachewarden') IS NOT NULL,
+                  to_regclass('cachewarden.__diesel_schema_migrations') IS NOT NULL, quote_ident(current_user)";
+    let server = client.query_one(server, &[]).await?;
+    let migrations = if server.try_get(2)? {
+        let sql = "SELECT version FROM cachewarden.__diesel_schema_migrations ORDER BY version";
+        let rows = client.query(sql, &[]).await?;
+        rows.iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, _>>()?
+    } else {
+        Vec::new()
+    };
+    let triggers = client.query(TRIGGERS, &[]).await?;
+    let functions = client.query(FUNCTIONS, &[&KEYS, &WATCH]).await?;
+    Ok(Catalog {
+        is_standby: server.try_get(0)?,
+        has_schema: server.try_get(1)?,
+        has_list: server.try_get(2)?,
+        role: server.try_get(3)?,
+        migrations,
+        tables,
+        triggers: triggers.iter().map(trigger).collect::<Result<_, _>>()?,
+        functions: functions.iter().map(function).collect::<Result<_, _>>()?,
+    })
+}
+
+/// A table with its partitions and children, however deep. Names are bound, and read by Postgres
+/// itself, which knows its quoting and its `search_path`.
+async fn table(client: &Client, watch: &Watch) -> Result<Vec<Relation>, tokio_postgres::Error> {
+    let name = watch.table.to_string();
+    let rows = client.query(RELATIONS, &[&name]).await?;
+    rows.iter().map(relation).collect()
+}
+
+const RELATIONS: &str = "\
+WITH RECURSIVE tree (oid, depth) AS (
+    SELECT to_regclass($1)::oid, 0
+    UNION
+    SELECT i.inhrelid, depth + 1 FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+), parts AS (SELECT oid, min(depth) AS depth FROM tree GROUP BY oid)
+SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind::text,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+FROM parts
+JOIN pg_catalog.pg_class c ON c.oid = parts.oid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ORDER BY parts.depth, 2";
+
+fn relation(row: &Row) -> Result<Relation, tokio_postgres::Error> {
+    Ok(Relation {
+        oid: row.try_get(0)?,
+        name: row.try_get(1)?,
+        kind: row.try_get(2)?,
+        columns: row.try_get(3)?,
+    })
+}
+
+const TRIGGERS: &str = "\
+SELECT t.tgrelid, format('%I.%I', n.nspname, c.relname), t.tgname::text, t.tgtype, t.tgenabled::text,
+       p.proname::text, t.tgoldtable::text, t.tgnewtable::text,
+       t.tgqual IS NOT NULL OR cardinality(t.tgattr::int2[]) > 0
+FROM pg_catalog.pg_trigger t
+JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE p.pronamespace = to_regnamespace('cachewarden') AND NOT t.tgisinternal
+ORDER BY 2, 3";
+
+fn trigger(row: &Row) -> Result<Trigger, tokio_postgres::Error> {
+    Ok(Trigger {
+        relation: row.try_get(0)?,
+        relation_name: row.try_get(1)?,
+        name: row.try_get(2)?,
+        kind: row.try_get(3)?,
+        enabled: row.try_get(4)?,
+        function: row.try_get(5)?,
+        rows: [row.try_get(6)?, row.try_get(7)?],
+        is_narrowed: row.try_get(8)?,
+    })
+}
+
+const FUNCTIONS: &str = "\
+SELECT p.proname::text, p.oid::regprocedure::text, p.prosrc
+FROM pg_catalog.pg_proc p
+WHERE p.pronamespace = to_regnamespace('cachewarden')
+  AND (starts_with(p.proname::text, $1) OR starts_with(p.proname::text, $2))
+ORDER BY 1 DESC";
+
+fn function(row: &Row) -> Result<Function, tokio_postgres::Error> {
+    Ok(Function {
+        name: row.try_get(0)?,
+        signature: row.try_get(1)?,
+        body: row.try_get(2)?,
+    })
+}

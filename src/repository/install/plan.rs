@@ -1,0 +1,373 @@
+//! The difference between what is declared and what is there: told as problems, mended by steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio_postgres::types::Oid;
+
+use super::catalog::{Catalog, Lookup, Relation, Trigger};
+use super::definition::{Definition, columns};
+use super::migrations::{self, Migration};
+use super::triggers::{ROW, STATEMENT};
+use crate::config::{Config, Watch};
+use crate::keyspace::ChangeTemplate;
+
+/// What to do about all that can be installed.
+const MIGRATE: &str = "run `cachewarden migrate`";
+
+/// What stands between a watch and its table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchProblem {
+    /// The watch's place in the configuration.
+    pub watch: usize,
+    /// The template it is about, by its place in the watch.
+    pub template: Option<usize>,
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+impl WatchProblem {
+    /// Renders problems for a terminal, each with its place in the file.
+    pub fn report(problems: &[WatchProblem], config: &Config) -> String {
+        let reports = problems.iter().map(|problem| {
+            config.report_watch(
+                problem.watch,
+                problem.template,
+                &problem.message,
+                &problem.hint,
+            )
+        });
+        let reports: Vec<String> = reports.collect();
+        reports.join("\n\n")
+    }
+}
+
+/// Something to be done in the database, in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Such as `watch public.courses`.
+    pub title: String,
+    pub sql: String,
+    pub(super) is_migration: bool,
+}
+
+/// What is wrong, and what can be done about it.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// What people have to mend, in the configuration or in the database.
+    pub problems: Vec<WatchProblem>,
+    /// What is not installed as it is declared; the steps mend it.
+    pub flaws: Vec<WatchProblem>,
+    pub steps: Vec<Step>,
+}
+
+/// A table or partition, and all that a change of it invalidates.
+struct Target<'a> {
+    relation: &'a Relation,
+    watch: usize,
+    templates: Vec<&'a ChangeTemplate>,
+}
+
+pub(super) fn compare(catalog: &Catalog, watches: &[Watch], max_keys: usize) -> Plan {
+    let mut plan = Plan::default();
+    if let (true, false) = (catalog.is_standby, watches.is_empty()) {
+        plan.problems.push(WatchProblem {
+            watch: 0,
+            template: None,
+            message: "the server in [postgres] only follows another one, where changes are made"
+                .to_owned(),
+            hint: "name the primary".to_owned(),
+        });
+    }
+    if !watches.is_empty() {
+        plan.migrate(catalog);
+    }
+    let mut functions = BTreeSet::new();
+    let targets = plan.targets(catalog, watches);
+    for target in targets.values() {
+        let definition = Definition::new(&target.templates, max_keys);
+        plan.install(catalog, target, &definition, &mut functions);
+    }
+    plan.clear(catalog, &targets, &functions);
+    plan
+}
+
+impl Plan {
+    /// Schema and migrations.
+    fn migrate(&mut self, catalog: &Catalog) {
+        let is_pending = |m: &&Migration| !catalog.migrations.iter().any(|done| done == m.version);
+        let pending: Vec<&Migration> = migrations::ALL.iter().filter(is_pending).collect();
+        if pending.is_empty() {
+            return;
+        }
+        let (title, message) = if catalog.has_schema {
+            (
+                "bring the schema `cachewarden` up to date",
+                "the schema `cachewarden` is of an older version",
+            )
+        } else {
+            (
+                "make the schema `cachewarden`",
+                "there is no schema `cachewarden`",
+            )
+        };
+        self.flaw(0, message.to_owned());
+        self.steps.push(Step {
+            title: title.to_owned(),
+            sql: migrations::as_text(&pending, &catalog.role),
+            is_migration: true,
+        });
+    }
+
+    /// Every table and partition that has to have triggers, with all that any watch wants of it.
+    fn targets<'a>(
+        &mut self,
+        catalog: &'a Catalog,
+        watches: &'a [Watch],
+    ) -> BTreeMap<(usize, usize), Target<'a>> {
+        let mut targets: BTreeMap<(usize, usize), Target<'a>> = BTreeMap::new();
+        let mut places: BTreeMap<Oid, (usize, usize)> = BTreeMap::new();
+        for (at, (watch, lookup)) in watches.iter().zip(&catalog.tables).enumerate() {
+            let relations = match lookup {
+                Lookup::Found(relations) => relations,
+                Lookup::Missing => {
+                    let message = format!("there is no table {}", watch.table);
+                    self.problem(
+                        at,
+                        None,
+                        message,
+                        "make the table first, or write its name as in SQL",
+                    );
+                    continue;
+                }
+                Lookup::Refused(why) => {
+                    let message = format!("table {} cannot be looked at: {why}", watch.table);
+                    self.problem(
+                        at,
+                        None,
+                        message,
+                        "give the role of [postgres] the right to see it",
+                    );
+                    continue;
+                }
+            };
+            self.check_columns(at, watch, relations);
+            for (n, relation) in relations.iter().enumerate() {
+                if !matches!(relation.kind.as_str(), "r" | "p") {
+                    self.unfit(at, relation);
+                    continue;
+                }
+                let place = *places.entry(relation.oid).or_insert((at, n));
+                let target = targets.entry(place).or_insert_with(|| Target {
+                    relation,
+                    watch: at,
+                    templates: Vec::new(),
+                });
+                for template in &watch.templates {
+                    if !target.templates.contains(&&template.template) {
+                        target.templates.push(&template.template);
+                    }
+                }
+            }
+        }
+        targets
+    }
+
+    fn check_columns(&mut self, at: usize, watch: &Watch, relations: &[Relation]) {
+        let Some(table) = relations.first() else {
+            return;
+        };
+        for (n, template) in watch.templates.iter().enumerate() {
+            for column in columns(&[&template.template]) {
+                if !table.columns.iter().any(|name| name == column) {
+                    let message = format!("{} has no column `{column}`", table.name);
+                    let hint = format!("its columns are {}", table.columns.join(", "));
+                    self.problem(at, Some(n), message, &hint);
+                }
+            }
+        }
+    }
+
+    fn unfit(&mut self, at: usize, relation: &Relation) {
+        let (kind, hint) = match relation.kind.as_str() {
+            "v" => ("a view", "watch the tables it reads"),
+            "m" => ("a materialized view", "watch the tables it reads"),
+            "f" => (
+                "a foreign table",
+                "its changes are made on another server; watch it there",
+            ),
+            _ => ("no table", "name a table"),
+        };
+        let message = format!("{} is {kind}, whose changes cannot be seen", relation.name);
+        self.problem(at, None, message, hint);
+    }
+
+    /// Functions and triggers of one table.
+    fn install(
+        &mut self,
+        catalog: &Catalog,
+        target: &Target<'_>,
+        definition: &Definition,
+        functions: &mut BTreeSet<String>,
+    ) {
+        let table = &target.relation.name;
+        let is_right = |(name, body): &(String, String)| {
+            let there = catalog
+                .functions
+                .iter()
+                .find(|function| function.name == *name);
+            there.is_some_and(|function| function.body == *body)
+        };
+        let mut sql = String::new();
+        let has_functions = definition.bodies.iter().all(is_right);
+        if !has_functions && !functions.contains(&definition.trigger) {
+            sql += &format!("{}\n", definition.create);
+        }
+        functions.extend(definition.bodies.iter().map(|(name, _)| name.clone()));
+        let is_partitioned = target.relation.kind == "p";
+        let row = (!is_partitioned).then_some(&ROW);
+        let mut flaws = BTreeSet::new();
+        for wanted in STATEMENT.iter().chain(row) {
+            let mut ours = catalog
+                .triggers
+                .iter()
+                .filter(|t| t.relation == target.relation.oid);
+            let there = ours.find(|trigger| trigger.name == wanted.name);
+            let Some(flaw) = wanted.flaw(there, &definition.trigger) else {
+                continue;
+            };
+            flaws.insert(flaw);
+            if there.is_some() {
+                sql += &format!("DROP TRIGGER {} ON {table};\n", wanted.name);
+            }
+            sql += &wanted.create(table, &definition.trigger);
+        }
+        if !has_functions && flaws.is_empty() {
+            flaws.insert("changed by hand");
+        }
+        // Without the schema nothing can be there, and one line says so.
+        for flaw in flaws.iter().filter(|_| catalog.has_schema) {
+            self.flaw(target.watch, format!("the triggers on {table} are {flaw}"));
+        }
+        if !sql.is_empty() {
+            self.steps.push(Step::new(format!("watch {table}"), &sql));
+        }
+    }
+
+    /// Takes away what is declared no more.
+    fn clear(
+        &mut self,
+        catalog: &Catalog,
+        targets: &BTreeMap<(usize, usize), Target<'_>>,
+        functions: &BTreeSet<String>,
+    ) {
+        let is_wanted = |trigger: &&Trigger| {
+            targets.values().any(|target| {
+                let is_known = STATEMENT.iter().any(|wanted| wanted.name == trigger.name)
+                    || (target.relation.kind != "p" && ROW.name == trigger.name);
+                target.relation.oid == trigger.relation && is_known
+            })
+        };
+        let stray: Vec<&Trigger> = catalog.triggers.iter().filter(|t| !is_wanted(t)).collect();
+        for table in tables(&stray) {
+            let stray: Vec<&Trigger> = stray
+                .iter()
+                .copied()
+                .filter(|t| t.relation_name == table)
+                .collect();
+            self.steps.push(Step::new(
+                format!("watch {table} no more"),
+                &drop_triggers(&stray),
+            ));
+        }
+        let unused = catalog
+            .functions
+            .iter()
+            .filter(|function| !functions.contains(&function.name));
+        let sql: String = unused
+            .map(|function| format!("DROP FUNCTION {};\n", function.signature))
+            .collect();
+        if !sql.is_empty() {
+            self.steps.push(Step::new(
+                "drop the functions of earlier watches".to_owned(),
+                &sql,
+            ));
+        }
+    }
+
+    fn problem(&mut self, watch: usize, template: Option<usize>, message: String, hint: &str) {
+        let hint = hint.to_owned();
+        self.problems.push(WatchProblem {
+            watch,
+            template,
+            message,
+            hint,
+        });
+    }
+
+    fn flaw(&mut self, watch: usize, message: String) {
+        let hint = MIGRATE.to_owned();
+        self.flaws.push(WatchProblem {
+            watch,
+            template: None,
+            message,
+            hint,
+        });
+    }
+}
+
+impl Step {
+    fn new(title: String, sql: &str) -> Self {
+        let sql = format!("BEGIN;\n{sql}COMMIT;");
+        Self {
+            title,
+            sql,
+            is_migration: false,
+        }
+    }
+}
+
+/// All of it, as one step: half of it would be of no use to anybody.
+pub(super) fn uninstall(catalog: &Catalog) -> Vec<Step> {
+    let triggers: Vec<&Trigger> = catalog.triggers.iter().collect();
+    let watched = tables(&triggers);
+    let mut sql = drop_triggers(&triggers);
+    for function in &catalog.functions {
+        sql += &format!("DROP FUNCTION {};\n", function.signature);
+    }
+    let is_done = |m: &&Migration| catalog.migrations.iter().any(|done| done == m.version);
+    for migration in migrations::ALL.iter().rev().filter(is_done) {
+        sql += &format!("{}\n", migration.down.trim_end());
+    }
+    if catalog.has_list {
+        sql += "DROP TABLE cachewarden.__diesel_schema_migrations;\nDROP SCHEMA cachewarden;\n";
+    }
+    if sql.is_empty() {
+        return Vec::new();
+    }
+    let from = watched
+        .into_iter()
+        .map(|table| format!("the triggers on {table}"));
+    let all: Vec<String> = from
+        .chain(["the schema `cachewarden`".to_owned()])
+        .collect();
+    vec![Step::new(format!("take away {}", all.join(", ")), &sql)]
+}
+
+fn tables<'t>(triggers: &[&'t Trigger]) -> BTreeSet<&'t str> {
+    triggers
+        .iter()
+        .map(|trigger| trigger.relation_name.as_str())
+        .collect()
+}
+
+fn drop_triggers(triggers: &[&Trigger]) -> String {
+    let sql = triggers.iter().map(|t| {
+        format!(
+            "DROP TRIGGER {} ON {};\n",
+            super::definition::identifier(&t.name),
+            t.relation_name
+        )
+    });
+    sql.collect()
+}
