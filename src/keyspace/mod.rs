@@ -4,7 +4,7 @@
 //!    them escape the row's invalidation.
 //! 2. A key is answered by one cache: a literal segment beats a parameter, and templates of which
 //!    neither wins are refused when the configuration is read ([`KeyTemplate::overlap`]).
-//! 3. Nothing declared can reach the keys the daemon keeps for itself ([`names`]).
+//! 3. Nothing declared, and no pattern, can reach the keys the daemon keeps for itself ([`names`], [`Reach`]).
 //!
 //! ```text
 //! "courses:{id:bigint}" ─parse→ KeyTemplate ─┐
@@ -19,12 +19,14 @@ pub mod expiry;
 pub mod names;
 mod overlap;
 mod param;
+mod pattern;
 mod router;
 mod template;
 
 pub use error::KeyError;
 pub use overlap::Overlap;
 pub use param::{Param, ParamType};
+pub use pattern::{MAX_PATTERN_BYTES, Pattern, PatternError, Reach, escape, is_pattern};
 pub use router::{Route, RoutedKey, Router, SpaceId, shard_of};
 pub use template::{BoundError, KeyTemplate, TemplateError, check_prefix};
 

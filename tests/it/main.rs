@@ -15,6 +15,7 @@ mod door;
 mod kit;
 mod library;
 mod one_actor;
+mod patterns;
 mod postgres_away;
 mod process;
 mod race;
