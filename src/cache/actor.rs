@@ -129,10 +129,15 @@ impl CacheActor {
         let mut lookup = std::mem::take(&mut self.lookup);
         let (store, events) = (self.parts.means.store.clone(), self.events.clone());
         tokio::task::spawn_local(async move {
+            let asked = Instant::now();
             let found = lookup.send(&store).await;
             let reads = lookup.reads;
             // An actor that is gone has told its askers already.
-            let _gone = events.send(Event::LookedUp { reads, found });
+            let _gone = events.send(Event::LookedUp {
+                reads,
+                found,
+                asked,
+            });
         });
     }
 
@@ -146,12 +151,17 @@ impl CacheActor {
             && self.warmth.skips(space)
     }
 
-    fn on_looked_up(&mut self, reads: Vec<Pending>, mut found: Result<LookedUp, StoreError>) {
+    fn on_looked_up(
+        &mut self,
+        reads: Vec<Pending>,
+        mut found: Result<LookedUp, StoreError>,
+        asked: Instant,
+    ) {
         self.lookups_out -= 1;
         let answered: Vec<_> = reads
             .into_iter()
             .map(|read| {
-                let answers = self.answers(&read, &mut found);
+                let answers = self.answers(&read, &mut found, asked);
                 if found.is_ok() {
                     self.learn(&read, &answers);
                 }
@@ -220,11 +230,13 @@ impl CacheActor {
         self.engine.pump();
     }
 
-    /// The answers that the look-up alone can give; `None` for what has to be loaded.
+    /// The answers that the look-up alone can give; `None` for what has to be loaded. What an announced sweep is about to
+    /// remove is as good as gone.
     fn answers(
         &self,
         read: &Pending,
         found: &mut Result<LookedUp, StoreError>,
+        asked: Instant,
     ) -> Vec<Option<Answer>> {
         let means = &self.parts.means;
         let mut tally = Tally::new(means);
@@ -234,9 +246,11 @@ impl CacheActor {
                 Err(error) => Err(&*error),
             };
             let answer = match held {
-                Ok(Some(held)) => Ok(means.held(key, held.value, held.left)),
+                Ok(Some(held)) if !means.sweeps.doubts(&key.key, asked) => {
+                    Ok(means.held(key, held.value, held.left))
+                }
                 _ if read.loader.is_some() || !means.is_program(key.space) => return None,
-                Ok(None) => Ok(Found::absent()),
+                Ok(_) => Ok(Found::absent()),
                 Err(error) => Err(CacheError::Store(error.clone())),
             };
             tally.add(key.space, &answer);
@@ -309,8 +323,12 @@ impl Actor for CacheActor {
 impl StreamHandler<Event> for CacheActor {
     fn handle(&mut self, event: Event, ctx: &mut Context<Self>) {
         match event {
-            Event::LookedUp { reads, found } => {
-                self.on_looked_up(reads, found);
+            Event::LookedUp {
+                reads,
+                found,
+                asked,
+            } => {
+                self.on_looked_up(reads, found, asked);
                 self.send_lookup();
             }
             event => self.engine.on_event(event),
@@ -387,14 +405,19 @@ impl Handler<Inspect> for CacheActor {
     type Result = ResponseFuture<Result<Vec<Option<Duration>>, CacheError>>;
 
     fn handle(&mut self, inspect: Inspect, _ctx: &mut Context<Self>) -> Self::Result {
-        let store = self.parts.means.store.clone();
+        let (store, sweeps) = (
+            self.parts.means.store.clone(),
+            self.parts.means.sweeps.clone(),
+        );
         Box::pin(async move {
+            let asked = Instant::now();
             let keys: Vec<_> = inspect.keys.iter().map(|key| &key.key).collect();
             // One byte more than a remembered missing row has, to tell it from what only begins like it.
             let seen = store.peek(&keys, leases::MISSING.len() + 1).await;
             let seen = seen.map_err(CacheError::Store)?;
-            let left = seen.into_iter().map(|(left, head)| {
-                let there = !head.is_empty() && head != leases::MISSING;
+            let left = seen.into_iter().zip(keys).map(|((left, head), key)| {
+                let there =
+                    !head.is_empty() && head != leases::MISSING && !sweeps.doubts(key, asked);
                 let left = u64::try_from(left).ok().map(Duration::from_millis);
                 left.filter(|_| there)
             });
@@ -409,11 +432,13 @@ impl Handler<Invalidate> for CacheActor {
     fn handle(&mut self, invalidate: Invalidate, _ctx: &mut Context<Self>) -> Self::Result {
         let keys: Arc<[RoutedKey]> = invalidate.keys.into();
         self.close_flights(&keys);
-        self.parts.means.count_invalidations(keys.len());
-        let leases = self.parts.means.leases.clone();
+        let mut names: Vec<Bytes> = keys.iter().map(|key| key.key.clone()).collect();
+        names.extend(invalidate.others);
+        let means = self.parts.means.clone();
+        means.count_invalidations(names.len(), invalidate.origin);
         Box::pin(async move {
-            let keys: Vec<Bytes> = keys.iter().map(|key| key.key.clone()).collect();
-            leases.invalidate(&keys).await.map_err(CacheError::Store)
+            let removed = means.leases.invalidate(&names).await;
+            removed.map_err(CacheError::Store)
         })
     }
 }

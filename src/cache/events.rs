@@ -6,6 +6,7 @@ use super::lookups::{LookedUp, Pending};
 use super::messages::Want;
 use crate::store::StoreError;
 use bytes::Bytes;
+use std::time::Instant;
 
 /// Something came back.
 pub(super) enum Event {
@@ -13,12 +14,16 @@ pub(super) enum Event {
     LookedUp {
         reads: Vec<Pending>,
         found: Result<LookedUp, StoreError>,
+        /// When it was sent.
+        asked: Instant,
     },
     /// The acquire script.
     Acquired {
         wants: Vec<Want>,
         token: Token,
         leases: Result<Vec<Lease>, StoreError>,
+        /// When it was sent; `None`: its keys were invalidated just before, and what is there is beyond doubt.
+        asked: Option<Instant>,
     },
     /// Postgres, or a program's loader.
     Loaded {

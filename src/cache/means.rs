@@ -2,8 +2,9 @@
 
 use super::Scripts;
 use super::leases::{Leases, MISSING};
-use super::messages::{Answer, Found, State};
+use super::messages::{Answer, Found, Origin, State};
 use super::spaces::{Source, Spaces};
+use super::sweeps::Sweeps;
 use crate::keyspace::{RoutedKey, SpaceId, expiry};
 use crate::repository::Repository;
 use crate::store::Store;
@@ -23,6 +24,7 @@ pub struct Means {
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) metrics: Metrics,
     pub(super) counters: Arc<[CacheMetrics]>,
+    pub(super) sweeps: Sweeps,
 }
 
 impl Means {
@@ -44,7 +46,13 @@ impl Means {
             repository,
             runtime,
             metrics,
+            sweeps: Sweeps::default(),
         }
+    }
+
+    /// Heeds sweeps that others announce.
+    pub fn with_sweeps(self, sweeps: Sweeps) -> Self {
+        Self { sweeps, ..self }
     }
 
     pub(super) fn counters(&self, space: SpaceId) -> &CacheMetrics {
@@ -65,10 +73,10 @@ impl Means {
         counter.inc_by(readers);
     }
 
-    /// Counts keys that were invalidated by name, on somebody's command.
-    pub(super) fn count_invalidations(&self, keys: usize) {
+    /// Counts keys that were invalidated by name.
+    pub(super) fn count_invalidations(&self, keys: usize, origin: Origin) {
         let labels = SourceKind {
-            source: "command",
+            source: origin.label(),
             kind: "exact",
         };
         let counter = self.metrics.invalidations.get_or_create(&labels);

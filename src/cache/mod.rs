@@ -11,6 +11,7 @@
 //!    itself, and caches nothing.
 //! 5. Every read is answered within its cache's `load_timeout`, if only with an error.
 //! 6. Every key written has an expiry.
+//! 7. A hit that an announced sweep is about to remove is not given out: its key is invalidated by name and loaded ([`Sweeps`]).
 //!
 //! ```text
 //!  Read ─▶ look-up (one MGET for all that wait) ─▶ hits: answered
@@ -35,6 +36,7 @@ mod messages;
 #[cfg(test)]
 mod model_tests;
 mod spaces;
+mod sweeps;
 mod warmth;
 
 pub use actor::{CacheActor, CacheParts};
@@ -42,7 +44,8 @@ pub use error::{CacheError, Class};
 pub use leases::Scripts;
 pub use means::Means;
 pub use messages::{
-    Answer, CacheHandle, Found, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Loader, Put, Read,
-    State,
+    Answer, CacheHandle, Found, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Loader, Origin,
+    Put, Read, State,
 };
 pub use spaces::{Source, Space, Spaces};
+pub use sweeps::Sweeps;

@@ -12,6 +12,7 @@
 
 mod caches;
 mod environment;
+mod invalidation;
 mod problem;
 mod query;
 mod reader;
@@ -32,6 +33,7 @@ use std::{
 use toml::de::DeTable;
 
 pub use caches::{Cache, Namespace, Shape};
+pub use invalidation::{EventPiece, EventRule, EventTemplate, Invalidation, OnDeaf};
 pub use problem::{Problem, Problems, Source};
 pub use query::{Piece, Query, QueryError};
 use reader::{Env, Reader};
@@ -39,7 +41,7 @@ pub use secret::Secret;
 pub use servers::{Listen, Log, LogFormat, Postgres, Redis, Resp, TlsFiles};
 use value::Checked;
 
-use crate::keyspace::Router;
+use crate::keyspace::{KeyTemplate, Reach, Router, Scope};
 
 /// The largest configuration, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -58,6 +60,7 @@ pub struct Config {
     pub caches: Vec<Cache>,
     /// In the order of the text.
     pub namespaces: Vec<Namespace>,
+    pub invalidation: Invalidation,
     /// Parts that are accepted and not acted upon by this version, such as `[http]` or
     /// `caches.course.warm`.
     pub unserved: Vec<String>,
@@ -114,17 +117,28 @@ impl Config {
 
     /// The router of the declared spaces: caches first, then namespaces.
     pub fn router(&self) -> Router {
-        let caches: Vec<_> = self
-            .caches
-            .iter()
-            .map(|c| (c.name.clone(), c.key.clone()))
-            .collect();
-        let namespaces: Vec<_> = self
-            .namespaces
-            .iter()
-            .map(|n| (n.name.clone(), n.prefix.clone()))
-            .collect();
-        Router::new(&caches, &namespaces)
+        Router::new(&self.templates(), &self.namespace_prefixes())
+    }
+
+    /// Everything that can be invalidated by name.
+    pub fn scope(&self) -> Scope {
+        Scope::new(&self.templates(), &self.namespace_prefixes(), self.reach())
+    }
+
+    fn templates(&self) -> Vec<(String, KeyTemplate)> {
+        let named = |cache: &Cache| (cache.name.clone(), cache.key.clone());
+        self.caches.iter().map(named).collect()
+    }
+
+    fn namespace_prefixes(&self) -> Vec<(String, String)> {
+        let named = |namespace: &Namespace| (namespace.name.clone(), namespace.prefix.clone());
+        self.namespaces.iter().map(named).collect()
+    }
+
+    /// What an invalidation may remove: keys under the prefixes of caches, namespaces and `invalidation.prefixes`.
+    pub fn reach(&self) -> Reach {
+        let own = self.invalidation.prefixes.iter().cloned();
+        Reach::new(declared_prefixes(&self.caches, &self.namespaces).chain(own))
     }
 
     /// Renders what Postgres says of a cache's query, with its place in the file. `offset` is in bytes of the declared query;
@@ -211,6 +225,13 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
     for named in root.named("passthrough") {
         caches::claim_prefix(reader, "passthrough", named, &mut claims);
     }
+    let kept: Vec<&str> = root
+        .named("passthrough")
+        .iter()
+        .filter_map(|named| Some(named.table.text("prefix")?.value))
+        .collect();
+    let declared = declared_prefixes(&caches, &namespaces).collect();
+    let invalidation = invalidation::invalidation(reader, section("invalidation"), declared, &kept);
     caches::check_claims(reader, &claims);
     if let (Some(first), true) = (
         root.named("caches").first(),
@@ -230,10 +251,20 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         log,
         caches,
         namespaces,
+        invalidation,
         unserved: Vec::new(),
         warnings: Vec::new(),
         source: Source::default(),
     })
+}
+
+fn declared_prefixes(caches: &[Cache], namespaces: &[Namespace]) -> impl Iterator<Item = String> {
+    let of_caches = caches.iter().map(|cache| cache.key.prefix().to_owned());
+    let of_namespaces = namespaces.iter().map(|namespace| namespace.prefix.clone());
+    of_caches
+        .chain(of_namespaces)
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 /// Checks between the keys of sections that are not served yet.

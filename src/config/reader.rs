@@ -164,13 +164,16 @@ impl<'a> Reader<'a> {
                 Value::Named(self.named(table, keys, path))
             }
             (Kind::Tables(keys), DeValue::Array(items)) => {
+                let mut tables = Vec::new();
                 for item in items {
                     match item.get_ref() {
-                        DeValue::Table(table) => _ = self.section(table, keys, path, item.span()),
+                        DeValue::Table(table) => {
+                            tables.push(self.section(table, keys, path, item.span()));
+                        }
                         other => _ = self.wrong_type::<()>(key, item.span(), other),
                     }
                 }
-                Value::Tables
+                Value::Tables(tables)
             }
             (Kind::Texts, DeValue::Array(items)) => Value::Texts(self.texts(key, items.iter())?),
             (Kind::Columns, DeValue::Table(table)) => {

@@ -121,7 +121,7 @@ pub(super) static ROOT: &[Key] = &[
     key("log", Kind::Table(LOG), ""),
     key("l1", Kind::Table(L1), "").later(),
     key("caches", Kind::Named(CACHE), ""),
-    key("invalidation", Kind::Table(INVALIDATION), "").later(),
+    key("invalidation", Kind::Table(INVALIDATION), ""),
     key("namespaces", Kind::Named(NAMESPACE), ""),
     key("passthrough", Kind::Named(PASSTHROUGH), "").later(),
     key("locks", Kind::Table(LOCKS), "").later(),
@@ -314,20 +314,21 @@ const WRITE: &[Key] = &[
 ];
 
 const INVALIDATION: &[Key] = &[
-    key("channel", Kind::Text, r#""cache:invalidate""#),
-    key("ack_channel", Kind::Text, r#""cache:invalidated""#),
+    key("channel", Kind::Text, r#""cache:invalidate""#).later(),
+    key("ack_channel", Kind::Text, r#""cache:invalidated""#).later(),
     key("prefixes", Kind::Texts, r#"["legacy:"]"#),
     key(
         "on_deaf",
         Kind::Choice(&["ignore", "invalidate"]),
         r#""ignore""#,
-    ),
-    key("replay_window", duration(YEAR), r#""60s""#),
-    key("poll", duration(MINUTE), r#""20ms""#),
-    key("notify", Kind::Flag, "false"),
-    key("max_keys", count(1, 1_000_000), "1000"),
-    key("watch", Kind::Tables(WATCH), ""),
-    key("event", Kind::Tables(EVENT), ""),
+    )
+    .later(),
+    key("replay_window", duration(YEAR), r#""60s""#).later(),
+    key("poll", duration(MINUTE), r#""20ms""#).later(),
+    key("notify", Kind::Flag, "false").later(),
+    key("max_keys", count(1, 1_000_000), "1000").later(),
+    key("watch", Kind::Tables(WATCH), "").later(),
+    key("event", Kind::Tables(EVENT), "").later(),
 ];
 
 const WATCH: &[Key] = &[

@@ -165,10 +165,10 @@ fn parts_that_are_not_served_yet_are_checked_accepted_and_named() {
         unserved,
         [
             "[http]",
-            "[invalidation]",
             "[limits]",
             "caches.a.l1",
-            "caches.a.warm"
+            "caches.a.warm",
+            "invalidation.watch"
         ]
     );
 }

@@ -22,8 +22,7 @@ pub(super) enum Value {
     Ratio(f64),
     Duration(Duration),
     Table(Checked),
-    /// Checked, and read by nobody as long as these are not served.
-    Tables,
+    Tables(Vec<Checked>),
     Named(Vec<Named>),
 }
 
@@ -113,6 +112,13 @@ impl Checked {
         match &self.values.get(key)?.value {
             Value::Table(table) => Some(table),
             _ => None,
+        }
+    }
+
+    pub fn tables(&self, key: &str) -> &[Checked] {
+        match self.values.get(key).map(|located| &located.value) {
+            Some(Value::Tables(tables)) => tables,
+            _ => &[],
         }
     }
 

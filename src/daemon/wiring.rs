@@ -2,8 +2,9 @@
 
 use super::info;
 use super::warden::{Ended, StartError};
-use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces};
+use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces, Sweeps};
 use crate::config::Config;
+use crate::invalidation::{InvalidationActor, InvalidationHandle, InvalidationParts};
 use crate::repository::{Repository, RepositoryError};
 use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
@@ -60,7 +61,10 @@ pub(super) struct Running {
     arbiters: Vec<Arbiter>,
     supervisor: Supervisor,
     server: Option<Server>,
+    /// The arbiters that serve connections.
+    cores: Vec<ArbiterHandle>,
     pub(super) caches: Arc<[CacheHandle]>,
+    pub(super) invalidation: InvalidationHandle,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) metrics: Metrics,
 }
@@ -93,11 +97,19 @@ impl Running {
             arbiters: Vec::new(),
             supervisor: Supervisor::new(),
             server: None,
+            cores: Vec::new(),
             caches,
+            invalidation: InvalidationHandle::unbound(),
             addresses: Vec::new(),
             metrics,
         };
-        let stores = running.start_caches(config, &spaces, &scripts)?;
+        let mut stores = Store::siblings(&config.redis, running.caches.len() + 1)?;
+        let upkeep = stores.split_off(running.caches.len());
+        let sweeps = Sweeps::default();
+        running.start_caches(&spaces, &stores, &scripts, &sweeps)?;
+        for store in upkeep {
+            running.start_upkeep(config, store, &sweeps)?;
+        }
         running.wait_until_up(&stores).await?;
         running.open_doors(config, listening, stores);
         Ok(running)
@@ -111,15 +123,15 @@ impl Running {
         self.supervisor.gave_up()
     }
 
-    /// The actor table: so far one kind, one a core.
+    /// The cache actors, one a core.
     fn start_caches(
         &mut self,
-        config: &Config,
         spaces: &Spaces,
+        stores: &[Store],
         scripts: &Arc<Scripts>,
-    ) -> Result<Vec<Store>, StartError> {
-        let stores = Store::siblings(&config.redis, self.caches.len())?;
-        for (shard, (handle, store)) in self.caches.iter().cloned().zip(&stores).enumerate() {
+        sweeps: &Sweeps,
+    ) -> Result<(), StartError> {
+        for (shard, (handle, store)) in self.caches.iter().cloned().zip(stores).enumerate() {
             let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
             let keeper = store.clone();
             // Its driver lives where it is used: a hop to another thread would cost more than the command.
@@ -132,7 +144,8 @@ impl Running {
                     self.repository.clone(),
                     self.io_threads.handle.clone(),
                     self.metrics.clone(),
-                ),
+                )
+                .with_sweeps(sweeps.clone()),
                 shard,
                 shards: Arc::clone(&self.caches),
             };
@@ -143,9 +156,38 @@ impl Running {
                 move || CacheActor::new(parts.clone()),
                 move |address| CacheActor::bind(&handle, address),
             ));
+            self.cores.push(arbiter.handle());
             self.arbiters.push(arbiter);
         }
-        Ok(stores)
+        Ok(())
+    }
+
+    /// What goes on beside the reads has a thread and a connection of its own: a sweep never delays a read.
+    fn start_upkeep(
+        &mut self,
+        config: &Config,
+        store: Store,
+        sweeps: &Sweeps,
+    ) -> Result<(), StartError> {
+        let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
+        arbiter.spawn(store.clone().keep());
+        let handle = self.invalidation.clone();
+        let parts = InvalidationParts::new(
+            Arc::new(config.scope()),
+            store,
+            Arc::clone(&self.caches),
+            sweeps.clone(),
+            self.metrics.clone(),
+        );
+        self.supervisor.start(ChildSpec::new(
+            "invalidation",
+            arbiter.handle(),
+            RestartPolicy::default(),
+            move || InvalidationActor::new(parts.clone()),
+            move |address| InvalidationActor::bind(&handle, address),
+        ));
+        self.arbiters.push(arbiter);
+        Ok(())
     }
 
     /// Waits for the actors, and for Redis as long as a command may take: without it the daemon starts all the same.
@@ -169,8 +211,12 @@ impl Running {
             self.repository.clone(),
             self.health(),
         );
-        let door = Door::new(config, Arc::clone(&self.caches), self.metrics.clone(), info);
-        let cores: Arc<[ArbiterHandle]> = self.arbiters.iter().map(Arbiter::handle).collect();
+        let asked = resp::Asked {
+            caches: Arc::clone(&self.caches),
+            invalidation: self.invalidation.clone(),
+        };
+        let door = Door::new(config, asked, self.metrics.clone(), info);
+        let cores: Arc<[ArbiterHandle]> = self.cores.clone().into();
         self.addresses = listening.tcp_addresses();
         self.server = Some(Server::start(listening, Arc::new(door), cores));
     }

@@ -21,6 +21,7 @@ mod overlap;
 mod param;
 mod pattern;
 mod router;
+mod scope;
 mod template;
 
 pub use error::KeyError;
@@ -28,6 +29,7 @@ pub use overlap::Overlap;
 pub use param::{Param, ParamType};
 pub use pattern::{MAX_PATTERN_BYTES, Pattern, PatternError, Reach, escape, is_pattern};
 pub use router::{Route, RoutedKey, Router, SpaceId, shard_of};
+pub use scope::{Scope, TargetError, Targets, UnknownCache};
 pub use template::{BoundError, KeyTemplate, TemplateError, check_prefix};
 
 /// The longest key that is looked at, in bytes.

@@ -25,4 +25,5 @@ mod repository;
 mod single_flight;
 mod supervisor;
 mod support;
+mod sweeps;
 mod unit_file;
