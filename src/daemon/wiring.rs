@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime;
+use tokio::sync::watch;
 
 /// What a request may take beyond its load: look-up, lease and fill.
 const BEYOND_LOAD: Duration = Duration::from_secs(5);
@@ -107,10 +108,11 @@ impl Running {
         let upkeep = stores.split_off(running.caches.len());
         let sweeps = Sweeps::default();
         running.start_caches(&spaces, &stores, &scripts, &sweeps)?;
+        let mut hearing = Vec::new();
         for store in upkeep {
-            running.start_upkeep(config, store, &sweeps)?;
+            hearing.push(running.start_upkeep(config, store, &sweeps)?);
         }
-        running.wait_until_up(&stores).await?;
+        running.wait_until_up(&stores, hearing).await?;
         running.open_doors(config, listening, stores);
         Ok(running)
     }
@@ -168,17 +170,19 @@ impl Running {
         config: &Config,
         store: Store,
         sweeps: &Sweeps,
-    ) -> Result<(), StartError> {
+    ) -> Result<watch::Receiver<bool>, StartError> {
         let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
         arbiter.spawn(store.clone().keep());
         let handle = self.invalidation.clone();
         let parts = InvalidationParts::new(
-            Arc::new(config.scope()),
+            config.invalidation.clone(),
+            config.scope(),
             store,
             Arc::clone(&self.caches),
             sweeps.clone(),
             self.metrics.clone(),
         );
+        let listening = parts.listening();
         self.supervisor.start(ChildSpec::new(
             "invalidation",
             arbiter.handle(),
@@ -187,18 +191,27 @@ impl Running {
             move |address| InvalidationActor::bind(&handle, address),
         ));
         self.arbiters.push(arbiter);
-        Ok(())
+        Ok(listening)
     }
 
     /// Waits for the actors, and for Redis as long as a command may take: without it the daemon starts all the same.
-    async fn wait_until_up(&self, stores: &[Store]) -> Result<(), StartError> {
+    async fn wait_until_up(
+        &self,
+        stores: &[Store],
+        mut hearing: Vec<watch::Receiver<bool>>,
+    ) -> Result<(), StartError> {
         self.supervisor.all_up().await.map_err(StartError::Actor)?;
         for store in stores {
             let mut up = store.up();
             let there = tokio::time::timeout(store.timeout(), up.wait_for(|up| *up)).await;
             if there.is_err() {
                 tracing::warn!("redis is away; reads are answered from postgres until it is back");
-                break;
+                return Ok(());
+            }
+            for hearing in &mut hearing {
+                // Who is told that we are ready may publish at once.
+                let hears = hearing.wait_for(|hears| *hears);
+                let _late = tokio::time::timeout(store.timeout(), hears).await;
             }
         }
         Ok(())

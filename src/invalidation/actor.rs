@@ -2,9 +2,11 @@
 
 use super::messages::{CountTargets, InvalidateTargets, InvalidationHandle, Publish};
 use super::scripts::Scripts;
+use super::subscriber::Subscriber;
 use super::sweeper::{Queue, Sweeper};
 use super::{InvalidationError, count, invalidate};
 use crate::cache::{CacheHandle, Sweeps};
+use crate::config::Invalidation;
 use crate::keyspace::Scope;
 use crate::store::Store;
 use crate::supervisor::{Later, Ping, Shutdown};
@@ -13,6 +15,7 @@ use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture, WrapFuture,
 };
 use std::sync::Arc;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 /// What the invalidation actor is made of; the same for every restart, so that what waits is not lost with an actor.
@@ -25,21 +28,25 @@ pub struct InvalidationParts {
     pub(super) metrics: Metrics,
     pub(super) queue: Queue,
     pub(super) scripts: Arc<Scripts>,
+    pub(super) settings: Arc<Invalidation>,
     /// Who we are, for other daemons; new with every start.
     pub(super) instance: Uuid,
+    listening: watch::Sender<bool>,
 }
 
 impl InvalidationParts {
     /// `store` is the actor's own; `sweeps` is heeded by the caches.
     pub fn new(
-        scope: Arc<Scope>,
+        settings: Invalidation,
+        scope: Scope,
         store: Store,
         caches: Arc<[CacheHandle]>,
         sweeps: Sweeps,
         metrics: Metrics,
     ) -> Self {
         Self {
-            scope,
+            scope: Arc::new(scope),
+            settings: Arc::new(settings),
             store,
             caches,
             sweeps,
@@ -47,7 +54,13 @@ impl InvalidationParts {
             queue: Queue::default(),
             scripts: Arc::default(),
             instance: Uuid::new_v4(),
+            listening: watch::Sender::new(false),
         }
+    }
+
+    /// Whether published messages are heard.
+    pub fn listening(&self) -> watch::Receiver<bool> {
+        self.listening.subscribe()
     }
 
     /// Counts patterns that were asked for.
@@ -93,6 +106,9 @@ impl Actor for InvalidationActor {
         };
         // In the actor's own context: a panic in there is the actor's, and it ends with it.
         ctx.spawn(sweeper.run().into_actor(self));
+        let subscriber = Subscriber::new(parts.clone());
+        let listening = parts.listening.clone();
+        ctx.spawn(subscriber.run(listening).into_actor(self));
     }
 }
 

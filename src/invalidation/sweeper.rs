@@ -74,6 +74,13 @@ impl Queue {
         self.0.came.notify_one();
         swept
     }
+
+    /// Adds a pattern for which nobody waits.
+    pub(super) fn add_unheard(&self, scope: &Scope, pattern: Pattern) {
+        let wide = scope.widened(&pattern);
+        self.0.pending.lock().add(pattern, wide, None, None);
+        self.0.came.notify_one();
+    }
 }
 
 /// What a sweeper works with.

@@ -18,6 +18,7 @@ mod one_actor;
 mod patterns;
 mod postgres_away;
 mod process;
+mod pubsub;
 mod race;
 mod reading;
 mod redis_away;

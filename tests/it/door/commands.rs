@@ -59,7 +59,7 @@ fn shapes() -> Vec<(&'static str, String, Option<String>)> {
             "CACHE.INVALIDATE *",
             "-BADPATTERN '*' is too wide; begin with a declared prefix…",
         ),
-        same("PUBLISH cache:invalidate courses:*", ":0\r\n"),
+        same("PUBLISH cache:invalidate courses:zz*", ":1\r\n"),
         same(
             "PUBLISH news x",
             "-ERR this door publishes on channels for invalidations only (cache:invalidate)\r\n",
