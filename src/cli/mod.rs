@@ -5,9 +5,12 @@
     reason = "the only room that talks to whoever typed the command"
 )]
 
+mod ask;
 pub mod check;
+mod client;
 pub mod demo;
 mod exit;
+mod invalidate;
 mod open_files;
 mod run;
 mod systemd;
@@ -30,7 +33,7 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 something is wrong (a stop that was late, a tour step that failed), 64 usage, \
+Exit codes: 0 done, 1 something is wrong (a stop that was late, a tour step that failed, a pattern that is refused), 64 usage, \
 69 a server or address is unavailable, 70 an actor could not be kept running, 71 the system refused, \
 78 the configuration is wrong.
 
@@ -43,6 +46,8 @@ enum Command {
     Run,
     /// Check the configuration and print every mistake with its place and the mend
     Check(check::Args),
+    /// Remove keys, or what matches patterns, through the running daemon
+    Invalidate(invalidate::Args),
     /// Try it: private Postgres and Redis, a sample shop, and the daemon in front of them
     Demo(demo::Args),
 }
@@ -54,6 +59,7 @@ impl Cli {
         let code = match self.command {
             Command::Run => run::run(&config),
             Command::Check(args) => check::run(&config, &args),
+            Command::Invalidate(args) => invalidate::run(&config, args),
             Command::Demo(args) => demo::run(&args),
         };
         ExitCode::from(code)

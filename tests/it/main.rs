@@ -10,6 +10,7 @@
 mod bad_frames;
 mod check;
 mod clients;
+mod command_line;
 mod demo;
 mod door;
 mod kit;
