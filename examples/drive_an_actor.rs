@@ -65,7 +65,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         with_age: true,
     };
     println!("{left:?}, {:?}", cache.read.ask(read).await?);
-    let removed = cache.invalidate.ask(Invalidate { keys }).await??;
+    let removed = cache.invalidate.ask(Invalidate::keys(keys)).await??;
     println!("{removed} removed");
 
     supervisor.stop(Duration::from_secs(5)).await;

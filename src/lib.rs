@@ -5,6 +5,7 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 mod daemon;
+pub mod invalidation;
 pub mod keyspace;
 pub mod repository;
 pub mod resp;

@@ -223,7 +223,8 @@ impl CacheActor {
         self.engine.pump();
     }
 
-    /// The answers that the look-up alone can give; `None` for what has to be loaded.
+    /// The answers that the look-up alone can give; `None` for what has to be loaded. What an announced sweep is about to
+    /// remove is as good as gone.
     fn answers(
         &self,
         read: &Pending,
@@ -233,13 +234,15 @@ impl CacheActor {
         let mut tally = Tally::new(means);
         let answer = |(key, place): (&RoutedKey, &u32)| {
             let held = match found {
-                Ok(found) => Ok(found.take(*place)),
+                Ok(found) => Ok((found.asked, found.take(*place))),
                 Err(error) => Err(&*error),
             };
             let answer = match held {
-                Ok(Some(held)) => Ok(means.held(key, held.value, held.left)),
+                Ok((asked, Some(held))) if !means.sweeps.doubts(&key.key, asked) => {
+                    Ok(means.held(key, held.value, held.left))
+                }
                 _ if read.loader.is_some() || !means.is_program(key.space) => return None,
-                Ok(None) => Ok(Found::absent()),
+                Ok(_) => Ok(Found::absent()),
                 Err(error) => Err(CacheError::Store(error.clone())),
             };
             tally.add(key.space, &answer);
@@ -393,14 +396,19 @@ impl Handler<Inspect> for CacheActor {
     type Result = ResponseFuture<Result<Vec<Option<Duration>>, CacheError>>;
 
     fn handle(&mut self, inspect: Inspect, _ctx: &mut Context<Self>) -> Self::Result {
-        let store = self.parts.means.store.clone();
+        let (store, sweeps) = (
+            self.parts.means.store.clone(),
+            self.parts.means.sweeps.clone(),
+        );
         Box::pin(async move {
+            let asked = Instant::now();
             let keys: Vec<_> = inspect.keys.iter().map(|key| &key.key).collect();
             // One byte more than a remembered missing row has, to tell it from what only begins like it.
             let seen = store.peek(&keys, leases::MISSING.len() + 1).await;
             let seen = seen.map_err(CacheError::Store)?;
-            let left = seen.into_iter().map(|(left, head)| {
-                let there = !head.is_empty() && head != leases::MISSING;
+            let left = seen.into_iter().zip(keys).map(|((left, head), key)| {
+                let there =
+                    !head.is_empty() && head != leases::MISSING && !sweeps.doubts(key, asked);
                 let left = u64::try_from(left).ok().map(Duration::from_millis);
                 left.filter(|_| there)
             });
@@ -415,11 +423,13 @@ impl Handler<Invalidate> for CacheActor {
     fn handle(&mut self, invalidate: Invalidate, _ctx: &mut Context<Self>) -> Self::Result {
         let keys: Arc<[RoutedKey]> = invalidate.keys.into();
         self.close_flights(&keys);
-        self.parts.means.count_invalidations(keys.len());
-        let leases = self.parts.means.leases.clone();
+        let mut names: Vec<Bytes> = keys.iter().map(|key| key.key.clone()).collect();
+        names.extend(invalidate.others);
+        let means = self.parts.means.clone();
+        means.count_invalidations(names.len(), invalidate.origin);
         Box::pin(async move {
-            let keys: Vec<Bytes> = keys.iter().map(|key| key.key.clone()).collect();
-            leases.invalidate(&keys).await.map_err(CacheError::Store)
+            let removed = means.leases.invalidate(&names).await;
+            removed.map_err(CacheError::Store)
         })
     }
 }

@@ -109,9 +109,10 @@ impl Engine {
                 part,
                 token,
                 leases,
+                asked,
             } => {
                 self.acquires.came_back(part);
-                self.on_acquired(wants, token, leases);
+                self.on_acquired(wants, token, leases, asked);
             }
             Event::Loaded {
                 wants,
@@ -132,8 +133,10 @@ impl Engine {
         wants: Vec<Want>,
         token: Token,
         leases: Result<Vec<Lease>, StoreError>,
+        asked: Option<Instant>,
     ) {
         let now = Instant::now();
+        let doubts = |key: &Bytes| asked.is_some_and(|asked| self.means.sweeps.doubts(key, asked));
         let leases = match leases {
             Ok(leases) => leases.into_iter().map(Some).collect(),
             Err(error) => {
@@ -150,9 +153,13 @@ impl Engine {
             }
         };
         let outage = !self.means.store.is_up();
-        let (mut leased, mut bare) = (Vec::new(), Vec::new());
+        let (mut leased, mut bare, mut doubted) = (Vec::new(), Vec::new(), Vec::new());
         for (want, lease) in wants.into_iter().zip(leases) {
             let acquired = match lease {
+                Some(Lease::There { .. }) if doubts(&want.key.key) => {
+                    doubted.push(want);
+                    continue;
+                }
                 Some(Lease::Taken) => Acquired::Leased,
                 Some(Lease::Held) => Acquired::Held,
                 None => Acquired::NoLease,
@@ -179,6 +186,28 @@ impl Engine {
         };
         self.send_load(leased, Some(token), Admission::Wait);
         self.send_load(bare, None, bare_admission);
+        self.renew(doubted);
+    }
+
+    /// Values that an announced sweep is about to remove: invalidated by name, and asked for once more.
+    fn renew(&mut self, wants: Vec<Want>) {
+        let Some(first) = wants.first() else { return };
+        // A part of one acquire: of one space, and no more than may go at once. Its values will be gone.
+        let space = first.key.space;
+        let part = Part {
+            keys: wants.len(),
+            bytes: 0,
+        };
+        self.acquires.sent(part);
+        let doubted = u64::try_from(wants.len()).unwrap_or(u64::MAX);
+        self.means.metrics.doubted_hits.inc_by(doubted);
+        let means = self.means.clone();
+        self.acquire(space, wants, part, async move |keys: &[Bytes]| {
+            let begun = Instant::now();
+            means.leases.invalidate(keys).await?;
+            means.sweeps.renew(keys, begun);
+            Ok(None)
+        });
     }
 
     fn on_loaded(
@@ -300,19 +329,36 @@ impl Engine {
     }
 
     fn send_acquire(&self, space: SpaceId, wants: Vec<Want>, part: Part) {
+        self.acquire(space, wants, part, async |_keys: &[Bytes]| {
+            Ok(Some(Instant::now()))
+        });
+    }
+
+    /// Runs the acquire script after `prepare`, which says when the answer was asked for if it may be doubted.
+    fn acquire(
+        &self,
+        space: SpaceId,
+        wants: Vec<Want>,
+        part: Part,
+        prepare: impl AsyncFnOnce(&[Bytes]) -> Result<Option<Instant>, StoreError> + 'static,
+    ) {
         let (leases, events) = (self.means.leases.clone(), self.events.clone());
         let timeout = self.means.store.timeout();
         let life = expiry::lease_life(self.means.spaces.get(space).load_timeout, timeout);
         tokio::task::spawn_local(async move {
             let keys: Vec<_> = wants.iter().map(|want| want.key.key.clone()).collect();
             let token = Leases::new_token();
-            let leases = leases.acquire(&keys, &token, life).await;
+            let (asked, leases) = match prepare(&keys).await {
+                Ok(asked) => (asked, leases.acquire(&keys, &token, life).await),
+                Err(error) => (None, Err(error)),
+            };
             // An engine that is gone has told its readers already.
             let _gone = events.send(Event::Acquired {
                 wants,
                 part,
                 token,
                 leases,
+                asked,
             });
         });
     }

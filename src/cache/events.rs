@@ -8,6 +8,7 @@ use super::messages::Want;
 use super::parts::Part;
 use crate::store::StoreError;
 use bytes::Bytes;
+use std::time::Instant;
 
 /// Something came back.
 pub(super) enum Event {
@@ -22,6 +23,8 @@ pub(super) enum Event {
         part: Part,
         token: Token,
         leases: Result<Vec<Lease>, StoreError>,
+        /// When it was sent; `None`: its keys were invalidated just before, and what is there is beyond doubt.
+        asked: Option<Instant>,
     },
     /// Postgres, or a program's loader.
     Loaded {

@@ -12,7 +12,7 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::{Stopwatch, Timer};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A read and where its keys stand in the look-up.
 pub(super) struct Pending {
@@ -52,10 +52,14 @@ pub(super) struct Lookup {
     with_age: bool,
     /// What was found so far, for the first of `wanted`.
     held: Vec<Option<Held>>,
+    /// When its first part was asked for.
+    asked: Option<Instant>,
 }
 
 /// What a look-up found, handed out read by read.
 pub(super) struct LookedUp {
+    /// No part of it was asked for before.
+    pub(super) asked: Instant,
     held: Vec<Option<Held>>,
     wanted: Vec<Wanted>,
 }
@@ -144,6 +148,11 @@ impl Lookup {
         )
     }
 
+    /// A part of it is about to be asked for.
+    pub(super) fn begin(&mut self) {
+        self.asked.get_or_insert_with(Instant::now);
+    }
+
     /// Asks for the next so many keys.
     pub(super) async fn ask(
         &self,
@@ -208,7 +217,11 @@ impl Lookup {
 
     /// The reads, and what was found for them.
     pub(super) fn finish(self) -> (Vec<Pending>, LookedUp) {
-        let (held, wanted) = (self.held, self.wanted);
-        (self.reads, LookedUp { held, wanted })
+        let found = LookedUp {
+            asked: self.asked.unwrap_or_else(Instant::now),
+            held: self.held,
+            wanted: self.wanted,
+        };
+        (self.reads, found)
     }
 }

@@ -89,7 +89,8 @@ impl Lookups {
     pub(super) fn next(&mut self, gathered: bool) -> Option<Sent> {
         if gathered && !self.gathering.is_empty() && self.out() < MAX_LOOKUPS_OUT {
             self.gathered_out += 1;
-            let lookup = std::mem::take(&mut self.gathering);
+            let mut lookup = std::mem::take(&mut self.gathering);
+            lookup.begin();
             let part = lookup.next_part(&self.sizes);
             let lane = Lane::Gathering;
             return Some(Sent { lookup, part, lane });
@@ -172,7 +173,8 @@ impl Line {
         if !self.pace.admits(part) {
             return None;
         }
-        let lookup = self.waiting.pop_front()?;
+        let mut lookup = self.waiting.pop_front()?;
+        lookup.begin();
         self.pace.sent(part);
         Some(Sent { lookup, part, lane })
     }

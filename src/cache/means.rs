@@ -3,9 +3,10 @@
 use super::Scripts;
 use super::leases::{Leases, MISSING};
 use super::loaders::Loaders;
-use super::messages::{Answer, Found, State};
+use super::messages::{Answer, Found, Origin, State};
 use super::sizes::Sizes;
 use super::spaces::{Source, Spaces};
+use super::sweeps::Sweeps;
 use crate::keyspace::{RoutedKey, SpaceId, expiry};
 use crate::repository::Repository;
 use crate::store::Store;
@@ -25,6 +26,7 @@ pub struct Means {
     pub(super) loaders: Loaders,
     pub(super) metrics: Metrics,
     pub(super) counters: Arc<[CacheMetrics]>,
+    pub(super) sweeps: Sweeps,
 }
 
 impl Means {
@@ -47,7 +49,13 @@ impl Means {
             store,
             repository,
             metrics,
+            sweeps: Sweeps::default(),
         }
+    }
+
+    /// Heeds sweeps that others announce.
+    pub fn with_sweeps(self, sweeps: Sweeps) -> Self {
+        Self { sweeps, ..self }
     }
 
     pub(super) fn counters(&self, space: SpaceId) -> &CacheMetrics {
@@ -68,10 +76,10 @@ impl Means {
         counter.inc_by(readers);
     }
 
-    /// Counts keys that were invalidated by name, on somebody's command.
-    pub(super) fn count_invalidations(&self, keys: usize) {
+    /// Counts keys that were invalidated by name.
+    pub(super) fn count_invalidations(&self, keys: usize, origin: Origin) {
         let labels = SourceKind {
-            source: "command",
+            source: origin.label(),
             kind: "exact",
         };
         let counter = self.metrics.invalidations.get_or_create(&labels);

@@ -73,6 +73,45 @@ pub struct Inspect {
 #[rtype(result = "Result<u64, CacheError>")]
 pub struct Invalidate {
     pub keys: Vec<RoutedKey>,
+    /// Keys of other programs, which no template declares.
+    pub others: Vec<Bytes>,
+    pub origin: Origin,
+}
+
+impl Invalidate {
+    /// Keys of declared spaces, on somebody's command.
+    pub fn keys(keys: Vec<RoutedKey>) -> Self {
+        Self {
+            keys,
+            others: Vec::new(),
+            origin: Origin::Command,
+        }
+    }
+}
+
+/// Where an invalidation came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// A command of a client, or a call of a program.
+    Command,
+    /// A message on the channel for invalidations.
+    Pubsub,
+    /// An event on a channel of its own.
+    Event,
+    /// Messages may have been missed.
+    Deaf,
+}
+
+impl Origin {
+    /// As metrics name it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Origin::Command => "command",
+            Origin::Pubsub => "pubsub",
+            Origin::Event => "event",
+            Origin::Deaf => "deaf",
+        }
+    }
 }
 
 /// Stores values that a program brings to its namespace; loads of the same keys that are under way will not overwrite them.

@@ -13,6 +13,7 @@
 //! 6. Every key written has an expiry.
 //! 7. No exchange with Redis carries more values than `parts.rs` allows, as far as their size is known or can be guessed; one
 //!    that has to wait for others of its kind does not hold up what is small.
+//! 8. A hit that an announced sweep is about to remove is not given out: its key is invalidated by name and loaded ([`Sweeps`]).
 //!
 //! ```text
 //!  Read ─▶ look-up (one MGET for all that wait) ─▶ hits: answered
@@ -42,6 +43,7 @@ mod model_tests;
 mod parts;
 mod sizes;
 mod spaces;
+mod sweeps;
 mod warmth;
 
 pub use actor::{CacheActor, CacheParts};
@@ -49,7 +51,8 @@ pub use error::{CacheError, Class};
 pub use leases::Scripts;
 pub use means::Means;
 pub use messages::{
-    Answer, CacheHandle, Found, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Loader, Put, Read,
-    State,
+    Answer, CacheHandle, Found, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Loader, Origin,
+    Put, Read, State,
 };
 pub use spaces::{Source, Space, Spaces};
+pub use sweeps::Sweeps;

@@ -106,6 +106,11 @@ impl<C: Copy, T> Line<C, T> {
         Some((common, items, part))
     }
 
+    /// A part went that never stood in the line.
+    pub(super) fn sent(&mut self, part: Part) {
+        self.pace.sent(part);
+    }
+
     /// A part came back.
     pub(super) fn came_back(&mut self, part: Part) {
         self.pace.came_back(part);

@@ -5,9 +5,12 @@
     reason = "the only room that talks to whoever typed the command"
 )]
 
+mod ask;
 pub mod check;
+mod client;
 pub mod demo;
 mod exit;
+mod invalidate;
 mod migrate;
 mod open_files;
 mod run;
@@ -31,7 +34,7 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 something is wrong (a stop that was late, a tour step that failed), 64 usage, \
+Exit codes: 0 done, 1 something is wrong (a stop that was late, a tour step that failed, a pattern that is refused), 64 usage, \
 69 a server or address is unavailable, 70 an actor could not be kept running, 71 the system refused, \
 78 the configuration is wrong.
 
@@ -46,6 +49,8 @@ enum Command {
     Check(check::Args),
     /// Install the daemon's schema and the triggers of watched tables, or take them away
     Migrate(migrate::Args),
+    /// Remove keys, or what matches patterns, through the running daemon
+    Invalidate(invalidate::Args),
     /// Try it: private Postgres and Redis, a sample shop, and the daemon in front of them
     Demo(demo::Args),
 }
@@ -58,6 +63,7 @@ impl Cli {
             Command::Run => run::run(&config),
             Command::Check(args) => check::run(&config, &args),
             Command::Migrate(args) => migrate::run(&config, &args),
+            Command::Invalidate(args) => invalidate::run(&config, args),
             Command::Demo(args) => demo::run(&args),
         };
         ExitCode::from(code)

@@ -1,16 +1,19 @@
-//! `[invalidation]`, and the tables that are watched: `[[invalidation.watch]]` and `caches.*.depends_on`.
+//! `[invalidation]`: the channels that are listened on, what may be removed, and the tables that are watched: `[[invalidation.watch]]` and `caches.*.depends_on`.
 
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
 use super::{
-    caches::{Cache, Claim, place_within, template_fault},
+    caches::{Cache, Claim, Namespace, place_within, template_fault},
+    events::{EventRule, event},
     reader::{Reader, nearest},
     value::{Checked, Located, Named},
 };
-use crate::keyspace::{ChangeTemplate, check_prefix};
+use crate::keyspace::{ChangeTemplate, Reach, check_prefix};
 
+const DEFAULT_CHANNEL: &str = "cache:invalidate";
+const DEFAULT_ACK_CHANNEL: &str = "cache:invalidated";
 const DEFAULT_MAX_KEYS: usize = 1000;
 const DEFAULT_REPLAY_WINDOW: Duration = Duration::from_secs(60);
 /// Templates of one watch.
@@ -29,6 +32,31 @@ pub struct Invalidation {
     pub max_keys: usize,
     /// How long what was applied is kept, to be applied again.
     pub replay_window: Duration,
+    /// Where other programs publish keys and patterns.
+    pub channel: String,
+    /// Where we publish what came of it.
+    pub ack_channel: String,
+    pub on_deaf: OnDeaf,
+    pub events: Vec<EventRule>,
+}
+
+impl Invalidation {
+    /// The channels that messages and events come on, each once.
+    pub fn channels(&self) -> Vec<String> {
+        let events = self.events.iter().map(|rule| rule.channel.clone());
+        let mut channels: Vec<String> = events.chain([self.channel.clone()]).collect();
+        channels.sort();
+        channels.dedup();
+        channels
+    }
+}
+
+/// What is done once we hear again, and may have missed messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDeaf {
+    Ignore,
+    /// Everything under every declared prefix is invalidated.
+    Invalidate,
 }
 
 impl Default for Invalidation {
@@ -38,6 +66,10 @@ impl Default for Invalidation {
             prefixes: Vec::new(),
             max_keys: DEFAULT_MAX_KEYS,
             replay_window: DEFAULT_REPLAY_WINDOW,
+            channel: DEFAULT_CHANNEL.to_owned(),
+            ack_channel: DEFAULT_ACK_CHANNEL.to_owned(),
+            on_deaf: OnDeaf::Ignore,
+            events: Vec::new(),
         }
     }
 }
@@ -143,6 +175,7 @@ pub(super) fn invalidation(
     table: &Checked,
     caches: &[Cache],
     declared: &[Named],
+    namespaces: &[Namespace],
     claims: &[Claim],
 ) -> Invalidation {
     let prefixes = prefixes(reader, table, claims);
@@ -156,14 +189,82 @@ pub(super) fn invalidation(
             watches.extend(derived(reader, depends, cache));
         }
     }
+    let prefixes: Vec<String> = prefixes.into_iter().map(|prefix| prefix.value).collect();
+    let reach = Reach::new(declared_prefixes(caches, namespaces).chain(prefixes.iter().cloned()));
+    let (channel, ack_channel) = channels(reader, table);
     Invalidation {
+        events: events(reader, table, &reach, [&channel, &ack_channel]),
+        channel,
+        ack_channel,
+        on_deaf: match table.text("on_deaf").map(|text| text.value) {
+            Some("invalidate") => OnDeaf::Invalidate,
+            _ => OnDeaf::Ignore,
+        },
         watches,
-        prefixes: prefixes.into_iter().map(|prefix| prefix.value).collect(),
+        prefixes,
         max_keys: table.count("max_keys").unwrap_or(DEFAULT_MAX_KEYS),
         replay_window: table
             .duration("replay_window")
             .unwrap_or(DEFAULT_REPLAY_WINDOW),
     }
+}
+
+/// What stands before the keys of caches and namespaces, colon included.
+pub(super) fn declared_prefixes(
+    caches: &[Cache],
+    namespaces: &[Namespace],
+) -> impl Iterator<Item = String> {
+    let of_caches = caches.iter().map(|cache| cache.key.prefix().to_owned());
+    let of_namespaces = namespaces.iter().map(|namespace| namespace.prefix.clone());
+    of_caches.chain(of_namespaces)
+}
+
+fn channels(reader: &mut Reader<'_>, table: &Checked) -> (String, String) {
+    let channel = channel(reader, table, "channel", DEFAULT_CHANNEL);
+    let ack_channel = self::channel(reader, table, "ack_channel", DEFAULT_ACK_CHANNEL);
+    if channel == ack_channel {
+        let span = table.span_of("ack_channel").or(table.span_of("channel"));
+        let message = format!("`channel` and `ack_channel` are both `{channel}`");
+        reader.fault(
+            span.unwrap_or_default(),
+            message,
+            "write two different names: acknowledgements would be read as messages",
+        );
+    }
+    (channel, ack_channel)
+}
+
+fn channel(reader: &mut Reader<'_>, table: &Checked, key: &str, default: &str) -> String {
+    let Some(text) = table.text(key) else {
+        return default.to_owned();
+    };
+    if text.value.starts_with("cachewarden:") {
+        let message = format!("`{}` is one of the daemon's own channels", text.value);
+        reader.fault(text.span, message, format!("write \"{default}\""));
+    }
+    text.value.to_owned()
+}
+
+fn events(
+    reader: &mut Reader<'_>,
+    table: &Checked,
+    reach: &Reach,
+    taken: [&String; 2],
+) -> Vec<EventRule> {
+    let mut rules = Vec::new();
+    for table in table.tables("event") {
+        let Some(rule) = event(reader, table, reach) else {
+            continue;
+        };
+        if taken.contains(&&rule.channel) {
+            let span = table.span_of("channel").unwrap_or_default();
+            let message = format!("`{}` is no channel for events", rule.channel);
+            let help = "give events a channel of their own, such as \"events\"";
+            reader.fault(span, message, help);
+        }
+        rules.push(rule);
+    }
+    rules
 }
 
 fn prefixes(reader: &mut Reader<'_>, table: &Checked, claims: &[Claim]) -> Vec<Located<String>> {

@@ -12,6 +12,7 @@
 
 mod caches;
 mod environment;
+mod events;
 mod invalidation;
 mod problem;
 mod query;
@@ -33,7 +34,8 @@ use std::{
 use toml::de::DeTable;
 
 pub use caches::{Cache, Namespace, Shape};
-pub use invalidation::{Invalidation, TableName, Watch, WatchTemplate};
+pub use events::{EventPiece, EventRule, EventTemplate};
+pub use invalidation::{Invalidation, OnDeaf, TableName, Watch, WatchTemplate};
 pub use problem::{Problem, Problems, Source};
 pub use query::{Piece, Query, QueryError};
 use reader::{Env, Reader};
@@ -41,7 +43,7 @@ pub use secret::Secret;
 pub use servers::{Listen, Log, LogFormat, Postgres, Redis, Resp, TlsFiles};
 use value::Checked;
 
-use crate::keyspace::Router;
+use crate::keyspace::{KeyTemplate, Reach, Router, Scope};
 
 /// The largest configuration, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -117,17 +119,28 @@ impl Config {
 
     /// The router of the declared spaces: caches first, then namespaces.
     pub fn router(&self) -> Router {
-        let caches: Vec<_> = self
-            .caches
-            .iter()
-            .map(|c| (c.name.clone(), c.key.clone()))
-            .collect();
-        let namespaces: Vec<_> = self
-            .namespaces
-            .iter()
-            .map(|n| (n.name.clone(), n.prefix.clone()))
-            .collect();
-        Router::new(&caches, &namespaces)
+        Router::new(&self.templates(), &self.namespace_prefixes())
+    }
+
+    /// Everything that can be invalidated by name.
+    pub fn scope(&self) -> Scope {
+        Scope::new(&self.templates(), &self.namespace_prefixes(), self.reach())
+    }
+
+    fn templates(&self) -> Vec<(String, KeyTemplate)> {
+        let named = |cache: &Cache| (cache.name.clone(), cache.key.clone());
+        self.caches.iter().map(named).collect()
+    }
+
+    fn namespace_prefixes(&self) -> Vec<(String, String)> {
+        let named = |namespace: &Namespace| (namespace.name.clone(), namespace.prefix.clone());
+        self.namespaces.iter().map(named).collect()
+    }
+
+    /// What an invalidation may remove: keys under the prefixes of caches, namespaces and `invalidation.prefixes`.
+    pub fn reach(&self) -> Reach {
+        let own = self.invalidation.prefixes.iter().cloned();
+        Reach::new(invalidation::declared_prefixes(&self.caches, &self.namespaces).chain(own))
     }
 
     /// Renders what Postgres says of a cache's query, with its place in the file. `offset` is in bytes of the declared query;
@@ -247,6 +260,7 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         section("invalidation"),
         &caches,
         root.named("caches"),
+        &namespaces,
         &claims,
     );
     if let (Some(watch), true) = (

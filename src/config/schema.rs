@@ -313,21 +313,20 @@ const WRITE: &[Key] = &[
 ];
 
 const INVALIDATION: &[Key] = &[
-    key("channel", Kind::Text, r#""cache:invalidate""#).later(),
-    key("ack_channel", Kind::Text, r#""cache:invalidated""#).later(),
+    key("channel", Kind::Text, r#""cache:invalidate""#),
+    key("ack_channel", Kind::Text, r#""cache:invalidated""#),
     key("prefixes", Kind::Texts, r#"["legacy:"]"#),
     key(
         "on_deaf",
         Kind::Choice(&["ignore", "invalidate"]),
         r#""ignore""#,
-    )
-    .later(),
+    ),
     key("replay_window", duration(YEAR), r#""60s""#).later(),
     key("poll", duration(MINUTE), r#""20ms""#).later(),
     key("notify", Kind::Flag, "false").later(),
     key("max_keys", count(1, 1_000_000), "1000"),
     key("watch", Kind::Tables(WATCH), ""),
-    key("event", Kind::Tables(EVENT), "").later(),
+    key("event", Kind::Tables(EVENT), ""),
 ];
 
 const WATCH: &[Key] = &[

@@ -2,10 +2,11 @@
 
 use super::wiring::{Running, STOP_DEADLINE, ended};
 use crate::cache::{
-    CacheError, CacheHandle, Found, GetOrLoad, Invalidate, Loader, Put, Read, Scripts,
+    CacheError, CacheHandle, Found, GetOrLoad, Invalidate, Loader, Origin, Put, Read, Scripts,
 };
 use crate::config::Config;
-use crate::keyspace::{KeyError, RoutedKey, Router};
+use crate::invalidation::{InvalidateTargets, InvalidationHandle};
+use crate::keyspace::{KeyError, PatternError, RoutedKey, Router, Scope, TargetError, Targets};
 use crate::repository::RepositoryError;
 use crate::resp::OpenError;
 use crate::store::StoreError;
@@ -67,6 +68,9 @@ pub enum WardenError {
     /// The key leads nowhere, or is not spelled as it should be.
     #[error("{0}")]
     Key(#[from] KeyError),
+    /// The pattern cannot be swept.
+    #[error("{0}")]
+    Pattern(#[from] PatternError),
     /// The read, put or invalidation failed.
     #[error("{0}")]
     Cache(#[from] CacheError),
@@ -89,6 +93,15 @@ pub enum WardenError {
     /// More keys at once than one call takes.
     #[error("{given} keys in one call are more than {limit}")]
     TooMany { given: usize, limit: usize },
+}
+
+impl From<TargetError> for WardenError {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::Key(error) => WardenError::Key(error),
+            TargetError::Pattern(error) => WardenError::Pattern(error),
+        }
+    }
 }
 
 impl From<AskError> for WardenError {
@@ -114,6 +127,8 @@ pub struct Warden(Arc<Inner>);
 
 struct Inner {
     router: Router,
+    scope: Scope,
+    invalidation: InvalidationHandle,
     caches_declared: usize,
     caches: Arc<[CacheHandle]>,
     next: AtomicUsize,
@@ -125,6 +140,7 @@ struct Inner {
 }
 
 struct Started {
+    invalidation: InvalidationHandle,
     caches: Arc<[CacheHandle]>,
     addresses: Vec<SocketAddr>,
     health: Health,
@@ -148,7 +164,7 @@ impl Warden {
         let (stop, stopping) = mpsc::channel(2);
         let (end, ended) = watch::channel(None);
         let (report, started) = oneshot::channel();
-        let router = config.router();
+        let (router, scope) = (config.router(), config.scope());
         let caches_declared = config.caches.len();
         std::thread::Builder::new()
             .name("cachewarden".to_owned())
@@ -167,6 +183,8 @@ impl Warden {
         })?;
         Ok(Warden(Arc::new(Inner {
             router,
+            scope,
+            invalidation: started.invalidation,
             caches_declared,
             caches: started.caches,
             next: AtomicUsize::new(0),
@@ -277,13 +295,30 @@ impl Warden {
         Ok(self.actor().put.ask(put).await??)
     }
 
-    /// Invalidates keys by name. Returns, once acknowledged, how many values were cached.
+    /// Invalidates keys, and whatever matches patterns: what holds `*`, `?`, `[` or `\` is a pattern, a Redis glob. Returns,
+    /// once acknowledged, how many values were cached.
     ///
     /// # Errors
-    /// See [`WardenError`]; some of the keys may have been invalidated.
+    /// See [`WardenError`]; some of it may have been invalidated.
     pub async fn invalidate(&self, keys: &[&str]) -> Result<u64, WardenError> {
-        let keys = self.route_all(keys)?;
-        Ok(self.actor().invalidate.ask(Invalidate { keys }).await??)
+        within_limit(keys.len())?;
+        let mut targets = Targets::default();
+        for key in keys {
+            self.0.scope.add(key.as_bytes(), &mut targets)?;
+        }
+        if targets.patterns.is_empty() && targets.others.is_empty() {
+            let ask = Invalidate::keys(targets.keys);
+            return Ok(self.actor().invalidate.ask(ask).await??);
+        }
+        let origin = Origin::Command;
+        let ask = InvalidateTargets { targets, origin };
+        let answer = self.0.invalidation.invalidate.ask(ask).await?;
+        answer.map_err(|error| WardenError::Cache(error.into_cache()))
+    }
+
+    /// The handles of the invalidation actor: for programs and tests that send messages themselves.
+    pub fn invalidation(&self) -> &InvalidationHandle {
+        &self.0.invalidation
     }
 
     /// The handles of the cache actors, one a core: for programs and tests that send messages themselves.
@@ -382,6 +417,7 @@ async fn live(
         Err(error) => return drop(report.send(Err(error))),
     };
     let started = Started {
+        invalidation: running.invalidation.clone(),
         caches: Arc::clone(&running.caches),
         addresses: running.addresses.clone(),
         health: running.health(),

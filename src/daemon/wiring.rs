@@ -2,8 +2,9 @@
 
 use super::info;
 use super::warden::{Ended, StartError};
-use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces};
+use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces, Sweeps};
 use crate::config::Config;
+use crate::invalidation::{InvalidationActor, InvalidationHandle, InvalidationParts};
 use crate::repository::{Installer, Repository, RepositoryError, WatchProblem};
 use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
@@ -14,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// What a request may take beyond its load: look-up, lease and fill.
 const BEYOND_LOAD: Duration = Duration::from_secs(5);
@@ -67,7 +68,10 @@ pub(super) struct Running {
     arbiters: Vec<Arbiter>,
     supervisor: Supervisor,
     server: Option<Server>,
+    /// The arbiters that serve connections.
+    cores: Vec<ArbiterHandle>,
     pub(super) caches: Arc<[CacheHandle]>,
+    pub(super) invalidation: InvalidationHandle,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) metrics: Metrics,
 }
@@ -101,7 +105,9 @@ impl Running {
             arbiters: Vec::new(),
             supervisor: Supervisor::new(),
             server: None,
+            cores: Vec::new(),
             caches,
+            invalidation: InvalidationHandle::unbound(),
             addresses: Vec::new(),
             metrics,
         };
@@ -124,8 +130,15 @@ impl Running {
         spaces: &Spaces,
         scripts: &Arc<Scripts>,
     ) -> Result<Vec<Store>, StartError> {
-        let stores = self.start_caches(config, spaces, scripts)?;
-        self.wait_until_up(&stores).await?;
+        let mut stores = Store::siblings(&config.redis, self.caches.len() + 1)?;
+        let upkeep = stores.split_off(self.caches.len());
+        let sweeps = Sweeps::default();
+        self.start_caches(spaces, &stores, scripts, &sweeps)?;
+        let mut hearing = Vec::new();
+        for store in upkeep {
+            hearing.push(self.start_upkeep(config, store, &sweeps)?);
+        }
+        self.wait_until_up(&stores, hearing).await?;
         Ok(stores)
     }
 
@@ -137,15 +150,15 @@ impl Running {
         self.supervisor.gave_up()
     }
 
-    /// The actor table: so far one kind, one a core.
+    /// The cache actors, one a core.
     fn start_caches(
         &mut self,
-        config: &Config,
         spaces: &Spaces,
+        stores: &[Store],
         scripts: &Arc<Scripts>,
-    ) -> Result<Vec<Store>, StartError> {
-        let stores = Store::siblings(&config.redis, self.caches.len())?;
-        for (shard, (handle, store)) in self.caches.iter().cloned().zip(&stores).enumerate() {
+        sweeps: &Sweeps,
+    ) -> Result<(), StartError> {
+        for (shard, (handle, store)) in self.caches.iter().cloned().zip(stores).enumerate() {
             let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
             let kept = store.clone();
             // Its driver lives where it is used: a hop to another thread would cost more than the command. Started before
@@ -164,7 +177,8 @@ impl Running {
                     self.repository.clone(),
                     self.io_threads.handle.clone(),
                     self.metrics.clone(),
-                ),
+                )
+                .with_sweeps(sweeps.clone()),
                 shard,
                 shards: Arc::clone(&self.caches),
             };
@@ -175,20 +189,66 @@ impl Running {
                 move || CacheActor::new(parts.clone()),
                 move |address| CacheActor::bind(&handle, address),
             ));
+            self.cores.push(arbiter.handle());
             self.arbiters.push(arbiter);
         }
-        Ok(stores)
+        Ok(())
+    }
+
+    /// What goes on beside the reads has a thread and a connection of its own: a sweep never delays a read.
+    fn start_upkeep(
+        &mut self,
+        config: &Config,
+        store: Store,
+        sweeps: &Sweeps,
+    ) -> Result<watch::Receiver<bool>, StartError> {
+        let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
+        let kept = store.clone();
+        self.supervisor.start(ChildSpec::task(
+            "redis-upkeep",
+            arbiter.handle(),
+            RestartPolicy::default(),
+            move || kept.clone().keep(),
+        ));
+        let handle = self.invalidation.clone();
+        let parts = InvalidationParts::new(
+            config.invalidation.clone(),
+            config.scope(),
+            store,
+            Arc::clone(&self.caches),
+            sweeps.clone(),
+            self.metrics.clone(),
+        );
+        let listening = parts.listening();
+        self.supervisor.start(ChildSpec::new(
+            "invalidation",
+            arbiter.handle(),
+            RestartPolicy::default(),
+            move || InvalidationActor::new(parts.clone()),
+            move |address| InvalidationActor::bind(&handle, address),
+        ));
+        self.arbiters.push(arbiter);
+        Ok(listening)
     }
 
     /// Waits for the actors, and for Redis as long as a command may take: without it the daemon starts all the same.
-    async fn wait_until_up(&self, stores: &[Store]) -> Result<(), StartError> {
+    async fn wait_until_up(
+        &self,
+        stores: &[Store],
+        mut hearing: Vec<watch::Receiver<bool>>,
+    ) -> Result<(), StartError> {
         self.supervisor.all_up().await.map_err(StartError::Actor)?;
         for store in stores {
             let mut up = store.up();
             let there = tokio::time::timeout(store.timeout(), up.wait_for(|up| *up)).await;
             if there.is_err() {
                 tracing::warn!("redis is away; reads are answered from postgres until it is back");
-                break;
+                return Ok(());
+            }
+            for hearing in &mut hearing {
+                // Who is told that we are ready may publish at once.
+                let hears = hearing.wait_for(|hears| *hears);
+                let _late = tokio::time::timeout(store.timeout(), hears).await;
             }
         }
         Ok(())
@@ -202,8 +262,12 @@ impl Running {
             self.repository.clone(),
             self.health(),
         );
-        let door = Door::new(config, Arc::clone(&self.caches), self.metrics.clone(), info);
-        let cores: Arc<[ArbiterHandle]> = self.arbiters.iter().map(Arbiter::handle).collect();
+        let asked = resp::Asked {
+            caches: Arc::clone(&self.caches),
+            invalidation: self.invalidation.clone(),
+        };
+        let door = Door::new(config, asked, self.metrics.clone(), info);
+        let cores: Arc<[ArbiterHandle]> = self.cores.clone().into();
         self.addresses = listening.tcp_addresses();
         self.server = Some(Server::start(listening, Arc::new(door), cores));
     }

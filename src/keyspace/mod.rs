@@ -6,7 +6,7 @@
 //!    neither wins are refused when the configuration is read ([`KeyTemplate::overlap`]).
 //! 3. What a change invalidates is spelled as its keys are; data widens no pattern
 //!    ([`ChangeTemplate`]).
-//! 4. Nothing declared can reach the keys the daemon keeps for itself ([`names`]).
+//! 4. Nothing declared, and no pattern, can reach the keys the daemon keeps for itself ([`names`], [`Reach`]).
 //!
 //! ```text
 //! "courses:{id:bigint}" ─parse→ KeyTemplate ─┐
@@ -22,14 +22,18 @@ pub mod expiry;
 pub mod names;
 mod overlap;
 mod param;
+mod pattern;
 mod router;
+mod scope;
 mod template;
 
 pub use change::{ChangePart, ChangeTemplate};
 pub use error::KeyError;
 pub use overlap::Overlap;
 pub use param::{Param, ParamType};
+pub use pattern::{MAX_PATTERN_BYTES, Pattern, PatternError, Reach, escape, is_pattern};
 pub use router::{Route, RoutedKey, Router, SpaceId, shard_of};
+pub use scope::{Scope, TargetError, Targets, UnknownCache};
 pub use template::{BoundError, KeyTemplate, TemplateError, check_prefix};
 
 /// The longest key that is looked at, in bytes.

@@ -3,6 +3,17 @@
 /// The sorted set of all live leases: Redis key → end of its lease.
 pub const LEASE_INDEX: &str = "cachewarden:leases";
 
+/// The sorted set of announced sweeps: id and pattern → end of the announcement.
+pub const SWEEPS: &str = "cachewarden:sweeps";
+
+/// The channel on which daemons tell each other of sweeps.
+pub const SWEEPS_CHANNEL: &str = "cachewarden:sweeps";
+
+/// The key by which one daemon of a fleet claims a message that all of them heard.
+pub fn claim_of(message: u128) -> Vec<u8> {
+    format!("cachewarden:claim:{message:032x}").into_bytes()
+}
+
 /// First segments, colon included, that nothing may be declared under.
 pub const RESERVED_PREFIXES: [&str; 2] = ["cachewarden:", "ratelimit:"];
 

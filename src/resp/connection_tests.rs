@@ -3,6 +3,8 @@
 use super::*;
 use crate::cache::CacheHandle;
 use crate::config::Config;
+use crate::invalidation::InvalidationHandle;
+use crate::resp::Asked;
 use crate::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -16,8 +18,11 @@ const BRIEF: Duration = Duration::from_secs(1);
 fn door(patience: Patience) -> Arc<Door> {
     let text = "redis.url = \"redis://127.0.0.1:1\"\nresp.password = \"open sesame\"";
     let config = Config::from_toml(text).expect("a sound configuration");
-    let caches = Arc::from([CacheHandle::unbound(DEADLINE)]);
-    let mut door = Door::new(&config, caches, Metrics::new(), Arc::new(Vec::new));
+    let asked = Asked {
+        caches: Arc::from([CacheHandle::unbound(DEADLINE)]),
+        invalidation: InvalidationHandle::unbound(),
+    };
+    let mut door = Door::new(&config, asked, Metrics::new(), Arc::new(Vec::new));
     door.patience = patience;
     Arc::new(door)
 }

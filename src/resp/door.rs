@@ -5,7 +5,8 @@ use super::connection::Patience;
 use super::password::Password;
 use crate::cache::CacheHandle;
 use crate::config;
-use crate::keyspace::{KeyError, RoutedKey, Router};
+use crate::invalidation::InvalidationHandle;
+use crate::keyspace::{KeyError, RoutedKey, Router, Scope};
 use crate::telemetry::Metrics;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -15,12 +16,24 @@ use std::time::Instant;
 /// Lines that `INFO` adds under `# Cachewarden`, as `name:value`.
 pub type InfoSource = Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>;
 
+/// The actors that answer this door.
+pub struct Asked {
+    /// One a core.
+    pub caches: Arc<[CacheHandle]>,
+    pub invalidation: InvalidationHandle,
+}
+
 /// What every connection needs: where keys lead, whom to ask, what is allowed.
 pub struct Door {
     pub(super) router: Router,
     /// The names of the declared spaces, by id; and whether each is a cache.
     pub(super) spaces: Vec<(String, bool)>,
     pub(super) caches: Arc<[CacheHandle]>,
+    pub(super) invalidation: InvalidationHandle,
+    /// What can be invalidated by name.
+    pub(super) scope: Scope,
+    /// The channels that may be published on.
+    pub(super) channels: Vec<String>,
     pub(super) password: Option<Password>,
     pub(super) limits: Limits,
     pub(super) patience: Patience,
@@ -32,13 +45,8 @@ pub struct Door {
 }
 
 impl Door {
-    /// The door to `caches`, one handle a core.
-    pub fn new(
-        config: &config::Config,
-        caches: Arc<[CacheHandle]>,
-        metrics: Metrics,
-        info: InfoSource,
-    ) -> Self {
+    /// The door to the actors of `asked`.
+    pub fn new(config: &config::Config, asked: Asked, metrics: Metrics, info: InfoSource) -> Self {
         let names = config.caches.iter().map(|cache| (cache.name.clone(), true));
         let namespaces = config.namespaces.iter();
         let spaces = names
@@ -47,7 +55,10 @@ impl Door {
         Self {
             router: config.router(),
             spaces,
-            caches,
+            caches: asked.caches,
+            invalidation: asked.invalidation,
+            scope: config.scope(),
+            channels: config.invalidation.channels(),
             password: config.resp.password.clone().map(Password::new),
             limits: Limits::new(config.resp.max_request),
             patience: Patience::default(),

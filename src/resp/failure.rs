@@ -2,7 +2,8 @@
 
 use super::codec::reply;
 use crate::cache::{CacheError, Class};
-use crate::keyspace::{KeyError, RoutedKey};
+use crate::invalidation::InvalidationError;
+use crate::keyspace::{KeyError, RoutedKey, TargetError};
 use crate::supervisor::AskError;
 
 /// Bytes of a key that an error repeats.
@@ -11,6 +12,16 @@ const SHOWN_KEY: usize = 64;
 /// A key that leads nowhere.
 pub(super) fn key(out: &mut Vec<u8>, error: &KeyError) {
     reply::error(out, error.code(), error);
+}
+
+/// A key or pattern that cannot be invalidated.
+pub(super) fn target(out: &mut Vec<u8>, error: &TargetError) {
+    reply::error(out, error.code(), error);
+}
+
+/// An invalidation that has no answer.
+pub(super) fn invalidation(out: &mut Vec<u8>, error: InvalidationError) {
+    command(out, &error.into_cache());
 }
 
 /// A read of one key that has no answer.

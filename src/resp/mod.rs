@@ -31,5 +31,5 @@ mod password;
 mod socket;
 
 pub use commands::COMMANDS;
-pub use door::{Door, InfoSource};
+pub use door::{Asked, Door, InfoSource};
 pub use listener::{Listening, OpenError, Server, open};

@@ -196,7 +196,11 @@ impl Store {
         })
     }
 
-    async fn command(&self, name: &'static str, command: &Cmd) -> Result<Value, StoreError> {
+    pub(super) async fn command(
+        &self,
+        name: &'static str,
+        command: &Cmd,
+    ) -> Result<Value, StoreError> {
         self.send(name, async |mut connection| {
             // Redis' own errors come as values here.
             match connection.send_packed_command(command).await? {
@@ -274,7 +278,12 @@ impl Store {
         });
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
+    pub(super) fn client(&self) -> &redis::Client {
+        &self.0.client
+    }
+
+    /// A connection that has answered once.
+    pub(super) async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
         // The deadline is ours (`within_timeout`): the crate's does not cover everything it waits for.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.0.timeout))
@@ -324,7 +333,7 @@ fn bad_url(error: &redis::RedisError) -> StoreError {
 }
 
 /// Redis' answers that mean "not now, for anybody" open the breaker like a lost connection.
-fn meaning(command: &'static str, error: &redis::RedisError) -> StoreError {
+pub(super) fn meaning(command: &'static str, error: &redis::RedisError) -> StoreError {
     const NOT_NOW: [&str; 4] = ["LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN"];
     match error.code() {
         Some(code) if NOT_NOW.contains(&code) => StoreError::Lost,

@@ -6,6 +6,8 @@
 //! 2. A Redis that hangs costs whoever asks at most `redis.timeout`, once: the first command that is not answered opens
 //!    the breaker, for the connections of all cores, and until a probe succeeds every further one fails at once.
 //! 3. Nothing is queued for a Redis that is away.
+//! 4. What must be one piece of work on one server has a connection of its own that is never replaced behind its back
+//!    ([`Pinned`]), and what is heard is heard on another ([`Subscription`]): each ends with its connection.
 //!
 //! ```text
 //!  command ─▶ up? ──no──▶ Unavailable, at once
@@ -18,12 +20,16 @@
 
 mod connection;
 mod error;
+mod pinned;
 mod refusals;
 mod reply;
 mod script;
 mod stream;
+mod subscription;
 
 pub use connection::Store;
 pub use error::StoreError;
+pub use pinned::{Identity, Page, Pinned};
 pub use reply::Reply;
 pub use script::Script;
+pub use subscription::{Heard, Subscription};

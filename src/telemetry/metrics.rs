@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric as Registrable, Registry};
+use std::sync::atomic::AtomicU64;
 
 /// One line of the table.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,12 @@ table! {
     fills: "cachewarden_fills_total", "Loaded values filled into Redis, or refused because their lease was gone";
     flights_joined: "cachewarden_flights_joined_total", "Reads that joined a load already under way";
     invalidations: "cachewarden_invalidations_total", "Invalidations, by source and kind";
+    doubted_hits: "cachewarden_doubted_hits_total", "Hits that an announced sweep was about to remove: invalidated and loaded anew";
+    sweeps_pending: "cachewarden_sweeps_pending", "Patterns that wait for a sweep, or are being swept";
+    sweep_passes: "cachewarden_sweep_passes_total", "Passes through all keys of Redis, by result";
+    swept_keys: "cachewarden_swept_keys_total", "Keys removed by sweeps";
+    subscriber_deaf: "cachewarden_subscriber_deaf_seconds_total", "Time in which published invalidations could not be heard";
+    messages_refused: "cachewarden_messages_refused_total", "Published messages that were refused as a whole or in part, by reason";
     actor_restarts: "cachewarden_actor_restarts_total", "Restarts of actors";
     actor_mailbox_depth: "cachewarden_actor_mailbox_depth", "Requests that an actor has taken and not answered yet";
     connections: "cachewarden_connections", "Client connections open now";
@@ -75,6 +82,12 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
+/// One label named `result`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct PassResult {
+    pub result: &'static str,
+}
+
 /// One label named `target`.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Target {
@@ -95,6 +108,12 @@ pub struct Metrics {
     pub fills: Family<CacheResult, Counter>,
     pub flights_joined: Counter,
     pub invalidations: Family<SourceKind, Counter>,
+    pub doubted_hits: Counter,
+    pub sweeps_pending: Gauge,
+    pub sweep_passes: Family<PassResult, Counter>,
+    pub swept_keys: Counter,
+    pub subscriber_deaf: Counter<f64, AtomicU64>,
+    pub messages_refused: Family<Reason, Counter>,
     pub actor_restarts: Family<ActorName, Counter>,
     pub actor_mailbox_depth: Family<ActorName, Gauge>,
     pub timings: Timings,
@@ -130,6 +149,20 @@ impl Metrics {
     pub fn refused_connection(&self, reason: &'static str) {
         let reason = Reason { reason };
         self.connections_refused.get_or_create(&reason).inc();
+    }
+
+    /// A pass through all keys has ended.
+    pub fn passed(&self, result: &'static str) {
+        self.sweep_passes
+            .get_or_create(&PassResult { result })
+            .inc();
+    }
+
+    /// A published message was refused, as a whole or in part.
+    pub fn refused_message(&self, reason: &'static str) {
+        self.messages_refused
+            .get_or_create(&Reason { reason })
+            .inc();
     }
 
     /// The counters of one cache.
@@ -224,6 +257,7 @@ impl Metrics {
             Names::invalidations,
             self.invalidations.clone(),
         );
+        self.add_sweeping(&mut registry);
         add(
             &mut registry,
             Names::actor_restarts,
@@ -261,6 +295,23 @@ impl Metrics {
         let _infallible = prometheus_client::encoding::text::encode(&mut page, &registry);
         page
     }
+
+    fn add_sweeping(&self, registry: &mut Registry) {
+        add(registry, Names::doubted_hits, self.doubted_hits.clone());
+        add(registry, Names::sweeps_pending, self.sweeps_pending.clone());
+        add(registry, Names::sweep_passes, self.sweep_passes.clone());
+        add(registry, Names::swept_keys, self.swept_keys.clone());
+        add(
+            registry,
+            Names::subscriber_deaf,
+            self.subscriber_deaf.clone(),
+        );
+        add(
+            registry,
+            Names::messages_refused,
+            self.messages_refused.clone(),
+        );
+    }
 }
 
 fn add(registry: &mut Registry, metric: Metric, this: impl Registrable) {
@@ -280,6 +331,8 @@ mod tests {
         // A family shows once it has a member.
         metrics.refused_connection("handshake");
         metrics.observe_targets(true, true);
+        metrics.passed("done");
+        metrics.refused_message("broken");
         metrics.observe_restarts("cache-0", 1);
         metrics.observe_mailbox("cache-0", 1);
         let (source, kind) = ("command", "exact");

@@ -144,7 +144,7 @@ async fn an_actor_reads_caches_and_invalidates() {
         .execute("UPDATE courses SET title = 'new'")
         .await;
     let keys = vec![stage.key("courses:1")];
-    let invalidate = Invalidate { keys: keys.clone() };
+    let invalidate = Invalidate::keys(keys.clone());
     assert_eq!(
         stage.handle.invalidate.ask(invalidate).await.unwrap(),
         Ok(1)

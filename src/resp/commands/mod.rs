@@ -30,6 +30,8 @@ pub(super) enum Verb {
     Unlink,
     CacheGet,
     CacheInvalidate,
+    CacheCount,
+    Publish,
     Hello,
     Auth,
     Ping,
@@ -79,7 +81,9 @@ commands! {
     Del "DEL" -2 ["write"] (1, -1, 1) "generic" "Invalidates keys; returns how many values were cached.";
     Unlink "UNLINK" -2 ["write" "fast"] (1, -1, 1) "generic" "Invalidates keys; returns how many values were cached.";
     CacheGet "CACHE.GET" 2 ["readonly" "fast"] (1, 1, 1) "cachewarden" "Returns a value with its state, age and remaining life.";
-    CacheInvalidate "CACHE.INVALIDATE" -2 ["write"] (1, -1, 1) "cachewarden" "Invalidates keys; answered once acknowledged, with the number of values removed.";
+    CacheInvalidate "CACHE.INVALIDATE" -2 ["write"] (1, -1, 1) "cachewarden" "Invalidates keys and whatever matches patterns; answered once acknowledged, with the number removed.";
+    CacheCount "CACHE.COUNT" -2 ["readonly"] (1, -1, 1) "cachewarden" "Counts what CACHE.INVALIDATE would remove, and removes nothing.";
+    Publish "PUBLISH" 3 ["pubsub" "fast"] (0, 0, 0) "pubsub" "Publishes a message on Redis, on a channel for invalidations.";
     Hello "HELLO" -1 ["noscript" "fast" "no_auth"] (0, 0, 0) "connection" "Chooses the protocol version, authenticates, names the connection.";
     Auth "AUTH" -2 ["noscript" "fast" "no_auth"] (0, 0, 0) "connection" "Authenticates the connection.";
     Ping "PING" -1 ["fast"] (0, 0, 0) "connection" "Returns PONG, or its argument.";
@@ -184,6 +188,8 @@ pub(super) async fn run(
         Verb::Set => writes::set(door, &args, out),
         Verb::Del | Verb::Unlink => writes::delete(door, caches, &args, out).await,
         Verb::CacheInvalidate => writes::invalidate(door, caches, &args, out).await,
+        Verb::CacheCount => writes::count_matches(door, &args, out).await,
+        Verb::Publish => writes::publish(door, args[0], args[1], out).await,
         Verb::Hello => session.hello(door, &args, out).await,
         Verb::Auth => session.auth(door, &args, out).await,
         Verb::Ping => server::ping(&args, out),

@@ -1,13 +1,14 @@
-//! `DEL`, `UNLINK`, `CACHE.INVALIDATE`, and the refusal of `SET`.
+//! `DEL`, `UNLINK`, `CACHE.INVALIDATE`, `CACHE.COUNT`, `PUBLISH`, and the refusal of `SET`.
 
 use super::super::codec::reply;
 use super::super::door::Door;
 use super::super::failure;
 use super::reads::route_all;
-use crate::cache::{CacheHandle, Invalidate};
-
-/// Characters that make an argument of `CACHE.INVALIDATE` a pattern.
-const GLOB: [u8; 4] = *b"*?[\\";
+use crate::cache::{CacheHandle, Invalidate, Origin};
+use crate::invalidation::{CountTargets, InvalidateTargets, InvalidationError, Publish};
+use crate::keyspace::{RoutedKey, Targets};
+use crate::supervisor::AskError;
+use bytes::Bytes;
 
 pub(super) fn set(door: &Door, args: &[&[u8]], out: &mut Vec<u8>) {
     let [key, _value] = args else {
@@ -32,8 +33,12 @@ pub(super) async fn delete(door: &Door, caches: &CacheHandle, keys: &[&[u8]], ou
     let Some(keys) = route_all(door, keys, out) else {
         return;
     };
-    match caches.invalidate.ask(Invalidate { keys }).await {
-        Ok(Ok(removed)) => reply::integer(out, i64::try_from(removed).unwrap_or(i64::MAX)),
+    delete_routed(caches, keys, out).await;
+}
+
+async fn delete_routed(caches: &CacheHandle, keys: Vec<RoutedKey>, out: &mut Vec<u8>) {
+    match caches.invalidate.ask(Invalidate::keys(keys)).await {
+        Ok(Ok(removed)) => count(removed, out),
         Ok(Err(error)) => failure::command(out, &error),
         Err(error) => failure::ask(out, error),
     }
@@ -42,14 +47,64 @@ pub(super) async fn delete(door: &Door, caches: &CacheHandle, keys: &[&[u8]], ou
 pub(super) async fn invalidate(
     door: &Door,
     caches: &CacheHandle,
-    keys: &[&[u8]],
+    args: &[&[u8]],
     out: &mut Vec<u8>,
 ) {
-    let is_pattern = |key: &&&[u8]| key.iter().any(|byte| GLOB.contains(byte));
-    if let Some(pattern) = keys.iter().find(is_pattern) {
-        let shown = String::from_utf8_lossy(&pattern[..pattern.len().min(64)]);
-        let text = format!("'{shown}' is a pattern; this version invalidates keys by name only");
-        return reply::error(out, "BADPATTERN", text);
+    let Some(targets) = targets(door, args, out) else {
+        return;
+    };
+    if targets.patterns.is_empty() && targets.others.is_empty() {
+        return delete_routed(caches, targets.keys, out).await;
     }
-    delete(door, caches, keys, out).await;
+    let origin = Origin::Command;
+    let ask = InvalidateTargets { targets, origin };
+    let answer = door.invalidation.invalidate.ask(ask).await;
+    write_answer(answer, out);
+}
+
+/// What `CACHE.INVALIDATE` would remove now.
+pub(super) async fn count_matches(door: &Door, args: &[&[u8]], out: &mut Vec<u8>) {
+    if let Some(targets) = targets(door, args, out) {
+        let answer = door.invalidation.count.ask(CountTargets { targets }).await;
+        write_answer(answer, out);
+    }
+}
+
+/// On Redis itself, for those who only know this address.
+pub(super) async fn publish(door: &Door, channel: &[u8], payload: &[u8], out: &mut Vec<u8>) {
+    let is_ours = |known: &&String| known.as_bytes() == channel;
+    let Some(channel) = door.channels.iter().find(is_ours) else {
+        let known = door.channels.join(", ");
+        let text = format!("this door publishes on channels for invalidations only ({known})");
+        return reply::error(out, "ERR", text);
+    };
+    let ask = Publish {
+        channel: channel.clone(),
+        payload: Bytes::copy_from_slice(payload),
+    };
+    write_answer(door.invalidation.publish.ask(ask).await, out);
+}
+
+/// All that is named, or `None` when the first refusal is written.
+fn targets(door: &Door, args: &[&[u8]], out: &mut Vec<u8>) -> Option<Targets> {
+    let mut targets = Targets::default();
+    for arg in args {
+        if let Err(error) = door.scope.add(arg, &mut targets) {
+            failure::target(out, &error);
+            return None;
+        }
+    }
+    Some(targets)
+}
+
+fn write_answer(answer: Result<Result<u64, InvalidationError>, AskError>, out: &mut Vec<u8>) {
+    match answer {
+        Ok(Ok(number)) => count(number, out),
+        Ok(Err(error)) => failure::invalidation(out, error),
+        Err(error) => failure::ask(out, error),
+    }
+}
+
+fn count(number: u64, out: &mut Vec<u8>) {
+    reply::integer(out, i64::try_from(number).unwrap_or(i64::MAX));
 }

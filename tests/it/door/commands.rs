@@ -53,9 +53,16 @@ fn shapes() -> Vec<(&'static str, String, Option<String>)> {
         same("DEL courses:2 courses:5", ":1\r\n"),
         same("UNLINK courses:2 courses:count", ":1\r\n"),
         same("CACHE.INVALIDATE courses:count titled:course-7", ":1\r\n"),
+        same("CACHE.COUNT courses:2 titled:course-7", ":0\r\n"),
+        same("CACHE.INVALIDATE courses:zz*", ":0\r\n"),
         same(
-            "CACHE.INVALIDATE courses:*",
-            "-BADPATTERN 'courses:*' is a pattern…",
+            "CACHE.INVALIDATE *",
+            "-BADPATTERN '*' is too wide; begin with a declared prefix…",
+        ),
+        same("PUBLISH cache:invalidate courses:zz*", ":1\r\n"),
+        same(
+            "PUBLISH news x",
+            "-ERR this door publishes on channels for invalidations only (cache:invalidate)\r\n",
         ),
         same(
             "SET courses:2 {}",

@@ -123,7 +123,7 @@ async fn an_address_in_use_is_refused_and_what_was_bound_before_is_free_again() 
 }
 
 /// A certificate for `localhost` that signs itself, and its key.
-fn make_certificate(folder: &Path) -> (PathBuf, PathBuf) {
+pub fn make_certificate(folder: &Path) -> (PathBuf, PathBuf) {
     const REQUEST: &str = "[req]\ndistinguished_name = name\nx509_extensions = extensions\nprompt = no\n\
         [name]\nCN = localhost\n[extensions]\nsubjectAltName = DNS:localhost\nbasicConstraints = critical, CA:FALSE\n";
     let file = |name: &str| folder.join(name);
@@ -156,7 +156,7 @@ fn make_certificate(folder: &Path) -> (PathBuf, PathBuf) {
     (file("cert.pem"), file("key.pem"))
 }
 
-fn tls(cert: &Path, key: &Path) -> String {
+pub fn tls(cert: &Path, key: &Path) -> String {
     format!("resp.tls_cert_file = {cert:?}\nresp.tls_key_file = {key:?}")
 }
 

@@ -2,7 +2,7 @@
 
 mod commands;
 mod crowd;
-mod entry;
+pub mod entry;
 mod guessing;
 mod keys;
 mod order;

@@ -1,0 +1,189 @@
+//! Announced sweeps: what a sweep is about to remove is not given out any more.
+//!
+//! A sweep of a million keys takes a second, and a value may be read until its turn has come. So a sweep is announced once
+//! no load from before it can fill any more: from then on a hit that it matches is taken for outdated, wherever it was
+//! found, until its key was invalidated by name, once.
+//!
+//! The race that [`Sweeps::doubts`] closes with a moment:
+//! 1. a look-up is sent, and Redis reads the outdated value for it;
+//! 2. another read meets the same value, invalidates the key and has it loaded anew: the key is beyond doubt;
+//! 3. the look-up's answer arrives. It was sent before the key was renewed, so it is doubted all the same.
+
+use crate::keyspace::Pattern;
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Sweeps known at once; of the fleet's daemons each merges its own long before.
+const MAX_ANNOUNCED: usize = 4096;
+/// Renewed keys remembered a sweep. Beyond, a hit costs a load until the sweep ends.
+const MAX_RENEWED: usize = 100_000;
+
+/// The announced sweeps of one daemon, shared by its shards. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Sweeps(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// Whether there is any: all that a hit asks when there is none.
+    any: AtomicBool,
+    /// By the first segment of what they match, so that a hit meets only those of its own prefix.
+    announced: RwLock<HashMap<Box<[u8]>, Vec<Announced>>>,
+}
+
+struct Announced {
+    id: Uuid,
+    pattern: Pattern,
+    /// When we heard of it: its leases were deleted before.
+    heard: Instant,
+    until: Instant,
+    /// Keys invalidated by name since, by hash, and when that was done.
+    renewed: Mutex<HashMap<u128, Instant>>,
+}
+
+impl Sweeps {
+    /// From now on hits that match are doubted, for at most `life`. Announced again, it lives anew.
+    pub fn announce(&self, id: Uuid, pattern: &Pattern, life: Duration) {
+        let heard = Instant::now();
+        let until = heard + life;
+        let mut announced = self.0.announced.write();
+        let known: usize = announced.values().map(Vec::len).sum();
+        let segment = announced
+            .entry(Box::from(first_segment(pattern.head())))
+            .or_default();
+        segment.retain(|sweep| sweep.until > heard);
+        if let Some(sweep) = segment.iter_mut().find(|sweep| sweep.id == id) {
+            sweep.until = until;
+        } else if known < MAX_ANNOUNCED {
+            segment.push(Announced {
+                id,
+                pattern: pattern.clone(),
+                heard,
+                until,
+                renewed: Mutex::default(),
+            });
+        } else {
+            // It is swept all the same; until then its values may be read.
+            tracing::warn!(pattern = %pattern.shown(), "more sweeps are announced than are remembered");
+        }
+        self.0.any.store(true, Ordering::Release);
+    }
+
+    /// The sweep has ended: what it matched is gone.
+    pub fn end(&self, id: Uuid) {
+        let mut announced = self.0.announced.write();
+        let now = Instant::now();
+        announced.retain(|_, segment| {
+            segment.retain(|sweep| sweep.id != id && sweep.until > now);
+            !segment.is_empty()
+        });
+        self.0.any.store(!announced.is_empty(), Ordering::Release);
+    }
+
+    /// How many are announced.
+    pub fn len(&self) -> usize {
+        self.0.announced.read().values().map(Vec::len).sum()
+    }
+
+    /// Whether none is announced.
+    pub fn is_empty(&self) -> bool {
+        !self.0.any.load(Ordering::Acquire)
+    }
+
+    /// Whether a value of `key`, asked for at `asked`, may be one that a sweep is about to remove.
+    pub(super) fn doubts(&self, key: &[u8], asked: Instant) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let announced = self.0.announced.read();
+        let Some(segment) = announced.get(first_segment(key)) else {
+            return false;
+        };
+        let now = Instant::now();
+        segment
+            .iter()
+            .filter(|sweep| sweep.until > now && sweep.pattern.matches(key))
+            .any(|sweep| {
+                let renewed = sweep.renewed.lock().get(&xxh3_128(key)).copied();
+                renewed.is_none_or(|renewed| asked <= renewed)
+            })
+    }
+
+    /// `keys` were invalidated by name; that was begun at `begun`, and is done. A sweep heard of later may be newer than
+    /// that, and goes on doubting them.
+    pub(super) fn renew(&self, keys: &[Bytes], begun: Instant) {
+        let announced = self.0.announced.read();
+        let now = Instant::now();
+        for key in keys {
+            let segment = announced.get(first_segment(key));
+            for sweep in segment.into_iter().flatten() {
+                let mut renewed = sweep.renewed.lock();
+                let counts = sweep.heard < begun && sweep.pattern.matches(key);
+                if counts && renewed.len() < MAX_RENEWED {
+                    renewed.insert(xxh3_128(key), now);
+                }
+            }
+        }
+    }
+}
+
+/// A key up to its first colon. A pattern's head has one: it begins with a declared prefix.
+fn first_segment(text: &[u8]) -> &[u8] {
+    let end = memchr::memchr(b':', text).unwrap_or(text.len());
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIFE: Duration = Duration::from_secs(60);
+
+    fn announced(text: &str) -> (Sweeps, Uuid) {
+        let (sweeps, id) = (Sweeps::default(), Uuid::new_v4());
+        let pattern = Pattern::parse(text.as_bytes()).expect("a pattern");
+        sweeps.announce(id, &pattern, LIFE);
+        (sweeps, id)
+    }
+
+    #[test]
+    fn a_hit_is_doubted_from_the_announcement_to_the_end() {
+        let (sweeps, id) = announced("a:*");
+        assert!(sweeps.doubts(b"a:1", Instant::now()));
+        assert!(!sweeps.doubts(b"b:1", Instant::now()));
+        sweeps.end(id);
+        assert!(!sweeps.doubts(b"a:1", Instant::now()));
+        assert!(sweeps.is_empty());
+    }
+
+    #[test]
+    fn a_renewed_key_is_beyond_doubt_but_for_what_was_asked_before() {
+        let (sweeps, _) = announced("a:*");
+        let (asked, begun) = (Instant::now(), Instant::now());
+        sweeps.renew(&[Bytes::from_static(b"a:1")], begun);
+        assert!(sweeps.doubts(b"a:1", asked), "its answer may be older");
+        assert!(!sweeps.doubts(b"a:1", Instant::now()));
+        assert!(sweeps.doubts(b"a:2", Instant::now()));
+    }
+
+    #[test]
+    fn a_renewal_that_began_before_the_announcement_proves_nothing() {
+        let begun = Instant::now();
+        let (sweeps, _) = announced("a:*");
+        sweeps.renew(&[Bytes::from_static(b"a:1")], begun);
+        assert!(sweeps.doubts(b"a:1", Instant::now()));
+    }
+
+    #[test]
+    fn a_sweep_whose_end_nobody_told_is_forgotten_in_time() {
+        let (sweeps, id) = (Sweeps::default(), Uuid::new_v4());
+        let pattern = Pattern::parse(b"a:*").expect("a pattern");
+        sweeps.announce(id, &pattern, Duration::ZERO);
+        assert!(!sweeps.doubts(b"a:1", Instant::now()));
+    }
+}

@@ -1,0 +1,164 @@
+//! The invalidation actor: takes messages, keeps the sweeper going, answers. Thin.
+
+use super::messages::{CountTargets, InvalidateTargets, InvalidationHandle, Publish};
+use super::scripts::Scripts;
+use super::subscriber::Subscriber;
+use super::sweeper::{Queue, Sweeper};
+use super::{InvalidationError, count, invalidate};
+use crate::cache::{CacheHandle, Sweeps};
+use crate::config::Invalidation;
+use crate::keyspace::Scope;
+use crate::store::Store;
+use crate::supervisor::{Later, Ping, Shutdown};
+use crate::telemetry::{Metrics, SourceKind};
+use actix::{
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture, WrapFuture,
+};
+use std::sync::Arc;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// What the invalidation actor is made of; the same for every restart, so that what waits is not lost with an actor.
+#[derive(Clone)]
+pub struct InvalidationParts {
+    pub(super) scope: Arc<Scope>,
+    pub(super) store: Store,
+    pub(super) caches: Arc<[CacheHandle]>,
+    pub(super) sweeps: Sweeps,
+    pub(super) metrics: Metrics,
+    pub(super) queue: Queue,
+    pub(super) scripts: Arc<Scripts>,
+    pub(super) settings: Arc<Invalidation>,
+    /// Who we are, for other daemons; new with every start.
+    pub(super) instance: Uuid,
+    listening: watch::Sender<bool>,
+}
+
+impl InvalidationParts {
+    /// `store` is the actor's own; `sweeps` is heeded by the caches.
+    pub fn new(
+        settings: Invalidation,
+        scope: Scope,
+        store: Store,
+        caches: Arc<[CacheHandle]>,
+        sweeps: Sweeps,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            scope: Arc::new(scope),
+            settings: Arc::new(settings),
+            store,
+            caches,
+            sweeps,
+            metrics,
+            queue: Queue::default(),
+            scripts: Arc::default(),
+            instance: Uuid::new_v4(),
+            listening: watch::Sender::new(false),
+        }
+    }
+
+    /// Whether published messages are heard.
+    pub fn listening(&self) -> watch::Receiver<bool> {
+        self.listening.subscribe()
+    }
+
+    /// Counts patterns that were asked for.
+    pub(super) fn count_patterns(&self, patterns: usize, source: &'static str) {
+        let kind = "pattern";
+        let counter = self
+            .metrics
+            .invalidations
+            .get_or_create(&SourceKind { source, kind });
+        counter.inc_by(u64::try_from(patterns).unwrap_or(u64::MAX));
+    }
+}
+
+/// Invalidates by pattern, for whoever asks.
+pub struct InvalidationActor {
+    parts: InvalidationParts,
+}
+
+impl InvalidationActor {
+    /// A fresh actor.
+    pub fn new(parts: InvalidationParts) -> Self {
+        Self { parts }
+    }
+
+    /// Points the handles at a started actor, or away from a dead one.
+    pub fn bind(handle: &InvalidationHandle, address: Option<&Addr<Self>>) {
+        handle.bind_each(address);
+    }
+}
+
+impl Actor for InvalidationActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let parts = &self.parts;
+        let sweeper = Sweeper {
+            store: parts.store.clone(),
+            scripts: Arc::clone(&parts.scripts),
+            queue: parts.queue.clone(),
+            sweeps: parts.sweeps.clone(),
+            metrics: parts.metrics.clone(),
+            instance: parts.instance,
+        };
+        // In the actor's own context: a panic in there is the actor's, and it ends with it.
+        ctx.spawn(sweeper.run().into_actor(self));
+        let subscriber = Subscriber::new(parts.clone());
+        let listening = parts.listening.clone();
+        ctx.spawn(subscriber.run(listening).into_actor(self));
+    }
+}
+
+impl Handler<InvalidateTargets> for InvalidationActor {
+    type Result = ResponseFuture<Result<u64, InvalidationError>>;
+
+    fn handle(&mut self, ask: InvalidateTargets, _ctx: &mut Context<Self>) -> Self::Result {
+        let parts = self.parts.clone();
+        Box::pin(async move { invalidate::invalidate(&parts, ask.targets, ask.origin).await })
+    }
+}
+
+impl Handler<CountTargets> for InvalidationActor {
+    type Result = ResponseFuture<Result<u64, InvalidationError>>;
+
+    fn handle(&mut self, ask: CountTargets, _ctx: &mut Context<Self>) -> Self::Result {
+        let store = self.parts.store.clone();
+        Box::pin(async move {
+            let counted = count::count(&store, &ask.targets).await;
+            counted.map_err(InvalidationError::Store)
+        })
+    }
+}
+
+impl Handler<Publish> for InvalidationActor {
+    type Result = ResponseFuture<Result<u64, InvalidationError>>;
+
+    fn handle(&mut self, ask: Publish, _ctx: &mut Context<Self>) -> Self::Result {
+        let store = self.parts.store.clone();
+        Box::pin(async move {
+            let heard = store.publish(&ask.channel, &ask.payload).await;
+            heard.map_err(InvalidationError::Store)
+        })
+    }
+}
+
+impl Handler<Ping> for InvalidationActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Ping, _ctx: &mut Context<Self>) {}
+}
+
+impl Handler<Shutdown> for InvalidationActor {
+    type Result = Later<()>;
+
+    fn handle(&mut self, _: Shutdown, ctx: &mut Context<Self>) -> Self::Result {
+        let (later, promise) = Later::new();
+        // A sweep is not waited for: who asked is told, and may ask another daemon.
+        promise.keep(());
+        ctx.stop();
+        later
+    }
+}

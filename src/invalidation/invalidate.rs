@@ -1,0 +1,75 @@
+//! One invalidation from its beginning to its acknowledgement: keys by name, patterns by sweep.
+
+use super::InvalidationError;
+use super::actor::InvalidationParts;
+use crate::cache::{Invalidate, Origin};
+use crate::keyspace::Targets;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+/// Keys one message to a cache actor carries.
+const KEYS_A_MESSAGE: usize = 10_000;
+
+/// Invalidates all of `targets`; how many keys were removed.
+pub(super) async fn invalidate(
+    parts: &InvalidationParts,
+    targets: Targets,
+    origin: Origin,
+) -> Result<u64, InvalidationError> {
+    // Both at once: the leases of the patterns should not wait for the keys.
+    let swept = queue(parts, &targets, origin, None);
+    let by_name = keys(parts, targets, origin).await;
+    let by_pattern = wait(swept).await;
+    Ok(by_name? + by_pattern?)
+}
+
+/// Has the patterns swept. `claim` is deleted when that begins.
+pub(super) fn queue(
+    parts: &InvalidationParts,
+    targets: &Targets,
+    origin: Origin,
+    claim: Option<&Bytes>,
+) -> Vec<oneshot::Receiver<u64>> {
+    parts.count_patterns(targets.patterns.len(), origin.label());
+    let patterns = targets.patterns.iter().cloned();
+    patterns
+        .map(|pattern| parts.queue.add(&parts.scope, pattern, claim.cloned()))
+        .collect()
+}
+
+/// Waits for sweeps; how many keys they removed.
+pub(super) async fn wait(swept: Vec<oneshot::Receiver<u64>>) -> Result<u64, InvalidationError> {
+    let mut removed = 0;
+    for swept in swept {
+        removed += swept.await.map_err(|_gone| InvalidationError::Stopped)?;
+    }
+    Ok(removed)
+}
+
+/// Invalidates the keys by name; how many values there were.
+pub(super) async fn keys(
+    parts: &InvalidationParts,
+    targets: Targets,
+    origin: Origin,
+) -> Result<u64, InvalidationError> {
+    let mut removed = 0;
+    // Any of them can: it tells the others.
+    let Some(cache) = parts.caches.first() else {
+        return Ok(removed);
+    };
+    let (mut keys, mut others) = (targets.keys, targets.others);
+    while !keys.is_empty() || !others.is_empty() {
+        let rest = keys.split_off(keys.len().min(KEYS_A_MESSAGE));
+        let other_rest = others.split_off(others.len().min(KEYS_A_MESSAGE));
+        let ask = Invalidate {
+            keys: std::mem::replace(&mut keys, rest),
+            others: std::mem::replace(&mut others, other_rest),
+            origin,
+        };
+        let answer = cache.invalidate.ask(ask).await;
+        removed += answer
+            .map_err(InvalidationError::Actor)?
+            .map_err(InvalidationError::Keys)?;
+    }
+    Ok(removed)
+}

@@ -1,0 +1,296 @@
+//! The patterns that wait for a sweep: what is merged, what is widened, and which pass serves whom. Pure.
+//!
+//! A pattern that comes while a pass is under way has its leases ended at once, but is served by the next whole pass: the
+//! one under way may have gone past its keys.
+
+use crate::keyspace::Pattern;
+use bytes::Bytes;
+use uuid::Uuid;
+
+/// Patterns of one prefix that wait; one more, and they wait as everything under that prefix.
+pub(super) const MAX_A_PREFIX: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Loads from before may still fill.
+    New,
+    /// Their leases are being ended. Who comes now is too late for that.
+    Revoking,
+    /// No load from before can fill; the next pass is theirs.
+    Revoked,
+    /// This pass is theirs.
+    Swept,
+}
+
+struct Job<W> {
+    id: Uuid,
+    pattern: Pattern,
+    stage: Stage,
+    removed: u64,
+    waiting: Vec<W>,
+    claims: Vec<Bytes>,
+}
+
+/// A pattern on its way through the stages.
+#[derive(Clone, Debug)]
+pub(super) struct Sweep {
+    pub(super) id: Uuid,
+    pub(super) pattern: Pattern,
+}
+
+/// A pattern whose pass is over.
+pub(super) struct Done<W> {
+    pub(super) sweep: Sweep,
+    /// Keys that were removed.
+    pub(super) removed: u64,
+    pub(super) waiting: Vec<W>,
+}
+
+/// The patterns that wait, with whoever (`W`) waits for them.
+pub(super) struct Pending<W> {
+    jobs: Vec<Job<W>>,
+    /// What was announced by a work that broke off: to be withdrawn by the next.
+    orphans: Vec<Sweep>,
+}
+
+impl<W> Default for Pending<W> {
+    fn default() -> Self {
+        Self {
+            jobs: Vec::new(),
+            orphans: Vec::new(),
+        }
+    }
+}
+
+impl<W> Pending<W> {
+    /// Adds a pattern; `wide` is everything under its prefix. `claim` is deleted when its leases are ended.
+    pub(super) fn add(
+        &mut self,
+        pattern: Pattern,
+        wide: Pattern,
+        waiting: Option<W>,
+        claim: Option<Bytes>,
+    ) {
+        let crowded = self
+            .jobs
+            .iter()
+            .filter(|job| job.pattern.head().starts_with(wide.head()))
+            .count()
+            >= MAX_A_PREFIX;
+        let is_new = |job: &&mut Job<W>, pattern: &Pattern| {
+            job.stage == Stage::New && job.pattern == *pattern
+        };
+        let pattern = match self.jobs.iter_mut().find(|job| is_new(job, &pattern)) {
+            Some(_) => pattern,
+            None if crowded => wide,
+            None => pattern,
+        };
+        if let Some(job) = self.jobs.iter_mut().find(|job| is_new(job, &pattern)) {
+            job.waiting.extend(waiting);
+            job.claims.extend(claim);
+            return;
+        }
+        self.jobs.push(Job {
+            id: Uuid::new_v4(),
+            pattern,
+            stage: Stage::New,
+            removed: 0,
+            waiting: waiting.into_iter().collect(),
+            claims: claim.into_iter().collect(),
+        });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Whether any has come whose leases nobody has ended.
+    pub(super) fn any_new(&self) -> bool {
+        self.jobs.iter().any(|job| job.stage == Stage::New)
+    }
+
+    /// The new ones, and the claims to delete: their leases are being ended from now on.
+    pub(super) fn take_new(&mut self) -> (Vec<Sweep>, Vec<Bytes>) {
+        let (mut sweeps, mut claims) = (Vec::new(), Vec::new());
+        for job in self.jobs.iter_mut().filter(|job| job.stage == Stage::New) {
+            job.stage = Stage::Revoking;
+            claims.append(&mut job.claims);
+            sweeps.push(job.sweep());
+        }
+        (sweeps, claims)
+    }
+
+    /// Their leases have been ended.
+    pub(super) fn revoked(&mut self) {
+        self.advance(Stage::Revoking, Stage::Revoked);
+    }
+
+    /// A pass begins: whom it serves.
+    pub(super) fn begin_pass(&mut self) -> Vec<Sweep> {
+        self.advance(Stage::Revoked, Stage::Swept);
+        self.swept().map(Job::sweep).collect()
+    }
+
+    /// Keys of the pass under way were removed.
+    pub(super) fn removed(&mut self, id: Uuid, keys: u64) {
+        if let Some(job) = self.jobs.iter_mut().find(|job| job.id == id) {
+            job.removed += keys;
+        }
+    }
+
+    /// The pass is over, and was whole.
+    pub(super) fn end_pass(&mut self) -> Vec<Done<W>> {
+        let (done, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.jobs)
+            .into_iter()
+            .partition(|job| job.stage == Stage::Swept);
+        self.jobs = left;
+        let done = done.into_iter().map(|job| Done {
+            sweep: job.sweep(),
+            removed: job.removed,
+            waiting: job.waiting,
+        });
+        done.collect()
+    }
+
+    /// The connection was lost, or it is another server now: everything begins again with the leases, under new ids,
+    /// because what was renewed since may be lost as well. Returns those that may have been announced.
+    pub(super) fn begin_again(&mut self) -> Vec<Sweep> {
+        let begun = self.jobs.iter_mut().filter(|job| job.stage != Stage::New);
+        let orphans: Vec<Sweep> = begun
+            .map(|job| {
+                let orphan = job.sweep();
+                (job.stage, job.id) = (Stage::New, Uuid::new_v4());
+                orphan
+            })
+            .collect();
+        self.orphans.extend(orphans.iter().cloned());
+        orphans
+    }
+
+    /// What is to be withdrawn.
+    pub(super) fn take_orphans(&mut self) -> Vec<Sweep> {
+        std::mem::take(&mut self.orphans)
+    }
+
+    /// The ones that are announced.
+    pub(super) fn announced(&self) -> Vec<Sweep> {
+        let announced = |job: &&Job<W>| matches!(job.stage, Stage::Revoked | Stage::Swept);
+        self.jobs.iter().filter(announced).map(Job::sweep).collect()
+    }
+
+    fn swept(&self) -> impl Iterator<Item = &Job<W>> {
+        self.jobs.iter().filter(|job| job.stage == Stage::Swept)
+    }
+
+    fn advance(&mut self, from: Stage, to: Stage) {
+        for job in self.jobs.iter_mut().filter(|job| job.stage == from) {
+            job.stage = to;
+        }
+    }
+}
+
+impl<W> Job<W> {
+    fn sweep(&self) -> Sweep {
+        Sweep {
+            id: self.id,
+            pattern: self.pattern.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text.as_bytes()).expect("a pattern")
+    }
+
+    fn add(pending: &mut Pending<u32>, text: &str, who: u32) {
+        pending.add(pattern(text), pattern("a:*"), Some(who), None);
+    }
+
+    fn texts(sweeps: &[Sweep]) -> Vec<String> {
+        sweeps.iter().map(|sweep| sweep.pattern.shown()).collect()
+    }
+
+    #[test]
+    fn one_pass_serves_all_whose_leases_were_ended_before_it() {
+        let mut pending = Pending::default();
+        add(&mut pending, "a:1*", 1);
+        add(&mut pending, "a:2*", 2);
+        pending.take_new();
+        pending.revoked();
+        assert_eq!(texts(&pending.begin_pass()), ["a:1*", "a:2*"]);
+        assert_eq!(pending.end_pass().len(), 2);
+        assert_eq!(pending.len(), 0);
+    }
+
+    #[test]
+    fn who_comes_during_a_pass_is_served_by_the_next() {
+        let mut pending = Pending::default();
+        add(&mut pending, "a:1*", 1);
+        pending.take_new();
+        pending.revoked();
+        pending.begin_pass();
+        add(&mut pending, "a:1*", 2);
+        assert!(pending.any_new());
+        pending.take_new();
+        pending.revoked();
+        let done = pending.end_pass();
+        assert_eq!(done.len(), 1);
+        assert_eq!(done[0].waiting, [1]);
+        assert_eq!(texts(&pending.begin_pass()), ["a:1*"]);
+        assert_eq!(pending.end_pass()[0].waiting, [2]);
+    }
+
+    #[test]
+    fn who_comes_while_leases_are_ended_has_them_ended_again() {
+        let mut pending = Pending::default();
+        add(&mut pending, "a:*", 1);
+        add(&mut pending, "a:*", 2);
+        assert_eq!(pending.take_new().0.len(), 1, "equal new patterns are one");
+        add(&mut pending, "a:*", 3);
+        pending.revoked();
+        assert!(pending.any_new());
+        pending.begin_pass();
+        assert_eq!(pending.end_pass()[0].waiting, [1, 2]);
+        assert_eq!(pending.take_new().0.len(), 1);
+    }
+
+    #[test]
+    fn many_patterns_of_a_prefix_become_all_of_it() {
+        let mut pending = Pending::default();
+        for who in 0..10_000 {
+            add(&mut pending, &format!("a:{who}*"), who);
+        }
+        assert_eq!(pending.len(), MAX_A_PREFIX + 1);
+        let (sweeps, _) = pending.take_new();
+        assert_eq!(sweeps[MAX_A_PREFIX].pattern.shown(), "a:*");
+        pending.revoked();
+        pending.begin_pass();
+        let waiting = pending
+            .end_pass()
+            .into_iter()
+            .map(|done| done.waiting.len());
+        assert_eq!(waiting.sum::<usize>(), 10_000, "nobody is forgotten");
+    }
+
+    #[test]
+    fn after_a_loss_everything_begins_with_the_leases_and_keeps_who_waits() {
+        let mut pending = Pending::default();
+        add(&mut pending, "a:1*", 1);
+        let (first, _) = pending.take_new();
+        pending.revoked();
+        pending.begin_pass();
+        assert_eq!(pending.begin_again()[0].id, first[0].id);
+        assert_eq!(pending.take_orphans()[0].id, first[0].id);
+        assert!(pending.begin_again().is_empty(), "it has not begun");
+        assert_eq!(pending.begin_pass().len(), 0, "leases first");
+        let (again, _) = pending.take_new();
+        assert_ne!(again[0].id, first[0].id);
+        pending.revoked();
+        pending.begin_pass();
+        assert_eq!(pending.end_pass()[0].waiting, [1]);
+    }
+}

@@ -1,0 +1,185 @@
+//! The scripts of this room, with types; and how sweeps are written for other daemons.
+
+use super::pending::Sweep;
+use crate::keyspace::{
+    Pattern,
+    names::{LEASE_INDEX, SWEEPS, SWEEPS_CHANNEL, lease_of},
+};
+use crate::store::{Pinned, Reply, Script, Store, StoreError};
+use bytes::Bytes;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Entries read of the announced sweeps; their writers merge long before.
+const MAX_LISTED: &str = "4096";
+
+/// What one daemon tells the others of a sweep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    Announced {
+        by: Uuid,
+        id: Uuid,
+        life: Duration,
+        pattern: Pattern,
+    },
+    Ended {
+        by: Uuid,
+        id: Uuid,
+    },
+}
+
+impl Notice {
+    /// `announce <by> <id> <life ms> <pattern>` or `end <by> <id>`. A pattern may hold any bytes, so it comes last.
+    fn write(&self) -> Vec<u8> {
+        match self {
+            Notice::Announced {
+                by,
+                id,
+                life,
+                pattern,
+            } => {
+                let head = format!("announce {by} {id} {} ", life.as_millis());
+                [head.as_bytes(), pattern.text()].concat()
+            }
+            Notice::Ended { by, id } => format!("end {by} {id}").into_bytes(),
+        }
+    }
+
+    pub(super) fn read(message: &[u8]) -> Option<Self> {
+        let mut words = message.splitn(5, |byte| *byte == b' ');
+        let verb = words.next()?;
+        let by = Uuid::try_parse_ascii(words.next()?).ok()?;
+        let id = Uuid::try_parse_ascii(words.next()?).ok()?;
+        match verb {
+            b"announce" => {
+                let life_ms = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+                Some(Notice::Announced {
+                    by,
+                    id,
+                    life: Duration::from_millis(life_ms),
+                    pattern: Pattern::parse(words.next()?).ok()?,
+                })
+            }
+            b"end" => Some(Notice::Ended { by, id }),
+            _ => None,
+        }
+    }
+}
+
+fn entry(sweep: &Sweep) -> Bytes {
+    let id = sweep.id.to_string();
+    [id.as_bytes(), b" ", sweep.pattern.text()].concat().into()
+}
+
+/// The scripts of this room.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    revoke: Script,
+    announce: Script,
+    withdraw: Script,
+    list: Script,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self {
+            revoke: Script::new("revoke_leases", include_str!("scripts/revoke_leases.lua")),
+            announce: Script::new(
+                "announce_sweeps",
+                include_str!("scripts/announce_sweeps.lua"),
+            ),
+            withdraw: Script::new(
+                "withdraw_sweeps",
+                include_str!("scripts/withdraw_sweeps.lua"),
+            ),
+            list: Script::new("list_sweeps", include_str!("scripts/list_sweeps.lua")),
+        }
+    }
+}
+
+impl Scripts {
+    /// Ends the leases of `keys`: loads under way will not fill.
+    pub(super) async fn revoke(&self, pinned: &Pinned, keys: &[Bytes]) -> Result<(), StoreError> {
+        let mut names = vec![Bytes::from_static(LEASE_INDEX.as_bytes())];
+        names.extend(keys.iter().map(|key| Bytes::from(lease_of(key))));
+        pinned.run(&self.revoke, &names, keys).await.map(drop)
+    }
+
+    pub(super) async fn announce(
+        &self,
+        pinned: &Pinned,
+        by: Uuid,
+        life: Duration,
+        sweeps: &[Sweep],
+    ) -> Result<(), StoreError> {
+        let life_ms = Bytes::from(life.as_millis().to_string());
+        let mut args = vec![life_ms, Bytes::from_static(SWEEPS_CHANNEL.as_bytes())];
+        for sweep in sweeps {
+            let notice = Notice::Announced {
+                by,
+                id: sweep.id,
+                life,
+                pattern: sweep.pattern.clone(),
+            };
+            args.extend([entry(sweep), notice.write().into()]);
+        }
+        pinned.run(&self.announce, &[SWEEPS], &args).await.map(drop)
+    }
+
+    pub(super) async fn withdraw(
+        &self,
+        pinned: &Pinned,
+        by: Uuid,
+        sweeps: &[Sweep],
+    ) -> Result<(), StoreError> {
+        let mut args = vec![Bytes::from_static(SWEEPS_CHANNEL.as_bytes())];
+        for sweep in sweeps {
+            let notice = Notice::Ended { by, id: sweep.id };
+            args.extend([entry(sweep), notice.write().into()]);
+        }
+        pinned.run(&self.withdraw, &[SWEEPS], &args).await.map(drop)
+    }
+
+    /// The announced sweeps, and for how long they still are.
+    pub(super) async fn list(&self, store: &Store) -> Result<Vec<(Sweep, Duration)>, StoreError> {
+        let reply = store.run(&self.list, &[SWEEPS], &[MAX_LISTED]).await?;
+        let items = reply.into_list().unwrap_or_default();
+        let pairs = items.chunks_exact(2).filter_map(|pair| match pair {
+            [Reply::Text(entry), Reply::Integer(left_ms)] => {
+                let mut parts = entry.splitn(2, |byte| *byte == b' ');
+                let id = Uuid::try_parse_ascii(parts.next()?).ok()?;
+                let pattern = Pattern::parse(parts.next()?).ok()?;
+                let left = Duration::from_millis(u64::try_from(*left_ms).ok()?);
+                Some((Sweep { id, pattern }, left))
+            }
+            _ => None,
+        });
+        Ok(pairs.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_daemon_writes_of_a_sweep_the_others_read() {
+        let (by, id) = (Uuid::new_v4(), Uuid::new_v4());
+        let pattern = Pattern::parse(b"a: b\xff \\**").expect("a pattern");
+        let life = Duration::from_secs(60);
+        for notice in [
+            Notice::Announced {
+                by,
+                id,
+                life,
+                pattern,
+            },
+            Notice::Ended { by, id },
+        ] {
+            assert_eq!(Notice::read(&notice.write()), Some(notice));
+        }
+        for broken in ["", "announce", "end x y", "announce 1 2 3 4"] {
+            assert_eq!(Notice::read(broken.as_bytes()), None, "{broken}");
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Listens to Redis' channels: messages, events, and what other daemons tell of their sweeps.
+//!
+//! Fast, and at most once: what is published while nobody listens is gone. So it is known since when nobody did, and
+//! `on_deaf` says what follows from it.
+//!
+//! Every daemon of a fleet hears every message. Keys each of them invalidates by name: that is cheap, and closes its own
+//! flights. Patterns are swept by the one that claims them first; the claim is deleted when the sweep begins to end leases,
+//! so that who publishes later is never counted as served by a sweep that began before.
+
+use super::actor::InvalidationParts;
+use super::message::{self, Ack, Message, Refusal, shown};
+use super::scripts::Notice;
+use super::{InvalidationError, events, invalidate};
+use crate::cache::Origin;
+use crate::config::{Invalidation, OnDeaf};
+use crate::keyspace::names::{SWEEPS_CHANNEL, claim_of};
+use crate::keyspace::{Pattern, Targets, escape};
+use crate::store::{Heard, StoreError, Subscription};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Messages being carried out, each with its acknowledgement to come. Beyond, what they name is swept unacknowledged.
+const MAX_HANDLING: usize = 4096;
+/// How long a claim stands if its sweep does not begin: then somebody else may.
+const CLAIM_LIFE: Duration = Duration::from_secs(2);
+/// How long a claim is held before its sweep begins, so that daemons which hear the same message a moment later find it.
+const CLAIM_HELD: Duration = Duration::from_millis(10);
+/// The pause before subscribing again, and before trying keys again: the first, doubled up to the longest, jittered by half.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long keys are tried again that could not be invalidated.
+const TRY_KEYS_FOR: Duration = Duration::from_secs(60);
+/// Refused messages logged in a while; the others are counted.
+const LOGGED_A_WHILE: u32 = 10;
+const WHILE: Duration = Duration::from_secs(10);
+
+type Handling = FuturesUnordered<LocalBoxFuture<'static, ()>>;
+
+/// What a subscriber works with.
+#[derive(Clone)]
+pub(super) struct Subscriber {
+    parts: InvalidationParts,
+    settings: Arc<Invalidation>,
+    log: Arc<Mutex<Log>>,
+}
+
+/// Since when refusals are logged, and how many were.
+#[derive(Debug)]
+struct Log {
+    since: Instant,
+    refused: u32,
+}
+
+impl Subscriber {
+    pub(super) fn new(parts: InvalidationParts) -> Self {
+        Self {
+            settings: Arc::clone(&parts.settings),
+            parts,
+            log: Arc::new(Mutex::new(Log {
+                since: Instant::now(),
+                refused: 0,
+            })),
+        }
+    }
+
+    /// Listens, and again after every loss; runs until dropped. `listening` says whether it does.
+    pub(super) async fn run(self, listening: watch::Sender<bool>) {
+        let mut channels = self.settings.channels();
+        channels.push(SWEEPS_CHANNEL.to_owned());
+        let mut handling = Handling::new();
+        // Starting is not being deaf; not getting through at the first try is.
+        let (mut deaf_since, mut is_deaf) = (Instant::now(), false);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let subscribing = self.parts.store.subscribe(&channels);
+            match drive(&mut handling, subscribing).await {
+                Ok(mut subscription) => {
+                    pause = FIRST_PAUSE;
+                    if is_deaf {
+                        self.hears_again(deaf_since, &mut handling);
+                    }
+                    handling.push(Box::pin(self.clone().learn_sweeps()));
+                    listening.send_replace(true);
+                    let error = self.listen(&mut subscription, &mut handling).await;
+                    listening.send_replace(false);
+                    (deaf_since, is_deaf) = (subscription.heard_at(), true);
+                    tracing::warn!(%error, "published invalidations are not heard");
+                }
+                Err(error) => {
+                    is_deaf = true;
+                    tracing::debug!(%error, "cannot subscribe");
+                }
+            }
+            self.count_deafness(&mut deaf_since);
+            let resting = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0));
+            drive(&mut handling, resting).await;
+            self.count_deafness(&mut deaf_since);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Counts the time since, and begins anew.
+    fn count_deafness(&self, since: &mut Instant) {
+        let now = Instant::now();
+        let deaf = now.saturating_duration_since(*since);
+        self.parts
+            .metrics
+            .subscriber_deaf
+            .inc_by(deaf.as_secs_f64());
+        *since = now;
+    }
+
+    fn hears_again(&self, mut deaf_since: Instant, handling: &mut Handling) {
+        self.count_deafness(&mut deaf_since);
+        match self.settings.on_deaf {
+            OnDeaf::Ignore => tracing::warn!(
+                "published invalidations are heard again; what was published meanwhile is lost"
+            ),
+            OnDeaf::Invalidate => {
+                tracing::warn!(
+                    "published invalidations are heard again; everything is invalidated, for some may have been missed"
+                );
+                for pattern in self.parts.scope.everything().patterns {
+                    let targets = Targets {
+                        patterns: vec![pattern],
+                        ..Targets::default()
+                    };
+                    let work = self.clone().carry_out(targets, Origin::Deaf);
+                    handling.push(Box::pin(async move { drop(work.await) }));
+                }
+            }
+        }
+    }
+
+    /// Hears until the line is dead.
+    async fn listen(&self, subscription: &mut Subscription, handling: &mut Handling) -> StoreError {
+        loop {
+            match drive(handling, subscription.next()).await {
+                Ok(heard) => self.take(&heard, handling),
+                Err(error) => return error,
+            }
+        }
+    }
+
+    fn take(&self, heard: &Heard, handling: &mut Handling) {
+        if heard.channel == SWEEPS_CHANNEL {
+            return self.take_notice(&heard.payload);
+        }
+        if heard.channel == self.settings.channel {
+            let message = message::read(&self.parts.scope, &heard.payload);
+            self.refuse(&heard.payload, &message.refused);
+            if handling.len() >= MAX_HANDLING {
+                return self.sweep_unheard(message.targets);
+            }
+            handling.push(Box::pin(self.clone().answer(message)));
+            return;
+        }
+        let (targets, refused) = events::read(
+            &self.parts.scope,
+            &self.settings.events,
+            &heard.channel,
+            &heard.payload,
+        );
+        self.refuse(&heard.payload, &refused);
+        if targets.is_empty() {
+            return;
+        }
+        if handling.len() >= MAX_HANDLING {
+            return self.sweep_unheard(targets);
+        }
+        let work = self.clone().carry_out(targets, Origin::Event);
+        handling.push(Box::pin(async move { drop(work.await) }));
+    }
+
+    /// What another daemon tells of its sweeps.
+    fn take_notice(&self, payload: &[u8]) {
+        match Notice::read(payload) {
+            Some(Notice::Announced {
+                by,
+                id,
+                life,
+                pattern,
+            }) if by != self.parts.instance => self.parts.sweeps.announce(id, &pattern, life),
+            Some(Notice::Ended { by, id }) if by != self.parts.instance => {
+                self.parts.sweeps.end(id)
+            }
+            _ => {}
+        }
+    }
+
+    /// Sweeps that were announced before we listened.
+    async fn learn_sweeps(self) {
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..10 {
+            match self.parts.scripts.list(&self.parts.store).await {
+                Ok(sweeps) => {
+                    for (sweep, left) in sweeps {
+                        self.parts.sweeps.announce(sweep.id, &sweep.pattern, left);
+                    }
+                    return;
+                }
+                Err(error) => tracing::debug!(%error, "announced sweeps are not known yet"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Carries out a message, and acknowledges it.
+    async fn answer(self, message: Message) {
+        let begun = Instant::now();
+        let mut error = message.error();
+        let mut removed = None;
+        if !message.targets.is_empty() {
+            match self
+                .clone()
+                .carry_out(message.targets, Origin::Pubsub)
+                .await
+            {
+                Ok(Some(count)) => removed = Some(count),
+                // Another daemon sweeps, and acknowledges.
+                Ok(None) => return,
+                Err(failed) => error = Some(error.unwrap_or_else(|| failed.to_string())),
+            }
+        }
+        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let ack = Ack {
+            id: message.id.as_deref(),
+            removed,
+            took_ms: removed.map(|_| took_ms),
+            error,
+            by: self.parts.instance.to_string(),
+        };
+        // What we write is always JSON.
+        let text = serde_json::to_vec(&ack).unwrap_or_default();
+        let sent = self.parts.store.publish(&self.settings.ack_channel, &text);
+        if let Err(error) = sent.await {
+            tracing::debug!(%error, "an invalidation was done and not acknowledged");
+        }
+    }
+
+    /// Invalidates; the number of keys removed, or `None` if another daemon sweeps the patterns.
+    async fn carry_out(
+        self,
+        mut targets: Targets,
+        origin: Origin,
+    ) -> Result<Option<u64>, InvalidationError> {
+        let patterns = std::mem::take(&mut targets.patterns);
+        let by_name = self.try_keys(targets, origin);
+        let by_pattern = self.sweep_if_claimed(patterns, origin);
+        let (by_name, by_pattern) = tokio::join!(by_name, by_pattern);
+        let by_name = by_name?;
+        Ok(by_pattern?.map(|removed| removed + by_name))
+    }
+
+    /// Invalidates keys, again and again while Redis is away: who published cannot know.
+    async fn try_keys(&self, targets: Targets, origin: Origin) -> Result<u64, InvalidationError> {
+        let end = Instant::now() + TRY_KEYS_FOR;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match invalidate::keys(&self.parts, targets.clone(), origin).await {
+                Err(error) if Instant::now() < end => {
+                    tracing::debug!(%error, "published keys are tried again");
+                    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Err(error) => {
+                    let keys = targets.names().len();
+                    tracing::error!(%error, keys, "published keys could not be invalidated");
+                    return Err(error);
+                }
+                Ok(removed) => return Ok(removed),
+            }
+        }
+    }
+
+    async fn sweep_if_claimed(
+        &self,
+        patterns: Vec<Pattern>,
+        origin: Origin,
+    ) -> Result<Option<u64>, InvalidationError> {
+        if patterns.is_empty() {
+            return Ok(Some(0));
+        }
+        let claim = Bytes::from(claim_of(fingerprint(&patterns)));
+        // Whether it is ours or cannot be known: to sweep twice costs time, not to sweep costs truth.
+        if let Ok(false) = self.parts.store.claim(&claim, CLAIM_LIFE).await {
+            return Ok(None);
+        }
+        tokio::time::sleep(CLAIM_HELD).await;
+        let targets = Targets {
+            patterns,
+            ..Targets::default()
+        };
+        let swept = invalidate::queue(&self.parts, &targets, origin, Some(&claim));
+        invalidate::wait(swept).await.map(Some)
+    }
+
+    /// More comes than can be acknowledged: all of it is swept, as few patterns.
+    fn sweep_unheard(&self, targets: Targets) {
+        self.parts.metrics.refused_message("unacknowledged");
+        let as_pattern = |name: Bytes| Pattern::parse(&escape(&name)).ok();
+        let names = targets.names().into_iter().filter_map(as_pattern);
+        for pattern in targets.patterns.into_iter().chain(names) {
+            self.parts.queue.add_unheard(&self.parts.scope, pattern);
+        }
+    }
+
+    fn refuse(&self, payload: &[u8], refused: &[Refusal]) {
+        for refusal in refused {
+            self.parts.metrics.refused_message(refusal.reason);
+        }
+        let Some(first) = refused.first() else { return };
+        let mut log = self.log.lock();
+        if log.since.elapsed() > WHILE {
+            let unlogged = log.refused.saturating_sub(LOGGED_A_WHILE);
+            if unlogged > 0 {
+                tracing::warn!(unlogged, "more published messages were refused");
+            }
+            (log.since, log.refused) = (Instant::now(), 0);
+        }
+        log.refused = log.refused.saturating_add(1);
+        if log.refused <= LOGGED_A_WHILE {
+            let payload = shown(payload);
+            tracing::warn!(why = first.text, payload, "a published message is refused");
+        }
+    }
+}
+
+/// Waits for `work`, and carries out messages meanwhile.
+async fn drive<T>(handling: &mut Handling, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Some(()) = handling.next() => {}
+        }
+    }
+}
+
+/// The same for the same patterns, in every daemon.
+fn fingerprint(patterns: &[Pattern]) -> u128 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    for pattern in patterns {
+        hasher.update(pattern.text());
+        hasher.update(b"\0");
+    }
+    hasher.digest128()
+}

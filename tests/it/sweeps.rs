@@ -1,0 +1,381 @@
+//! Invalidation by pattern: leases first, then a pass through all keys of Redis.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+use cachewarden::Warden;
+use cachewarden::cache::Scripts;
+use cachewarden::cli::demo::servers::Redis;
+use cachewarden::config::Config;
+use tokio::task::JoinSet;
+
+use super::support::DEADLINE;
+use super::support::daemon::{InProcess, config, config_without_postgres};
+use super::support::eventually::eventually;
+use super::support::resp::{Client, Value};
+use super::support::servers::{database, redis};
+use super::support::world::{World, figure, raw, release};
+
+const SHOP: &str = "
+    CREATE TABLE courses (id bigint PRIMARY KEY, title text);
+    INSERT INTO courses SELECT g, 'old' FROM generate_series(1, 1000) g";
+
+const CACHES: &str = r#"
+    invalidation.prefixes = ["legacy:"]
+
+    [caches.course]
+    key = "courses:{id:bigint}"
+    query = "SELECT title FROM courses WHERE id = :id"
+    shape = "scalar"
+    ttl = "10m"
+
+    [namespaces.calc]
+    prefix = "calc:"
+    ttl = "5m"
+"#;
+
+/// A daemon over a Redis alone.
+async fn alone(redis: &Redis) -> InProcess {
+    let more = "invalidation.prefixes = [\"legacy:\"]\n[namespaces.calc]\nprefix = \"calc:\"\nttl = \"5m\"";
+    InProcess::start(&config_without_postgres(&redis.redis_url(), more)).await
+}
+
+/// Keys `<prefix>1` to `<prefix>count` behind the daemon's back.
+async fn fill(raw: &mut Client, prefix: &str, count: u32) {
+    let script = "for i = 1, ARGV[2] do redis.call('SET', ARGV[1] .. i, 'x') end";
+    let count = count.to_string();
+    let filled = raw.command(&["EVAL", script, "0", prefix, &count]).await;
+    assert_eq!(filled, Value::Nil);
+}
+
+async fn size(raw: &mut Client) -> Value {
+    raw.command(&["DBSIZE"]).await
+}
+
+async fn passes(client: &mut Client, result: &str) -> u64 {
+    figure(client, "cachewarden_sweep_passes_total", result).await
+}
+
+#[tokio::test]
+async fn a_pattern_removes_all_that_matches_and_nothing_of_others() {
+    let redis = redis();
+    let daemon = alone(&redis).await;
+    let (mut client, mut raw) = (daemon.client().await, raw(&redis).await);
+    for (prefix, count) in [
+        ("calc:a:", 30_000),
+        ("calc:b:", 10_000),
+        ("legacy:", 5_000),
+        ("sess:", 40_000),
+        ("calculus:", 40_000),
+    ] {
+        fill(&mut raw, prefix, count).await;
+    }
+    let others = 40_000 + 40_000;
+    let mut ask = async |words: &[&str]| client.command(words).await;
+    // Counted, and not removed.
+    assert_eq!(ask(&["CACHE.COUNT", "calc:a:*"]).await, Value::Int(30_000));
+    let twice = [
+        "CACHE.COUNT",
+        "calc:*",
+        "calc:a:*",
+        "legacy:7",
+        "legacy:none",
+    ];
+    assert_eq!(ask(&twice).await, Value::Int(40_001));
+    // Removed, and nothing else.
+    let removed = ask(&["CACHE.INVALIDATE", "calc:a:*"]).await;
+    assert_eq!(removed, Value::Int(30_000));
+    assert_eq!(size(&mut raw).await, Value::Int(10_000 + 5_000 + others));
+    // Keys and patterns together; a key of another program, too.
+    let words = [
+        "CACHE.INVALIDATE",
+        "calc:b:1?",
+        "calc:b:2",
+        "legacy:9",
+        "calc:b:[34]",
+    ];
+    assert_eq!(ask(&words).await, Value::Int(10 + 1 + 1 + 2));
+    let removed = daemon.warden.invalidate(&["calc:*", "legacy:*"]).await;
+    assert_eq!(removed.unwrap(), 10_000 - 13 + 5_000 - 1);
+    assert_eq!(size(&mut raw).await, Value::Int(others));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_too_wide_foreign_or_broken_is_refused_and_removes_nothing() {
+    let redis = redis();
+    let daemon = alone(&redis).await;
+    let (mut client, mut raw) = (daemon.client().await, raw(&redis).await);
+    fill(&mut raw, "calc:", 10).await;
+    fill(&mut raw, "sess:", 10).await;
+    let (long, wild) = (format!("calc:{}*", "x".repeat(508)), "calc:*********");
+    for (argument, refusal) in [
+        ("*", "BADPATTERN '*' is too wide"),
+        ("?", "BADPATTERN '?' is too wide"),
+        ("calc*", "BADPATTERN 'calc*' is too wide"),
+        ("*:user", "BADPATTERN '*:user' is too wide"),
+        (
+            "sess:*",
+            "BADPATTERN 'sess:*' begins with no declared prefix",
+        ),
+        (
+            "[c]alc:*",
+            "BADPATTERN '[c]alc:*' begins with no declared prefix",
+        ),
+        ("cachewarden:*", "BADPATTERN 'cachewarden:*' is reserved"),
+        (
+            "{calc:1}:lease*",
+            "BADPATTERN '{calc:1}:lease*' is reserved",
+        ),
+        ("calc:[a", "BADPATTERN unclosed '[' at 5"),
+        ("calc:\\", "BADPATTERN 'calc:\\' ends in '\\'"),
+        (
+            wild,
+            "BADPATTERN 'calc:*********' has more than 8 wildcards",
+        ),
+        (&long, "BADPATTERN length 514 exceeds 512"),
+        ("sess:1", "ERR no cache is declared for key 'sess:1'"),
+        ("", "BADKEY key is empty"),
+    ] {
+        for command in ["CACHE.INVALIDATE", "CACHE.COUNT"] {
+            let reply = client.command(&[command, "calc:1", argument]).await;
+            let line = reply.error();
+            assert!(line.starts_with(refusal), "{argument}: {line}");
+        }
+    }
+    assert_eq!(size(&mut raw).await, Value::Int(20));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_load_that_began_before_a_pattern_does_not_fill_after_it() {
+    let world = World::start(SHOP, CACHES).await;
+    let (mut client, mut reader) = (world.client().await, world.client().await);
+    let mut raw = world.raw().await;
+    let lock = world.lock("courses").await;
+    reader.send(b"GET courses:1\r\n").await.unwrap();
+    eventually(DEADLINE, async || {
+        let lease = raw.command(&["EXISTS", "{courses:1}:lease"]).await;
+        (lease == Value::Int(1)).then_some(()).ok_or("no lease")
+    })
+    .await;
+    // Nothing is there to remove; the load under way loses its right all the same.
+    let removed = client.command(&["CACHE.INVALIDATE", "courses:*"]).await;
+    assert_eq!(removed, Value::Int(0));
+    let lease = raw.command(&["EXISTS", "{courses:1}:lease"]).await;
+    assert_eq!(lease, Value::Int(0));
+    let listed = raw.command(&["ZCARD", "cachewarden:leases"]).await;
+    assert_eq!(listed, Value::Int(0));
+    release(lock).await;
+    assert_eq!(reader.read().await.unwrap(), Value::bulk("\"old\""));
+    let refused = figure(&mut client, "cachewarden_fills_total", "refused").await;
+    assert_eq!(refused, 1, "its first fill");
+    world.daemon.stop().await;
+}
+
+/// The connection that sweeps.
+async fn sweeping_client(raw: &mut Client) -> String {
+    eventually(DEADLINE, async || {
+        let list = raw.command(&["CLIENT", "LIST"]).await;
+        let mut lines = list.text().lines();
+        let found = lines.find(|line| line.contains("cmd=scan"));
+        let id = found.and_then(|line| line.split_once("id=")?.1.split_once(' '));
+        id.map(|(id, _)| id.to_owned()).ok_or("nobody scans")
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_sweep_whose_connection_is_killed_begins_again_and_is_acknowledged_once_it_is_whole() {
+    let redis = redis();
+    let daemon = alone(&redis).await;
+    let (mut client, mut raw) = (daemon.client().await, raw(&redis).await);
+    fill(&mut raw, "calc:", 60_000).await;
+    fill(&mut raw, "other:", 400_000).await;
+    client.send(b"CACHE.INVALIDATE calc:*\r\n").await.unwrap();
+    let id = sweeping_client(&mut raw).await;
+    assert_eq!(
+        raw.command(&["CLIENT", "KILL", "ID", &id]).await,
+        Value::Int(1)
+    );
+    let removed = client.read().await.unwrap();
+    assert_eq!(size(&mut raw).await, Value::Int(400_000), "{removed:?}");
+    assert!(passes(&mut client, "broken").await >= 1);
+    assert_eq!(passes(&mut client, "done").await, 1);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_sweep_outlives_a_redis_that_is_emptied_or_restarted_in_the_middle() {
+    let mut redis = redis();
+    let daemon = alone(&redis).await;
+    let mut client = daemon.client().await;
+    for restart in [false, true] {
+        let mut raw = raw(&redis).await;
+        fill(&mut raw, "calc:", 60_000).await;
+        fill(&mut raw, "other:", 400_000).await;
+        client.send(b"CACHE.INVALIDATE calc:*\r\n").await.unwrap();
+        sweeping_client(&mut raw).await;
+        if restart {
+            redis.kill().unwrap();
+            redis.start_again().unwrap();
+        } else {
+            raw.command(&["FLUSHALL"]).await;
+        }
+        // However much it had removed before.
+        let removed = client.read().await.unwrap();
+        assert!(matches!(removed, Value::Int(_)), "{removed:?}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn patterns_that_wait_are_served_by_one_pass() {
+    let redis = redis();
+    let daemon = alone(&redis).await;
+    let mut raw = raw(&redis).await;
+    fill(&mut raw, "calc:", 100_000).await;
+    let mut clients = JoinSet::new();
+    for digit in 1..=9 {
+        let mut client = daemon.client().await;
+        clients.spawn(async move {
+            let pattern = format!("calc:{digit}*");
+            client.command(&["CACHE.INVALIDATE", &pattern]).await
+        });
+    }
+    let removed: i64 = clients
+        .join_all()
+        .await
+        .into_iter()
+        .map(|reply| match reply {
+            Value::Int(removed) => removed,
+            other => panic!("{other:?}"),
+        })
+        .sum();
+    assert_eq!(size(&mut raw).await, Value::Int(0));
+    assert!(removed >= 100_000, "{removed}");
+    let mut client = daemon.client().await;
+    let passes = passes(&mut client, "done").await;
+    assert!(passes <= 3, "nine patterns took {passes} passes");
+    daemon.stop().await;
+}
+
+const KEYS: u64 = 200;
+const WRITES: u64 = 40;
+const READS_A_WRITE: u64 = 100;
+const COUNTERS: &str = r#"
+    postgres.pool_size = 16
+
+    [caches.counter]
+    key = "counters:{id:bigint}"
+    query = "SELECT version || left(pg_sleep(random() * 0.002)::text, 0) FROM counters WHERE id = :id"
+    shape = "scalar"
+    ttl = "10m"
+    load_timeout = "30s"
+"#;
+
+/// What came of fillers at full speed while patterns fire.
+#[derive(Debug, Default)]
+struct Outcome {
+    reads: u64,
+    /// Reads of a version older than one whose invalidation was acknowledged before they began.
+    stale_reads: u64,
+    /// Keys that held an outdated value in the end.
+    stale_keys: u64,
+    refused: u64,
+    filled: u64,
+}
+
+/// Two daemons; a writer that changes all rows and then invalidates them by pattern, through either daemon in turn; readers
+/// of both that never pause.
+async fn storm(scripts: impl Fn() -> Scripts) -> Outcome {
+    let (database, redis) = (database().await, redis());
+    let create = format!(
+        "CREATE TABLE counters (id bigint PRIMARY KEY, version bigint);
+         INSERT INTO counters SELECT g, 0 FROM generate_series(1, {KEYS}) g"
+    );
+    database.execute(&create).await;
+    let start = async || {
+        let text = config(database.url(), &redis.redis_url(), COUNTERS);
+        let config = Config::from_toml(&text).unwrap();
+        Warden::start_with_scripts(config, scripts()).await.unwrap()
+    };
+    let daemons = [start().await, start().await];
+    let mut raw = raw(&redis).await;
+    fill(&mut raw, "other:", 3_000).await;
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let reads = Arc::new(AtomicU64::new(0));
+    let over = Arc::new(AtomicBool::new(false));
+    let mut readers = JoinSet::new();
+    for reader in 0..6 {
+        let mut client = Client::connect(daemons[reader % 2].resp_addr().unwrap()).await;
+        let (acknowledged, over) = (Arc::clone(&acknowledged), Arc::clone(&over));
+        let reads = Arc::clone(&reads);
+        readers.spawn(async move {
+            let mut stale = 0;
+            while !over.load(SeqCst) {
+                let key = format!("counters:{}", fastrand::u64(1..=KEYS));
+                let least = acknowledged.load(SeqCst);
+                let value = client.command(&["GET", &key]).await;
+                let version: u64 = value.text().trim_matches('"').parse().unwrap();
+                reads.fetch_add(1, SeqCst);
+                stale += u64::from(version < least);
+            }
+            stale
+        });
+    }
+    let session = database.client().await;
+    for version in 1..=WRITES {
+        let update = format!("UPDATE counters SET version = {version}");
+        session.batch_execute(&update).await.unwrap();
+        let daemon = &daemons[usize::try_from(version % 2).unwrap()];
+        daemon.invalidate(&["counters:*"]).await.unwrap();
+        acknowledged.store(version, SeqCst);
+        // Sweeps that never pause leave nobody time to fill.
+        let enough = version * READS_A_WRITE;
+        eventually(DEADLINE, async || {
+            let seen = reads.load(SeqCst);
+            (seen >= enough).then_some(()).ok_or(seen)
+        })
+        .await;
+    }
+    over.store(true, SeqCst);
+    let stale_reads = readers.join_all().await.into_iter().sum();
+    let mut outcome = Outcome {
+        reads: reads.load(SeqCst),
+        stale_reads,
+        ..Outcome::default()
+    };
+    // All reads were answered, so all fills have run: this is what stays.
+    for id in 1..=KEYS {
+        let left = raw.command(&["GET", &format!("counters:{id}")]).await;
+        let truth = Value::bulk(format!("\"{WRITES}\""));
+        outcome.stale_keys += u64::from(left != truth && left != Value::Nil);
+    }
+    for daemon in &daemons {
+        let mut client = Client::connect(daemon.resp_addr().unwrap()).await;
+        outcome.refused += figure(&mut client, "cachewarden_fills_total", "refused").await;
+        outcome.filled += figure(&mut client, "cachewarden_fills_total", "filled").await;
+        daemon.stop().await;
+    }
+    outcome
+}
+
+#[tokio::test]
+async fn keys_that_are_filled_during_sweeps_are_never_left_outdated() {
+    let outcome = storm(Scripts::default).await;
+    println!("with leases: {outcome:?}");
+    let sound = outcome.stale_reads == 0 && outcome.stale_keys == 0;
+    let lively = outcome.reads >= WRITES * READS_A_WRITE
+        && outcome.refused > WRITES
+        && outcome.filled > 10 * WRITES;
+    assert!(sound && lively, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn sweeps_leave_outdated_keys_when_fills_do_not_look_at_their_lease() {
+    let unchecked = include_str!("scripts/end_leases_unchecked.lua");
+    let outcome = storm(|| Scripts::with_end(unchecked)).await;
+    println!("without: {outcome:?}");
+    assert!(outcome.stale_reads > 0, "{outcome:?}");
+}
