@@ -100,6 +100,8 @@ pub enum Origin {
     Event,
     /// Messages may have been missed.
     Deaf,
+    /// A change in the database.
+    Watch,
 }
 
 impl Origin {
@@ -110,6 +112,7 @@ impl Origin {
             Origin::Pubsub => "pubsub",
             Origin::Event => "event",
             Origin::Deaf => "deaf",
+            Origin::Watch => "watch",
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::keyspace::{ChangeTemplate, Reach, check_prefix};
 
 const DEFAULT_CHANNEL: &str = "cache:invalidate";
 const DEFAULT_ACK_CHANNEL: &str = "cache:invalidated";
+const DEFAULT_POLL: Duration = Duration::from_millis(20);
 const DEFAULT_MAX_KEYS: usize = 1000;
 const DEFAULT_REPLAY_WINDOW: Duration = Duration::from_secs(60);
 /// Templates of one watch.
@@ -32,6 +33,8 @@ pub struct Invalidation {
     pub max_keys: usize,
     /// How long what was applied is kept, to be applied again.
     pub replay_window: Duration,
+    /// The pause between two looks at the queue while there are changes.
+    pub poll: Duration,
     /// Where other programs publish keys and patterns.
     pub channel: String,
     /// Where we publish what came of it.
@@ -66,6 +69,7 @@ impl Default for Invalidation {
             prefixes: Vec::new(),
             max_keys: DEFAULT_MAX_KEYS,
             replay_window: DEFAULT_REPLAY_WINDOW,
+            poll: DEFAULT_POLL,
             channel: DEFAULT_CHANNEL.to_owned(),
             ack_channel: DEFAULT_ACK_CHANNEL.to_owned(),
             on_deaf: OnDeaf::Ignore,
@@ -206,6 +210,7 @@ pub(super) fn invalidation(
         replay_window: table
             .duration("replay_window")
             .unwrap_or(DEFAULT_REPLAY_WINDOW),
+        poll: table.duration("poll").unwrap_or(DEFAULT_POLL),
     }
 }
 

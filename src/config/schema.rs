@@ -322,7 +322,7 @@ const INVALIDATION: &[Key] = &[
         r#""ignore""#,
     ),
     key("replay_window", duration(YEAR), r#""60s""#).later(),
-    key("poll", duration(MINUTE), r#""20ms""#).later(),
+    key("poll", duration(MINUTE), r#""20ms""#),
     key("notify", Kind::Flag, "false").later(),
     key("max_keys", count(1, 1_000_000), "1000"),
     key("watch", Kind::Tables(WATCH), ""),

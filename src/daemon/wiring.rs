@@ -4,8 +4,8 @@ use super::info;
 use super::warden::{Ended, StartError};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces, Sweeps};
 use crate::config::Config;
-use crate::invalidation::{InvalidationActor, InvalidationHandle, InvalidationParts};
-use crate::repository::{Installer, Repository, RepositoryError, WatchProblem};
+use crate::invalidation::{Drain, InvalidationActor, InvalidationHandle, InvalidationParts};
+use crate::repository::{Installer, Outbox, Repository, RepositoryError, WatchProblem};
 use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
 use crate::supervisor::{ChildSpec, Health, RestartPolicy, Supervisor};
@@ -214,7 +214,7 @@ impl Running {
         let parts = InvalidationParts::new(
             config.invalidation.clone(),
             config.scope(),
-            store,
+            store.clone(),
             Arc::clone(&self.caches),
             sweeps.clone(),
             self.metrics.clone(),
@@ -227,8 +227,34 @@ impl Running {
             move || InvalidationActor::new(parts.clone()),
             move |address| InvalidationActor::bind(&handle, address),
         ));
+        if let Some(drain) = self.drain(config, store)? {
+            self.supervisor.start(ChildSpec::task(
+                "outbox",
+                arbiter.handle(),
+                RestartPolicy::default(),
+                move || drain.clone().run(),
+            ));
+        }
         self.arbiters.push(arbiter);
         Ok(listening)
+    }
+
+    /// Who empties the queue of the watched tables, if any is watched.
+    fn drain(&self, config: &Config, store: Store) -> Result<Option<Drain>, StartError> {
+        let settings = &config.invalidation;
+        let Some(postgres) = (config.postgres.as_ref()).filter(|_| !settings.watches.is_empty())
+        else {
+            return Ok(None);
+        };
+        let outbox = Outbox::new(postgres, settings, self.io_threads.handle.clone())?;
+        Ok(Some(Drain {
+            outbox,
+            invalidation: self.invalidation.clone(),
+            scope: Arc::new(config.scope()),
+            store,
+            metrics: self.metrics.clone(),
+            poll: settings.poll,
+        }))
     }
 
     /// Waits for the actors, and for Redis as long as a command may take: without it the daemon starts all the same.

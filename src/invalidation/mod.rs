@@ -11,18 +11,23 @@
 //! 6. Whatever is published, it can only make values be read again; a message that makes no sense costs nothing else. Data in
 //!    an event never widens a pattern.
 //! 7. What waits is bounded: too many patterns of a prefix become everything under it.
+//! 8. What a committed change names leaves the database's queue when it was acknowledged, and no sooner ([`Drain`]).
 //!
 //! ```text
 //!  CACHE.INVALIDATE, Warden ─┬▶ keys ─────▶ cache actors, by name ──────────────────────────────▶ acknowledged
 //!  Subscriber: messages,      └▶ patterns ─▶ Queue ─▶ Sweeper: end leases ─▶ announce ─▶ pass ──▶ acknowledged
 //!              events                                                      (SCAN + UNLINK)
+//!  Drain: the database's queue
 //! ```
 //!
 //! Faults survived: the connection lost in the middle; Redis restarted, emptied, replaced; the subscription cut or
-//! dead; messages that are broken, huge, foreign, too wide; patterns that never stop coming; this actor's own panic.
+//! dead; messages and queued
+//! changes that are broken, huge, foreign, too wide; a daemon that dies with changes claimed; patterns that never stop coming; this actor's own panic.
 
 mod actor;
+mod changes;
 mod count;
+mod drain;
 mod error;
 mod events;
 mod invalidate;
@@ -35,5 +40,6 @@ mod subscriber;
 mod sweeper;
 
 pub use actor::{InvalidationActor, InvalidationParts};
+pub use drain::Drain;
 pub use error::InvalidationError;
 pub use messages::{CountTargets, InvalidateTargets, InvalidationHandle, Publish};

@@ -334,7 +334,7 @@ impl Subscriber {
 }
 
 /// Waits for `work`, and carries out messages meanwhile.
-async fn drive<T>(handling: &mut Handling, work: impl Future<Output = T>) -> T {
+pub(super) async fn drive<T>(handling: &mut Handling, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {

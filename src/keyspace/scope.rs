@@ -1,7 +1,10 @@
 //! What somebody names to be invalidated: keys, patterns, whole caches; and what of it is refused.
 
 use super::error::shown_text;
-use super::{KeyError, KeyTemplate, Pattern, PatternError, Reach, RoutedKey, Router, is_pattern};
+use super::{
+    KeyError, KeyTemplate, MAX_KEY_BYTES, Pattern, PatternError, Reach, RoutedKey, Router,
+    is_pattern, names,
+};
 use bytes::Bytes;
 use std::collections::HashMap;
 
@@ -131,6 +134,34 @@ impl Scope {
                 Ok(())
             }
         }
+    }
+
+    /// Adds a key or pattern of a prefix that others declare and we do not; whether that can be one.
+    pub fn add_elsewhere(&self, text: &[u8], is_pattern: bool, targets: &mut Targets) -> bool {
+        if self.reach.prefix_of(text).is_some() {
+            return false;
+        }
+        let is_name = |text: &[u8]| {
+            text.contains(&b':') && !names::is_reserved(text) && !text.starts_with(b"{")
+        };
+        if !is_pattern {
+            let is_key = is_name(text) && text.len() <= MAX_KEY_BYTES;
+            if is_key {
+                targets.others.push(Bytes::copy_from_slice(text));
+            }
+            return is_key;
+        }
+        let pattern = Pattern::parse(text).ok();
+        let pattern = pattern.filter(|pattern| is_name(pattern.head()));
+        let is_pattern = pattern.is_some();
+        targets.patterns.extend(pattern);
+        is_pattern
+    }
+
+    /// Adds everything under the declared prefix that `text` begins with, if there is one: all that it could mean.
+    pub fn add_all_beside(&self, text: &[u8], targets: &mut Targets) {
+        let prefix = self.reach.prefix_of(text).map(Pattern::all_under);
+        targets.patterns.extend(prefix);
     }
 
     /// Adds all keys of a cache or namespace.

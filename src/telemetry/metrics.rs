@@ -43,6 +43,9 @@ table! {
     sweep_passes: "cachewarden_sweep_passes_total", "Passes through all keys of Redis, by result";
     swept_keys: "cachewarden_swept_keys_total", "Keys removed by sweeps";
     subscriber_deaf: "cachewarden_subscriber_deaf_seconds_total", "Time in which published invalidations could not be heard";
+    invalidation_seconds: "cachewarden_invalidation_seconds", "Time from a change to its acknowledged invalidation, by where it was told";
+    outbox_rows: "cachewarden_outbox_rows", "Changes queued in the database, claimed ones included";
+    outbox_lag: "cachewarden_outbox_lag_seconds", "Time for which the oldest of them has been waiting";
     messages_refused: "cachewarden_messages_refused_total", "Published messages that were refused as a whole or in part, by reason";
     actor_restarts: "cachewarden_actor_restarts_total", "Restarts of actors";
     actor_mailbox_depth: "cachewarden_actor_mailbox_depth", "Requests that an actor has taken and not answered yet";
@@ -113,6 +116,8 @@ pub struct Metrics {
     pub sweep_passes: Family<PassResult, Counter>,
     pub swept_keys: Counter,
     pub subscriber_deaf: Counter<f64, AtomicU64>,
+    pub outbox_rows: Gauge,
+    pub outbox_lag: Gauge<f64, AtomicU64>,
     pub messages_refused: Family<Reason, Counter>,
     pub actor_restarts: Family<ActorName, Counter>,
     pub actor_mailbox_depth: Family<ActorName, Gauge>,
@@ -301,6 +306,10 @@ impl Metrics {
         add(registry, Names::sweeps_pending, self.sweeps_pending.clone());
         add(registry, Names::sweep_passes, self.sweep_passes.clone());
         add(registry, Names::swept_keys, self.swept_keys.clone());
+        let seconds = self.timings.invalidation_seconds.clone();
+        add(registry, Names::invalidation_seconds, seconds);
+        add(registry, Names::outbox_rows, self.outbox_rows.clone());
+        add(registry, Names::outbox_lag, self.outbox_lag.clone());
         add(
             registry,
             Names::subscriber_deaf,

@@ -19,6 +19,13 @@ pub struct CacheName {
     pub cache: String,
 }
 
+/// One label named `source`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Source {
+    pub source: &'static str,
+}
+
+type PerSource = Family<Source, Histogram, fn() -> Histogram>;
 type PerCache = Family<CacheName, Histogram, fn() -> Histogram>;
 
 /// The histograms of one daemon. Cheap to clone.
@@ -27,6 +34,7 @@ pub struct Timings {
     pub(super) read_seconds: PerCache,
     pub(super) load_seconds: Histogram,
     pub(super) load_batch_keys: Histogram,
+    pub(super) invalidation_seconds: PerSource,
 }
 
 impl Default for Timings {
@@ -35,6 +43,7 @@ impl Default for Timings {
             read_seconds: Family::new_with_constructor(seconds),
             load_seconds: seconds(),
             load_batch_keys: Histogram::new(exponential_buckets(1.0, 2.0, KEYS)),
+            invalidation_seconds: Family::new_with_constructor(seconds),
         }
     }
 }
@@ -44,6 +53,12 @@ impl Timings {
     pub fn reads_of(&self, cache: &str) -> Stopwatch {
         let cache = cache.to_owned();
         Stopwatch(self.read_seconds.get_or_create_owned(&CacheName { cache }))
+    }
+
+    /// A change told by `source` was acknowledged so many seconds after it was made.
+    pub fn invalidated(&self, source: &'static str, seconds: f64) {
+        let histogram = self.invalidation_seconds.get_or_create(&Source { source });
+        histogram.observe(seconds);
     }
 
     /// A load of so many keys begins.

@@ -12,7 +12,7 @@ pub const ROOMS: &[Room] = &[
     ("cli", &["daemon", "supervisor", "repository", "telemetry", "config"]),
     ("daemon", &["resp", "invalidation", "cache", "supervisor", "store", "repository", "telemetry", "config", "keyspace"]),
     ("resp", &["invalidation", "cache", "supervisor", "telemetry", "config", "keyspace"]),
-    ("invalidation", &["cache", "supervisor", "store", "telemetry", "config", "keyspace"]),
+    ("invalidation", &["cache", "supervisor", "store", "repository", "telemetry", "config", "keyspace"]),
     ("cache", &["supervisor", "store", "repository", "telemetry", "config", "keyspace"]),
     ("supervisor", &[]),
     ("store", &["config"]),

@@ -14,6 +14,7 @@ mod command_line;
 mod demo;
 mod deps;
 mod door;
+mod drain;
 mod huge_values;
 mod kit;
 mod library;

@@ -36,8 +36,8 @@ use super::dsn::Dsn;
 use crate::config;
 use statements::Connection;
 
-/// One to claim rows on, and one to look at the backlog meanwhile.
-const CONNECTIONS: usize = 2;
+/// Three to hold claims on, and one to look at the backlog meanwhile.
+const CONNECTIONS: usize = 4;
 /// The most rows that are handed out together.
 const MAX_ROWS: usize = 10_000;
 /// How long a claim may be held: then Postgres ends its session, and hands the rows to others. Who
@@ -124,7 +124,7 @@ impl Outbox {
     }
 
     /// Claims the oldest rows that nobody else has claimed: at most `limit`, and fewer if they are
-    /// large. `None`: there are none now. While two claims are held, a third waits for one of them. May
+    /// large. `None`: there are none now. While four claims are held, a fifth waits for one of them. May
     /// be dropped at any time.
     ///
     /// # Errors

@@ -1,0 +1,227 @@
+//! Empties the database's queue: what a committed change names is invalidated, and only then its row is removed.
+//!
+//! 1. Rows are claimed, all that they name is invalidated as for anybody who asks, and the claim is done with. Whatever
+//!    goes wrong in between, the claim is dropped and the rows are handed out again, to us or to another daemon.
+//! 2. A claim is given back well before Postgres would take it. A sweep that takes longer goes on, and its rows are
+//!    remembered when it is over: claimed again, they are removed without another sweep. Otherwise a sweep that is always
+//!    longer than a claim would never be the last.
+//! 3. A sweep does not hold up what is committed meanwhile: several claims are applied at once.
+//! 4. While Redis is away nothing is claimed: the rows wait where they are safe.
+
+use super::changes;
+use super::messages::{InvalidateTargets, InvalidationHandle};
+use super::subscriber::drive;
+use crate::cache::Origin;
+use crate::keyspace::{Scope, Targets};
+use crate::repository::{Claim, MAX_HELD, Outbox};
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
+
+/// Rows claimed together.
+const CLAIM_ROWS: usize = 1000;
+/// Claims applied at once. The queue lends a connection to each, and one more for looks at the backlog.
+const MAX_CLAIMS: usize = 3;
+/// How long a claim is held; the rest of its time is for being done with it.
+const APPLY_WITHIN: Duration = Duration::from_secs(MAX_HELD.as_secs() / 2);
+/// Rows remembered whose sweep was over too late. Beyond, they are swept again.
+const MAX_LATE: usize = 100_000;
+/// The pause when there is nothing to do.
+const IDLE_PAUSE: Duration = Duration::from_millis(100);
+/// The pause after something went wrong: the first, doubled up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often the backlog is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Empties the queue. Cheap to clone.
+#[derive(Clone)]
+pub struct Drain {
+    pub outbox: Outbox,
+    pub invalidation: InvalidationHandle,
+    pub scope: Arc<Scope>,
+    /// The way to Redis that invalidations take.
+    pub store: Store,
+    pub metrics: Metrics,
+    /// The pause while there are changes.
+    pub poll: Duration,
+}
+
+/// What the claims of one life have in common.
+#[derive(Default)]
+struct Shared {
+    /// Rows that were applied when their claim was gone already, and when that was begun.
+    late: RefCell<HashMap<i64, Instant>>,
+    /// Claims that could not be applied, one after the other.
+    failed: Cell<u32>,
+}
+
+impl Drain {
+    /// Empties the queue for ever.
+    pub async fn run(self) {
+        tokio::join!(self.watch_backlog(), self.empty());
+    }
+
+    async fn empty(&self) {
+        let shared = Rc::new(Shared::default());
+        let mut applying: FuturesUnordered<LocalBoxFuture<'static, ()>> = FuturesUnordered::new();
+        let mut up = self.store.up();
+        let (mut pause, mut errors) = (self.poll, 0);
+        loop {
+            drive(&mut applying, up.wait_for(|up| *up)).await.ok();
+            match drive(&mut applying, self.outbox.claim(CLAIM_ROWS)).await {
+                Ok(Some(claim)) => {
+                    errors = 0;
+                    let is_full = claim.rows().len() >= CLAIM_ROWS;
+                    pause = if is_full { Duration::ZERO } else { self.poll };
+                    let (drain, shared) = (self.clone(), Rc::clone(&shared));
+                    applying.push(Box::pin(async move { drain.apply(claim, &shared).await }));
+                }
+                Ok(None) => {
+                    errors = 0;
+                    let longer = pause.mul_f64(1.5).max(self.poll);
+                    pause = longer.min(IDLE_PAUSE.max(self.poll));
+                }
+                Err(error) => {
+                    errors += 1;
+                    tell(errors, &error);
+                    pause = after(errors);
+                }
+            }
+            let pause = pause.max(after(shared.failed.get()));
+            drive(&mut applying, sleep(jittered(pause))).await;
+            while applying.len() >= MAX_CLAIMS {
+                futures_util::StreamExt::next(&mut applying).await;
+            }
+        }
+    }
+
+    /// Applies a claim and is done with it, or drops it.
+    async fn apply(&self, mut claim: Claim, shared: &Shared) {
+        let begun = Instant::now();
+        let mut targets = Targets::default();
+        let mut refused = Vec::new();
+        for row in claim.rows() {
+            let late = shared.late.borrow();
+            // An id may be given anew once the queue was installed anew; that row is younger.
+            let is_applied = late
+                .get(&row.id)
+                .is_some_and(|applied| row.since < *applied);
+            let mut gone = Targets::default();
+            let names = if is_applied { &mut gone } else { &mut targets };
+            if let Some(reason) = changes::read(&self.scope, row, names) {
+                tracing::warn!(
+                    row = row.id,
+                    source = row.source,
+                    reason,
+                    "a queued change is put aside"
+                );
+                refused.push((row.id, reason));
+            }
+        }
+        let origin = Origin::Watch;
+        let work = self
+            .invalidation
+            .invalidate
+            .ask(InvalidateTargets { targets, origin });
+        let mut work = std::pin::pin!(work);
+        let (answer, claim) = match timeout(APPLY_WITHIN, &mut work).await {
+            Ok(answer) => {
+                for (id, reason) in refused {
+                    claim.bury(id, reason);
+                }
+                (answer, Ok(claim))
+            }
+            Err(_late) => {
+                let ids: Vec<i64> = claim.rows().iter().map(|row| row.id).collect();
+                drop(claim);
+                tracing::debug!(
+                    rows = ids.len(),
+                    "queued changes take long to apply, and will be claimed again"
+                );
+                (work.await, Err(ids))
+            }
+        };
+        match (answer, claim) {
+            (Ok(Ok(_removed)), Ok(claim)) => self.conclude(claim, shared).await,
+            (Ok(Ok(_removed)), Err(ids)) => {
+                let mut late = shared.late.borrow_mut();
+                if late.len() + ids.len() > MAX_LATE {
+                    late.clear();
+                }
+                late.extend(ids.into_iter().map(|id| (id, begun)));
+            }
+            (Ok(Err(error)), _) => shared.fail(&error),
+            (Err(error), _) => shared.fail(&error),
+        }
+    }
+
+    async fn conclude(&self, claim: Claim, shared: &Shared) {
+        let rows: Vec<(i64, Instant)> =
+            claim.rows().iter().map(|row| (row.id, row.since)).collect();
+        for (_, since) in &rows {
+            let seconds = since.elapsed().as_secs_f64();
+            self.metrics.timings.invalidated("outbox", seconds);
+        }
+        match claim.done().await {
+            Ok(()) => {
+                shared.failed.set(0);
+                let mut late = shared.late.borrow_mut();
+                for (id, _) in rows {
+                    late.remove(&id);
+                }
+            }
+            Err(error) => shared.fail(&error),
+        }
+    }
+
+    async fn watch_backlog(&self) {
+        loop {
+            match self.outbox.backlog().await {
+                Ok(backlog) => {
+                    let rows = i64::try_from(backlog.rows).unwrap_or(i64::MAX);
+                    self.metrics.outbox_rows.set(rows);
+                    let lag = backlog.oldest.unwrap_or_default();
+                    self.metrics.outbox_lag.set(lag.as_secs_f64());
+                }
+                Err(error) => tracing::debug!(%error, "the queue could not be looked at"),
+            }
+            sleep(jittered(LOOK_EVERY)).await;
+        }
+    }
+}
+
+impl Shared {
+    fn fail(&self, error: &dyn std::fmt::Display) {
+        self.failed.set(self.failed.get().saturating_add(1));
+        tell(self.failed.get(), error);
+    }
+}
+
+/// The first of a row of failures is for everybody, the others are for who looks closely.
+fn tell(failures: u32, error: &dyn std::fmt::Display) {
+    if failures == 1 {
+        tracing::warn!(%error, "queued changes are not applied; they wait, and are tried again");
+    } else {
+        tracing::debug!(%error, failures, "queued changes are not applied");
+    }
+}
+
+/// The pause after so many failures.
+fn after(failures: u32) -> Duration {
+    match failures {
+        0 => Duration::ZERO,
+        n => (FIRST_PAUSE * (1 << (n - 1).min(10))).min(LONGEST_PAUSE),
+    }
+}
+
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
