@@ -254,6 +254,7 @@ impl Running {
             store,
             metrics: self.metrics.clone(),
             poll: settings.poll,
+            held: Drain::HELD,
         }))
     }
 

@@ -29,8 +29,6 @@ use tokio::time::{sleep, timeout};
 const CLAIM_ROWS: usize = 1000;
 /// Claims applied at once. The queue lends a connection to each, and one more for looks at the backlog.
 const MAX_CLAIMS: usize = 3;
-/// How long a claim is held; the rest of its time is for being done with it.
-const APPLY_WITHIN: Duration = Duration::from_secs(MAX_HELD.as_secs() / 2);
 /// Rows remembered whose sweep was over too late. Beyond, they are swept again.
 const MAX_LATE: usize = 100_000;
 /// The pause when there is nothing to do.
@@ -52,6 +50,8 @@ pub struct Drain {
     pub metrics: Metrics,
     /// The pause while there are changes.
     pub poll: Duration,
+    /// How long a claim is held while it is applied: [`Drain::HELD`], but for tests that cannot wait as long.
+    pub held: Duration,
 }
 
 /// What the claims of one life have in common.
@@ -64,6 +64,9 @@ struct Shared {
 }
 
 impl Drain {
+    /// The rest of a claim's time is for being done with it.
+    pub const HELD: Duration = Duration::from_secs(MAX_HELD.as_secs() / 2);
+
     /// Empties the queue for ever.
     pub async fn run(self) {
         tokio::join!(self.watch_backlog(), self.empty());
@@ -132,7 +135,7 @@ impl Drain {
             .invalidate
             .ask(InvalidateTargets { targets, origin });
         let mut work = std::pin::pin!(work);
-        let (answer, claim) = match timeout(APPLY_WITHIN, &mut work).await {
+        let (answer, claim) = match timeout(self.held, &mut work).await {
             Ok(answer) => {
                 for (id, reason) in refused {
                     claim.bury(id, reason);

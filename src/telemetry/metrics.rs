@@ -347,6 +347,7 @@ mod tests {
         let (source, kind) = ("command", "exact");
         let invalidated = SourceKind { source, kind };
         metrics.invalidations.get_or_create(&invalidated).inc();
+        metrics.timings.invalidated("outbox", 0.02);
         let page = metrics.render();
         for metric in METRICS {
             let name = metric.name.trim_end_matches("_total");

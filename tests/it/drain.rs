@@ -1,6 +1,17 @@
 //! A committed change is gone from the cache, whoever dies or is away in between; what was rolled back is not.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix::{Actor, Context, Handler, ResponseFuture};
 use cachewarden::cli::demo::servers::Redis;
+use cachewarden::config::Config;
+use cachewarden::invalidation::{Drain, InvalidateTargets, InvalidationError, InvalidationHandle};
+use cachewarden::repository::Outbox;
+use cachewarden::store::Store;
+use cachewarden::telemetry::Metrics;
+use tokio::runtime::Handle;
 
 use super::support::DEADLINE;
 use super::support::daemon::{InProcess, Spawned, config};
@@ -249,4 +260,62 @@ async fn changes_wait_while_redis_is_away_and_are_applied_when_it_is_back() {
     })
     .await;
     daemon.stop().await;
+}
+
+const HELD: Duration = Duration::from_millis(50);
+
+/// Invalidates nothing, and takes longer for it than a claim is held.
+struct Slow {
+    asked: Arc<AtomicUsize>,
+}
+
+impl Actor for Slow {
+    type Context = Context<Self>;
+}
+
+impl Handler<InvalidateTargets> for Slow {
+    type Result = ResponseFuture<Result<u64, InvalidationError>>;
+
+    fn handle(&mut self, ask: InvalidateTargets, _ctx: &mut Context<Self>) -> Self::Result {
+        let asked = Arc::clone(&self.asked);
+        Box::pin(async move {
+            if !ask.targets.is_empty() {
+                asked.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(4 * HELD).await;
+            }
+            Ok(0)
+        })
+    }
+}
+
+#[actix_rt::test]
+async fn what_always_takes_longer_than_a_claim_may_be_held_is_done_with_all_the_same() {
+    let shop = Shop::open().await;
+    let url = shop.watched.database.url();
+    let settings = Config::from_toml(&config(url, &shop.redis.redis_url(), CACHES)).unwrap();
+    let store = Store::siblings(&settings.redis, 1).unwrap().remove(0);
+    actix_rt::spawn(store.clone().keep());
+    let invalidation = InvalidationHandle::unbound();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let slow = Slow {
+        asked: Arc::clone(&asked),
+    };
+    invalidation.invalidate.bind(slow.start().recipient());
+    let postgres = settings.postgres.as_ref().unwrap();
+    let drain = Drain {
+        outbox: Outbox::new(postgres, &settings.invalidation, Handle::current()).unwrap(),
+        invalidation,
+        scope: Arc::new(settings.scope()),
+        store,
+        metrics: Metrics::new(),
+        poll: settings.invalidation.poll,
+        held: HELD,
+    };
+    let draining = actix_rt::spawn(drain.run());
+    shop.watched
+        .execute("UPDATE courses SET title = 'new' WHERE id = 1")
+        .await;
+    shop.until_empty().await;
+    draining.abort();
+    assert_ne!(asked.load(Ordering::Relaxed), 0);
 }
