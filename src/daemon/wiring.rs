@@ -19,6 +19,8 @@ use tokio::sync::watch;
 
 /// What a request may take beyond its load: look-up, lease and fill.
 const BEYOND_LOAD: Duration = Duration::from_secs(5);
+/// What a start waits for its subscription on a Redis that is there.
+const LONGEST_TO_SUBSCRIBE: Duration = Duration::from_secs(1);
 /// How often a stop that takes its time says what it waits for.
 const STOP_REPORT: Duration = Duration::from_secs(2);
 /// Of the time a stop may take, the part kept for the actors after the doors have closed.
@@ -105,6 +107,7 @@ impl Running {
             metrics,
         };
         let mut stores = Store::siblings(&config.redis, running.caches.len() + 1)?;
+        let all = stores.clone();
         let upkeep = stores.split_off(running.caches.len());
         let sweeps = Sweeps::default();
         running.start_caches(&spaces, &stores, &scripts, &sweeps)?;
@@ -112,7 +115,7 @@ impl Running {
         for store in upkeep {
             hearing.push(running.start_upkeep(config, store, &sweeps)?);
         }
-        running.wait_until_up(&stores, hearing).await?;
+        running.wait_until_up(&all, hearing).await?;
         running.open_doors(config, listening, stores);
         Ok(running)
     }
@@ -208,11 +211,11 @@ impl Running {
                 tracing::warn!("redis is away; reads are answered from postgres until it is back");
                 return Ok(());
             }
-            for hearing in &mut hearing {
-                // Who is told that we are ready may publish at once.
-                let hears = hearing.wait_for(|hears| *hears);
-                let _late = tokio::time::timeout(store.timeout(), hears).await;
-            }
+        }
+        for hearing in &mut hearing {
+            // Who is told that we are ready may publish at once.
+            let hears = hearing.wait_for(|hears| *hears);
+            let _late = tokio::time::timeout(LONGEST_TO_SUBSCRIBE, hears).await;
         }
         Ok(())
     }

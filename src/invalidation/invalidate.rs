@@ -4,11 +4,16 @@ use super::InvalidationError;
 use super::actor::InvalidationParts;
 use crate::cache::{Invalidate, Origin};
 use crate::keyspace::Targets;
+use crate::store::StoreError;
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
 
 /// Keys one message to a cache actor carries.
 const KEYS_A_MESSAGE: usize = 10_000;
+
+/// How long Redis may be away before who waits for a sweep is told. The sweep begins again when it is back.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Invalidates all of `targets`; how many keys were removed.
 pub(super) async fn invalidate(
@@ -16,11 +21,29 @@ pub(super) async fn invalidate(
     targets: Targets,
     origin: Origin,
 ) -> Result<u64, InvalidationError> {
+    if !parts.store.is_up() {
+        return Err(InvalidationError::Store(StoreError::Away));
+    }
     // Both at once: the leases of the patterns should not wait for the keys.
     let swept = queue(parts, &targets, origin, None);
     let by_name = keys(parts, targets, origin).await;
-    let by_pattern = wait(swept).await;
+    let by_pattern = tokio::select! {
+        removed = wait(swept) => removed,
+        () = away(parts.store.up()) => Err(InvalidationError::Store(StoreError::Away)),
+    };
     Ok(by_name? + by_pattern?)
+}
+
+/// Returns once Redis has been away for too long.
+async fn away(mut up: watch::Receiver<bool>) {
+    loop {
+        // A keeper that is gone counts as away.
+        drop(up.wait_for(|up| !*up).await);
+        let back = tokio::time::timeout(PATIENCE, up.wait_for(|up| *up)).await;
+        if !matches!(back, Ok(Ok(_))) {
+            return;
+        }
+    }
 }
 
 /// Has the patterns swept. `claim` is deleted when that begins.

@@ -167,6 +167,11 @@ impl<W> Pending<W> {
         orphans
     }
 
+    /// Nobody is waited for any more; the patterns stay.
+    pub(super) fn let_go(&mut self) {
+        self.jobs.iter_mut().for_each(|job| job.waiting.clear());
+    }
+
     /// What is to be withdrawn.
     pub(super) fn take_orphans(&mut self) -> Vec<Sweep> {
         std::mem::take(&mut self.orphans)

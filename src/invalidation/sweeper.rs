@@ -75,6 +75,16 @@ impl Queue {
         swept
     }
 
+    /// Tells who waits that it is in vain. The patterns stay.
+    pub(super) fn let_go(&self) {
+        self.0.pending.lock().let_go();
+    }
+
+    /// How many patterns wait.
+    pub(super) fn len(&self) -> usize {
+        self.0.pending.lock().len()
+    }
+
     /// Adds a pattern for which nobody waits.
     pub(super) fn add_unheard(&self, scope: &Scope, pattern: Pattern) {
         let wide = scope.widened(&pattern);
