@@ -31,6 +31,10 @@ const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(20);
 /// Leases ended by one script call.
 const LEASES_A_CALL: usize = 256;
+/// Pages after which a walk is no longer begun anew for who comes: of a million keys, less than a fiftieth.
+const JOINABLE_PAGES: usize = 16;
+/// How often a walk begins anew for who comes, so that it comes to its end however many do.
+const MAX_JOINS: usize = 4;
 /// The pause before a sweep begins again: the first, doubled up to the longest, each jittered by half.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -136,11 +140,9 @@ impl Sweeper {
         self.withdraw(&pinned, &orphans).await;
         loop {
             self.admit(&pinned).await?;
-            let pass = self.with(Pending::begin_pass);
-            if pass.is_empty() {
+            if !self.pass(&pinned).await? {
                 return Ok(());
             }
-            self.pass(&pinned, &pass).await?;
             if pinned.identity().await? != identity {
                 return Err(Broken::AnotherServer);
             }
@@ -150,9 +152,11 @@ impl Sweeper {
         }
     }
 
-    /// Ends the leases of what is new, and announces it.
-    async fn admit(&self, pinned: &Pinned) -> Result<(), StoreError> {
+    /// Ends the leases of what is new, and announces it. Whether there was any.
+    async fn admit(&self, pinned: &Pinned) -> Result<bool, StoreError> {
+        let mut any = false;
         while self.with(|pending| pending.any_new()) {
+            any = true;
             let (sweeps, claims) = self.with(Pending::take_new);
             // Who hears the same message from now on is too late for these leases, and has to sweep again.
             pinned.unlink(&claims).await?;
@@ -166,7 +170,7 @@ impl Sweeper {
                 .announce(pinned, self.instance, ANNOUNCED_FOR, &sweeps)
                 .await?;
         }
-        Ok(())
+        Ok(any)
     }
 
     /// A lease taken while this goes on may be missed, and belongs to a load that begins after the sweep was asked for.
@@ -186,20 +190,28 @@ impl Sweeper {
         }
     }
 
-    /// One walk through all keys. What comes meanwhile has its leases ended at once, and waits for the next.
-    async fn pass(&self, pinned: &Pinned, pass: &[Sweep]) -> Result<(), StoreError> {
-        let patterns: Vec<Pattern> = pass.iter().map(|sweep| sweep.pattern.clone()).collect();
-        let mut walk = Walk::new(&patterns);
+    /// One walk through all keys, for all that wait; whether any does. What comes meanwhile has its leases ended at once. In
+    /// the first pages it still joins, and the walk begins anew; later it waits for the next.
+    async fn pass(&self, pinned: &Pinned) -> Result<bool, StoreError> {
+        let mut pass = self.with(Pending::begin_pass);
+        if pass.is_empty() {
+            return Ok(false);
+        }
+        let (mut walk, mut joins) = (Walk::new(patterns(&pass)), 0);
         let mut announced = Instant::now();
         let mut doomed: Vec<Bytes> = Vec::new();
         loop {
             let (removed, page) = walk.page(pinned, &doomed).await?;
-            self.count(pass, &doomed, &removed);
+            self.count(&pass, &doomed, &removed);
             doomed = page;
             if walk.is_over() {
                 break;
             }
-            self.admit(pinned).await?;
+            if self.admit(pinned).await? && walk.pages <= JOINABLE_PAGES && joins < MAX_JOINS {
+                joins += 1;
+                pass = self.with(Pending::begin_pass);
+                walk = Walk::new(patterns(&pass));
+            }
             if announced.elapsed() >= ANNOUNCE_EVERY {
                 announced = Instant::now();
                 self.announce_again(pinned).await?;
@@ -207,8 +219,8 @@ impl Sweeper {
             walk.pause().await;
         }
         let removed = pinned.unlink(&doomed).await?;
-        self.count(pass, &doomed, &removed);
-        Ok(())
+        self.count(&pass, &doomed, &removed);
+        Ok(true)
     }
 
     async fn announce_again(&self, pinned: &Pinned) -> Result<(), StoreError> {
@@ -274,31 +286,36 @@ impl Sweeper {
     }
 }
 
+fn patterns(sweeps: &[Sweep]) -> Vec<Pattern> {
+    sweeps.iter().map(|sweep| sweep.pattern.clone()).collect()
+}
+
 fn matches_any(sweeps: &[Sweep], key: &[u8]) -> bool {
     sweeps.iter().any(|sweep| sweep.pattern.matches(key))
 }
 
 /// One walk through all keys of Redis, and what of them matches.
-pub(super) struct Walk<'a> {
-    patterns: &'a [Pattern],
+pub(super) struct Walk {
+    patterns: Vec<Pattern>,
     cursor: u64,
-    begun: bool,
+    /// Pages read so far.
+    pages: usize,
     pace: Pace,
 }
 
-impl<'a> Walk<'a> {
-    pub(super) fn new(patterns: &'a [Pattern]) -> Self {
+impl Walk {
+    pub(super) fn new(patterns: Vec<Pattern>) -> Self {
         Self {
             patterns,
             cursor: 0,
-            begun: false,
+            pages: 0,
             pace: Pace::new(),
         }
     }
 
     /// Whether every key was looked at.
     pub(super) fn is_over(&self) -> bool {
-        self.begun && self.cursor == 0
+        self.pages > 0 && self.cursor == 0
     }
 
     /// Unlinks `doomed`, and reads the next page: whether each was there, and what of the page matches.
@@ -308,7 +325,7 @@ impl<'a> Walk<'a> {
         doomed: &[Bytes],
     ) -> Result<(Vec<bool>, Vec<Bytes>), StoreError> {
         // One pattern is matched by Redis, which then sends what matches only; more of them here, in one pass.
-        let only = match self.patterns {
+        let only = match self.patterns.as_slice() {
             [only] => Some(only.text().as_ref()),
             _ => None,
         };
@@ -318,7 +335,7 @@ impl<'a> Walk<'a> {
             .unlink_and_scan(doomed, self.cursor, only, count)
             .await?;
         self.pace.page_took(sent.elapsed());
-        (self.begun, self.cursor) = (true, page.cursor);
+        (self.pages, self.cursor) = (self.pages + 1, page.cursor);
         let mut matching = page.keys;
         matching.retain(|key| {
             !names::is_reserved(key) && self.patterns.iter().any(|pattern| pattern.matches(key))
