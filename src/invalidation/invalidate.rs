@@ -2,18 +2,15 @@
 
 use super::InvalidationError;
 use super::actor::InvalidationParts;
+use super::sweeper::Swept;
 use crate::cache::{Invalidate, Origin};
 use crate::keyspace::Targets;
 use crate::store::StoreError;
 use bytes::Bytes;
-use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 /// Keys one message to a cache actor carries.
 const KEYS_A_MESSAGE: usize = 10_000;
-
-/// How long Redis may be away before who waits for a sweep is told. The sweep begins again when it is back.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Invalidates all of `targets`; how many keys were removed.
 pub(super) async fn invalidate(
@@ -27,23 +24,8 @@ pub(super) async fn invalidate(
     // Both at once: the leases of the patterns should not wait for the keys.
     let swept = queue(parts, &targets, origin, None);
     let by_name = keys(parts, targets, origin).await;
-    let by_pattern = tokio::select! {
-        removed = wait(swept) => removed,
-        () = away(parts.store.up()) => Err(InvalidationError::Store(StoreError::Away)),
-    };
+    let by_pattern = wait(swept).await;
     Ok(by_name? + by_pattern?)
-}
-
-/// Returns once Redis has been away for too long.
-async fn away(mut up: watch::Receiver<bool>) {
-    loop {
-        // A keeper that is gone counts as away.
-        drop(up.wait_for(|up| !*up).await);
-        let back = tokio::time::timeout(PATIENCE, up.wait_for(|up| *up)).await;
-        if !matches!(back, Ok(Ok(_))) {
-            return;
-        }
-    }
 }
 
 /// Has the patterns swept. `claim` is deleted when that begins.
@@ -52,7 +34,7 @@ pub(super) fn queue(
     targets: &Targets,
     origin: Origin,
     claim: Option<&Bytes>,
-) -> Vec<oneshot::Receiver<u64>> {
+) -> Vec<oneshot::Receiver<Swept>> {
     parts.count_patterns(targets.patterns.len(), origin.label());
     let patterns = targets.patterns.iter().cloned();
     patterns
@@ -61,10 +43,11 @@ pub(super) fn queue(
 }
 
 /// Waits for sweeps; how many keys they removed.
-pub(super) async fn wait(swept: Vec<oneshot::Receiver<u64>>) -> Result<u64, InvalidationError> {
+pub(super) async fn wait(swept: Vec<oneshot::Receiver<Swept>>) -> Result<u64, InvalidationError> {
     let mut removed = 0;
     for swept in swept {
-        removed += swept.await.map_err(|_gone| InvalidationError::Stopped)?;
+        let swept = swept.await.map_err(|_gone| InvalidationError::Stopped)?;
+        removed += swept.map_err(InvalidationError::Store)?;
     }
     Ok(removed)
 }

@@ -167,9 +167,10 @@ impl<W> Pending<W> {
         orphans
     }
 
-    /// Nobody is waited for any more; the patterns stay.
-    pub(super) fn let_go(&mut self) {
-        self.jobs.iter_mut().for_each(|job| job.waiting.clear());
+    /// Everybody who waits: nobody does any more, and the patterns stay.
+    pub(super) fn take_waiting(&mut self) -> Vec<W> {
+        let waiting = self.jobs.iter_mut();
+        waiting.flat_map(|job| job.waiting.drain(..)).collect()
     }
 
     /// What is to be withdrawn.

@@ -31,6 +31,8 @@ const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(20);
 /// Leases ended by one script call.
 const LEASES_A_CALL: usize = 256;
+/// How long sweeps may break off, one after the other, before who waits for them is told.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Pages after which a walk is no longer begun anew for who comes: of a million keys, less than a fiftieth.
 const JOINABLE_PAGES: usize = 16;
 /// How often a walk begins anew for who comes, so that it comes to its end however many do.
@@ -48,8 +50,9 @@ enum Broken {
     AnotherServer,
 }
 
-/// Whoever waits for a sweep gets the number of keys it removed.
-pub(super) type Waiting = oneshot::Sender<u64>;
+/// What who waits for a sweep gets: the number of keys it removed, or why that takes long.
+pub(super) type Swept = Result<u64, StoreError>;
+type Waiting = oneshot::Sender<Swept>;
 
 /// What waits to be swept. It outlives the actor: a restart begins again with it. Cheap to clone.
 #[derive(Clone, Default)]
@@ -68,7 +71,7 @@ impl Queue {
         scope: &Scope,
         pattern: Pattern,
         claim: Option<Bytes>,
-    ) -> oneshot::Receiver<u64> {
+    ) -> oneshot::Receiver<Swept> {
         let (waiting, swept) = oneshot::channel();
         let wide = scope.widened(&pattern);
         self.0
@@ -81,7 +84,7 @@ impl Queue {
 
     /// Tells who waits that it is in vain. The patterns stay.
     pub(super) fn let_go(&self) {
-        self.0.pending.lock().let_go();
+        drop(self.0.pending.lock().take_waiting());
     }
 
     /// How many patterns wait.
@@ -114,16 +117,24 @@ impl Sweeper {
     pub(super) async fn run(self) {
         self.forget_progress();
         let mut pause = FIRST_PAUSE;
+        let mut broken_since: Option<Instant> = None;
         loop {
             if self.with(|pending| pending.len()) == 0 {
                 self.queue.0.came.notified().await;
                 continue;
             }
             match self.sweep_all().await {
-                Ok(()) => pause = FIRST_PAUSE,
+                Ok(()) => (pause, broken_since) = (FIRST_PAUSE, None),
                 Err(broken) => {
                     self.metrics.passed("broken");
-                    tracing::warn!(%broken, "a sweep begins again with the leases");
+                    match broken_since {
+                        None => {
+                            tracing::warn!(%broken, "a sweep begins again with the leases");
+                            broken_since = Some(Instant::now());
+                        }
+                        Some(since) if since.elapsed() > PATIENCE => self.tell(&broken),
+                        Some(_) => {}
+                    }
                     self.forget_progress();
                     tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -252,7 +263,7 @@ impl Sweeper {
             tracing::debug!(pattern, removed, "swept");
             for waiting in done.waiting {
                 // Who asked may be gone.
-                let _gone = waiting.send(removed);
+                let _gone = waiting.send(Ok(removed));
             }
         }
     }
@@ -268,6 +279,14 @@ impl Sweeper {
         // Untold, other daemons heed the announcement until it expires: that costs loads, and nothing else.
         if let Err(error) = self.scripts.withdraw(pinned, self.instance, sweeps).await {
             tracing::debug!(%error, "the end of a sweep was not told");
+        }
+    }
+
+    /// Tells who waits that it takes long, and why. The sweep goes on without them.
+    fn tell(&self, broken: &Broken) {
+        let Broken::Store(error) = broken else { return };
+        for waiting in self.with(Pending::take_waiting) {
+            let _gone = waiting.send(Err(error.clone()));
         }
     }
 
