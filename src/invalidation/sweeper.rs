@@ -1,7 +1,7 @@
 //! Sweeps patterns: leases first, then a pass through all keys of Redis for all patterns that wait.
 //!
 //! 1. The leases of every key that matches are ended: no load that began before can fill any more.
-//! 2. The sweep is announced: from now on no daemon gives out a hit that matches ([`Sweeps`](crate::cache::Sweeps)).
+//! 2. The sweep is announced: from now on no daemon gives out a hit that matches ([`Sweeps`]).
 //! 3. Every key of Redis is looked at once, and what matches is unlinked. In the other order, a load that began before could
 //!    fill behind the pass, and its outdated value would stay.
 //!
