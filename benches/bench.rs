@@ -13,6 +13,8 @@ mod s04_redis_hits;
 mod s06_cold_reads;
 mod s07_cold_mget;
 mod s08_stampede;
+mod s09_sweep;
+mod s10_waiting_patterns;
 mod s17_at_rest;
 mod s18_idle_connections;
 mod support;
@@ -36,6 +38,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("s06", s06_cold_reads::run),
     ("s07", s07_cold_mget::run),
     ("s08", s08_stampede::run),
+    ("s09", s09_sweep::run),
+    ("s10", s10_waiting_patterns::run),
     ("s17", s17_at_rest::run),
     ("s18", s18_idle_connections::run),
 ];

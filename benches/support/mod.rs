@@ -13,6 +13,7 @@
 
 pub mod bench;
 pub mod error;
+pub mod filled;
 pub mod load;
 pub mod machine;
 pub mod pgbench;

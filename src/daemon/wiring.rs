@@ -21,6 +21,8 @@ use tokio::sync::{oneshot, watch};
 const BEYOND_LOAD: Duration = Duration::from_secs(5);
 /// How long a stop may take, unless said otherwise.
 pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// What a start waits for its subscription on a Redis that is there.
+const LONGEST_TO_SUBSCRIBE: Duration = Duration::from_secs(1);
 /// How often a stop that takes its time says what it waits for.
 const STOP_REPORT: Duration = Duration::from_secs(2);
 /// Arbiters that were told to stop are done with this; one that is not has a task that blocks its thread.
@@ -131,6 +133,7 @@ impl Running {
         scripts: &Arc<Scripts>,
     ) -> Result<Vec<Store>, StartError> {
         let mut stores = Store::siblings(&config.redis, self.caches.len() + 1)?;
+        let all = stores.clone();
         let upkeep = stores.split_off(self.caches.len());
         let sweeps = Sweeps::default();
         self.start_caches(spaces, &stores, scripts, &sweeps)?;
@@ -138,7 +141,7 @@ impl Running {
         for store in upkeep {
             hearing.push(self.start_upkeep(config, store, &sweeps)?);
         }
-        self.wait_until_up(&stores, hearing).await?;
+        self.wait_until_up(&all, hearing).await?;
         Ok(stores)
     }
 
@@ -272,11 +275,11 @@ impl Running {
                 tracing::warn!("redis is away; reads are answered from postgres until it is back");
                 return Ok(());
             }
-            for hearing in &mut hearing {
-                // Who is told that we are ready may publish at once.
-                let hears = hearing.wait_for(|hears| *hears);
-                let _late = tokio::time::timeout(store.timeout(), hears).await;
-            }
+        }
+        for hearing in &mut hearing {
+            // Who is told that we are ready may publish at once.
+            let hears = hearing.wait_for(|hears| *hears);
+            let _late = tokio::time::timeout(LONGEST_TO_SUBSCRIBE, hears).await;
         }
         Ok(())
     }

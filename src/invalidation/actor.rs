@@ -63,6 +63,11 @@ impl InvalidationParts {
         self.listening.subscribe()
     }
 
+    /// How many patterns wait to be swept, or are.
+    pub fn pending(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Counts patterns that were asked for.
     pub(super) fn count_patterns(&self, patterns: usize, source: &'static str) {
         let kind = "pattern";
@@ -157,6 +162,7 @@ impl Handler<Shutdown> for InvalidationActor {
     fn handle(&mut self, _: Shutdown, ctx: &mut Context<Self>) -> Self::Result {
         let (later, promise) = Later::new();
         // A sweep is not waited for: who asked is told, and may ask another daemon.
+        self.parts.queue.let_go();
         promise.keep(());
         ctx.stop();
         later

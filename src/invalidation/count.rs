@@ -28,7 +28,7 @@ pub(super) async fn count(store: &Store, targets: &Targets) -> Result<u64, Store
     let mut beyond = 0;
     if !targets.patterns.is_empty() {
         let pinned = store.pin().await?;
-        let mut walk = Walk::new(&targets.patterns);
+        let mut walk = Walk::new(targets.patterns.clone());
         while !walk.is_over() {
             let (_, page) = walk.page(&pinned, &[]).await?;
             for key in page {

@@ -2,8 +2,10 @@
 
 use super::InvalidationError;
 use super::actor::InvalidationParts;
+use super::sweeper::Swept;
 use crate::cache::{Invalidate, Origin};
 use crate::keyspace::Targets;
+use crate::store::StoreError;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -16,6 +18,9 @@ pub(super) async fn invalidate(
     targets: Targets,
     origin: Origin,
 ) -> Result<u64, InvalidationError> {
+    if !parts.store.is_up() {
+        return Err(InvalidationError::Store(StoreError::Away));
+    }
     // Both at once: the leases of the patterns should not wait for the keys.
     let swept = queue(parts, &targets, origin, None);
     let by_name = keys(parts, targets, origin).await;
@@ -29,7 +34,7 @@ pub(super) fn queue(
     targets: &Targets,
     origin: Origin,
     claim: Option<&Bytes>,
-) -> Vec<oneshot::Receiver<u64>> {
+) -> Vec<oneshot::Receiver<Swept>> {
     parts.count_patterns(targets.patterns.len(), origin.label());
     let patterns = targets.patterns.iter().cloned();
     patterns
@@ -38,10 +43,11 @@ pub(super) fn queue(
 }
 
 /// Waits for sweeps; how many keys they removed.
-pub(super) async fn wait(swept: Vec<oneshot::Receiver<u64>>) -> Result<u64, InvalidationError> {
+pub(super) async fn wait(swept: Vec<oneshot::Receiver<Swept>>) -> Result<u64, InvalidationError> {
     let mut removed = 0;
     for swept in swept {
-        removed += swept.await.map_err(|_gone| InvalidationError::Stopped)?;
+        let swept = swept.await.map_err(|_gone| InvalidationError::Stopped)?;
+        removed += swept.map_err(InvalidationError::Store)?;
     }
     Ok(removed)
 }

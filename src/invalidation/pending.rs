@@ -167,6 +167,12 @@ impl<W> Pending<W> {
         orphans
     }
 
+    /// Everybody who waits: nobody does any more, and the patterns stay.
+    pub(super) fn take_waiting(&mut self) -> Vec<W> {
+        let waiting = self.jobs.iter_mut();
+        waiting.flat_map(|job| job.waiting.drain(..)).collect()
+    }
+
     /// What is to be withdrawn.
     pub(super) fn take_orphans(&mut self) -> Vec<Sweep> {
         std::mem::take(&mut self.orphans)

@@ -1,7 +1,7 @@
 //! Sweeps patterns: leases first, then a pass through all keys of Redis for all patterns that wait.
 //!
 //! 1. The leases of every key that matches are ended: no load that began before can fill any more.
-//! 2. The sweep is announced: from now on no daemon gives out a hit that matches ([`Sweeps`](crate::cache::Sweeps)).
+//! 2. The sweep is announced: from now on no daemon gives out a hit that matches ([`Sweeps`]).
 //! 3. Every key of Redis is looked at once, and what matches is unlinked. In the other order, a load that began before could
 //!    fill behind the pass, and its outdated value would stay.
 //!
@@ -31,6 +31,12 @@ const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(20);
 /// Leases ended by one script call.
 const LEASES_A_CALL: usize = 256;
+/// How long sweeps may break off, one after the other, before who waits for them is told.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Pages after which a walk is no longer begun anew for who comes: of a million keys, less than a fiftieth.
+const JOINABLE_PAGES: usize = 16;
+/// How often a walk begins anew for who comes, so that it comes to its end however many do.
+const MAX_JOINS: usize = 4;
 /// The pause before a sweep begins again: the first, doubled up to the longest, each jittered by half.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -44,8 +50,9 @@ enum Broken {
     AnotherServer,
 }
 
-/// Whoever waits for a sweep gets the number of keys it removed.
-pub(super) type Waiting = oneshot::Sender<u64>;
+/// What who waits for a sweep gets: the number of keys it removed, or why that takes long.
+pub(super) type Swept = Result<u64, StoreError>;
+type Waiting = oneshot::Sender<Swept>;
 
 /// What waits to be swept. It outlives the actor: a restart begins again with it. Cheap to clone.
 #[derive(Clone, Default)]
@@ -64,7 +71,7 @@ impl Queue {
         scope: &Scope,
         pattern: Pattern,
         claim: Option<Bytes>,
-    ) -> oneshot::Receiver<u64> {
+    ) -> oneshot::Receiver<Swept> {
         let (waiting, swept) = oneshot::channel();
         let wide = scope.widened(&pattern);
         self.0
@@ -73,6 +80,16 @@ impl Queue {
             .add(pattern, wide, Some(waiting), claim);
         self.0.came.notify_one();
         swept
+    }
+
+    /// Tells who waits that it is in vain. The patterns stay.
+    pub(super) fn let_go(&self) {
+        drop(self.0.pending.lock().take_waiting());
+    }
+
+    /// How many patterns wait.
+    pub(super) fn len(&self) -> usize {
+        self.0.pending.lock().len()
     }
 
     /// Adds a pattern for which nobody waits.
@@ -100,16 +117,24 @@ impl Sweeper {
     pub(super) async fn run(self) {
         self.forget_progress();
         let mut pause = FIRST_PAUSE;
+        let mut broken_since: Option<Instant> = None;
         loop {
             if self.with(|pending| pending.len()) == 0 {
                 self.queue.0.came.notified().await;
                 continue;
             }
             match self.sweep_all().await {
-                Ok(()) => pause = FIRST_PAUSE,
+                Ok(()) => (pause, broken_since) = (FIRST_PAUSE, None),
                 Err(broken) => {
                     self.metrics.passed("broken");
-                    tracing::warn!(%broken, "a sweep begins again with the leases");
+                    match broken_since {
+                        None => {
+                            tracing::warn!(%broken, "a sweep begins again with the leases");
+                            broken_since = Some(Instant::now());
+                        }
+                        Some(since) if since.elapsed() > PATIENCE => self.tell(&broken),
+                        Some(_) => {}
+                    }
                     self.forget_progress();
                     tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -126,11 +151,9 @@ impl Sweeper {
         self.withdraw(&pinned, &orphans).await;
         loop {
             self.admit(&pinned).await?;
-            let pass = self.with(Pending::begin_pass);
-            if pass.is_empty() {
+            if !self.pass(&pinned).await? {
                 return Ok(());
             }
-            self.pass(&pinned, &pass).await?;
             if pinned.identity().await? != identity {
                 return Err(Broken::AnotherServer);
             }
@@ -140,9 +163,11 @@ impl Sweeper {
         }
     }
 
-    /// Ends the leases of what is new, and announces it.
-    async fn admit(&self, pinned: &Pinned) -> Result<(), StoreError> {
+    /// Ends the leases of what is new, and announces it. Whether there was any.
+    async fn admit(&self, pinned: &Pinned) -> Result<bool, StoreError> {
+        let mut any = false;
         while self.with(|pending| pending.any_new()) {
+            any = true;
             let (sweeps, claims) = self.with(Pending::take_new);
             // Who hears the same message from now on is too late for these leases, and has to sweep again.
             pinned.unlink(&claims).await?;
@@ -156,7 +181,7 @@ impl Sweeper {
                 .announce(pinned, self.instance, ANNOUNCED_FOR, &sweeps)
                 .await?;
         }
-        Ok(())
+        Ok(any)
     }
 
     /// A lease taken while this goes on may be missed, and belongs to a load that begins after the sweep was asked for.
@@ -176,20 +201,28 @@ impl Sweeper {
         }
     }
 
-    /// One walk through all keys. What comes meanwhile has its leases ended at once, and waits for the next.
-    async fn pass(&self, pinned: &Pinned, pass: &[Sweep]) -> Result<(), StoreError> {
-        let patterns: Vec<Pattern> = pass.iter().map(|sweep| sweep.pattern.clone()).collect();
-        let mut walk = Walk::new(&patterns);
+    /// One walk through all keys, for all that wait; whether any does. What comes meanwhile has its leases ended at once. In
+    /// the first pages it still joins, and the walk begins anew; later it waits for the next.
+    async fn pass(&self, pinned: &Pinned) -> Result<bool, StoreError> {
+        let mut pass = self.with(Pending::begin_pass);
+        if pass.is_empty() {
+            return Ok(false);
+        }
+        let (mut walk, mut joins) = (Walk::new(patterns(&pass)), 0);
         let mut announced = Instant::now();
         let mut doomed: Vec<Bytes> = Vec::new();
         loop {
             let (removed, page) = walk.page(pinned, &doomed).await?;
-            self.count(pass, &doomed, &removed);
+            self.count(&pass, &doomed, &removed);
             doomed = page;
             if walk.is_over() {
                 break;
             }
-            self.admit(pinned).await?;
+            if self.admit(pinned).await? && walk.pages <= JOINABLE_PAGES && joins < MAX_JOINS {
+                joins += 1;
+                pass = self.with(Pending::begin_pass);
+                walk = Walk::new(patterns(&pass));
+            }
             if announced.elapsed() >= ANNOUNCE_EVERY {
                 announced = Instant::now();
                 self.announce_again(pinned).await?;
@@ -197,8 +230,8 @@ impl Sweeper {
             walk.pause().await;
         }
         let removed = pinned.unlink(&doomed).await?;
-        self.count(pass, &doomed, &removed);
-        Ok(())
+        self.count(&pass, &doomed, &removed);
+        Ok(true)
     }
 
     async fn announce_again(&self, pinned: &Pinned) -> Result<(), StoreError> {
@@ -230,7 +263,7 @@ impl Sweeper {
             tracing::debug!(pattern, removed, "swept");
             for waiting in done.waiting {
                 // Who asked may be gone.
-                let _gone = waiting.send(removed);
+                let _gone = waiting.send(Ok(removed));
             }
         }
     }
@@ -249,6 +282,14 @@ impl Sweeper {
         }
     }
 
+    /// Tells who waits that it takes long, and why. The sweep goes on without them.
+    fn tell(&self, broken: &Broken) {
+        let Broken::Store(error) = broken else { return };
+        for waiting in self.with(Pending::take_waiting) {
+            let _gone = waiting.send(Err(error.clone()));
+        }
+    }
+
     fn forget_progress(&self) {
         for sweep in self.with(Pending::begin_again) {
             self.sweeps.end(sweep.id);
@@ -264,31 +305,36 @@ impl Sweeper {
     }
 }
 
+fn patterns(sweeps: &[Sweep]) -> Vec<Pattern> {
+    sweeps.iter().map(|sweep| sweep.pattern.clone()).collect()
+}
+
 fn matches_any(sweeps: &[Sweep], key: &[u8]) -> bool {
     sweeps.iter().any(|sweep| sweep.pattern.matches(key))
 }
 
 /// One walk through all keys of Redis, and what of them matches.
-pub(super) struct Walk<'a> {
-    patterns: &'a [Pattern],
+pub(super) struct Walk {
+    patterns: Vec<Pattern>,
     cursor: u64,
-    begun: bool,
+    /// Pages read so far.
+    pages: usize,
     pace: Pace,
 }
 
-impl<'a> Walk<'a> {
-    pub(super) fn new(patterns: &'a [Pattern]) -> Self {
+impl Walk {
+    pub(super) fn new(patterns: Vec<Pattern>) -> Self {
         Self {
             patterns,
             cursor: 0,
-            begun: false,
+            pages: 0,
             pace: Pace::new(),
         }
     }
 
     /// Whether every key was looked at.
     pub(super) fn is_over(&self) -> bool {
-        self.begun && self.cursor == 0
+        self.pages > 0 && self.cursor == 0
     }
 
     /// Unlinks `doomed`, and reads the next page: whether each was there, and what of the page matches.
@@ -298,7 +344,7 @@ impl<'a> Walk<'a> {
         doomed: &[Bytes],
     ) -> Result<(Vec<bool>, Vec<Bytes>), StoreError> {
         // One pattern is matched by Redis, which then sends what matches only; more of them here, in one pass.
-        let only = match self.patterns {
+        let only = match self.patterns.as_slice() {
             [only] => Some(only.text().as_ref()),
             _ => None,
         };
@@ -308,7 +354,7 @@ impl<'a> Walk<'a> {
             .unlink_and_scan(doomed, self.cursor, only, count)
             .await?;
         self.pace.page_took(sent.elapsed());
-        (self.begun, self.cursor) = (true, page.cursor);
+        (self.pages, self.cursor) = (self.pages + 1, page.cursor);
         let mut matching = page.keys;
         matching.retain(|key| {
             !names::is_reserved(key) && self.patterns.iter().any(|pattern| pattern.matches(key))

@@ -95,7 +95,7 @@ impl PartialEq for Pattern {
 impl Eq for Pattern {}
 
 impl Pattern {
-    /// Compiles a glob. Whether it may be swept is [`Reach`](super::Reach)'s to say.
+    /// Compiles a glob. Whether it may be swept is [`Reach`]'s to say.
     ///
     /// # Errors
     /// For what is no glob, or one that costs Redis too much.

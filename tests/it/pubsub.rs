@@ -398,10 +398,10 @@ async fn more_patterns_than_can_be_acknowledged_are_all_swept() {
     let daemon = daemon(&redis, "").await;
     let mut raw = raw(&redis).await;
     let mut client = daemon.client().await;
-    let fill = "for i = 1, 20000 do redis.call('SET', 'calc:' .. i .. ':x', 1) end";
+    let fill = "for i = 1, 10000 do redis.call('SET', 'calc:' .. i .. ':x', 1) end";
     raw.command(&["EVAL", fill, "0"]).await;
     let publish =
-        "for i = 1, 20000 do redis.call('PUBLISH', 'cache:invalidate', 'calc:' .. i .. ':*') end";
+        "for i = 1, 10000 do redis.call('PUBLISH', 'cache:invalidate', 'calc:' .. i .. ':*') end";
     raw.command(&["EVAL", publish, "0"]).await;
     eventually(DEADLINE, async || {
         let pending = figure(&mut client, "cachewarden_sweeps_pending", "").await;

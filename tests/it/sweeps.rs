@@ -3,15 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
+use actix_rt::Arbiter;
 use cachewarden::Warden;
-use cachewarden::cache::Scripts;
+use cachewarden::cache::{Origin, Scripts, Sweeps};
 use cachewarden::cli::demo::servers::Redis;
 use cachewarden::config::Config;
+use cachewarden::invalidation::{
+    InvalidateTargets, InvalidationActor, InvalidationHandle, InvalidationParts,
+};
+use cachewarden::keyspace::Targets;
+use cachewarden::store::Store;
+use cachewarden::supervisor::{ChildSpec, RestartPolicy, Supervisor};
+use cachewarden::telemetry::Metrics;
 use tokio::task::JoinSet;
 
 use super::support::DEADLINE;
 use super::support::daemon::{InProcess, config, config_without_postgres};
 use super::support::eventually::eventually;
+use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value};
 use super::support::servers::{database, redis};
 use super::support::world::{World, figure, raw, release};
@@ -40,12 +49,18 @@ async fn alone(redis: &Redis) -> InProcess {
     InProcess::start(&config_without_postgres(&redis.redis_url(), more)).await
 }
 
+const FILLED_AT_ONCE: usize = 10_000;
+
 /// Keys `<prefix>1` to `<prefix>count` behind the daemon's back.
 async fn fill(raw: &mut Client, prefix: &str, count: u32) {
-    let script = "for i = 1, ARGV[2] do redis.call('SET', ARGV[1] .. i, 'x') end";
-    let count = count.to_string();
-    let filled = raw.command(&["EVAL", script, "0", prefix, &count]).await;
-    assert_eq!(filled, Value::Nil);
+    let script = "for i = ARGV[2], ARGV[3] do redis.call('SET', ARGV[1] .. i, 'x') end";
+    // In parts: a Redis that is busy for long is away to a daemon.
+    for first in (1..=count).step_by(FILLED_AT_ONCE) {
+        let last = (first + FILLED_AT_ONCE as u32 - 1).min(count);
+        let (first, last) = (first.to_string(), last.to_string());
+        let words = ["EVAL", script, "0", prefix, &first, &last];
+        assert_eq!(raw.command(&words).await, Value::Nil);
+    }
 }
 
 async fn size(raw: &mut Client) -> Value {
@@ -226,6 +241,139 @@ async fn a_sweep_outlives_a_redis_that_is_emptied_or_restarted_in_the_middle() {
         let removed = client.read().await.unwrap();
         assert!(matches!(removed, Value::Int(_)), "{removed:?}");
     }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_another_ones_data_during_a_sweep_is_swept_again() {
+    let (redis, other) = (redis(), redis());
+    let daemon = alone(&redis).await;
+    let (mut client, mut straight) = (daemon.client().await, raw(&redis).await);
+    let mut elsewhere = raw(&other).await;
+    fill(&mut straight, "calc:", 60_000).await;
+    fill(&mut straight, "other:", 400_000).await;
+    fill(&mut elsewhere, "calc:", 500).await;
+    fill(&mut elsewhere, "other:", 10).await;
+    client.send(b"CACHE.INVALIDATE calc:*\r\n").await.unwrap();
+    sweeping_client(&mut straight).await;
+    let port = other.port().to_string();
+    straight.command(&["REPLICAOF", "127.0.0.1", &port]).await;
+    eventually(DEADLINE, async || {
+        let seen = size(&mut straight).await;
+        (seen == Value::Int(510)).then_some(()).ok_or(seen)
+    })
+    .await;
+    straight.command(&["REPLICAOF", "NO", "ONE"]).await;
+    // Who waits is told if that takes long; the sweep goes on.
+    let reply = client.read().await.unwrap();
+    let told = matches!(&reply, Value::Error(line) if line.starts_with("UNAVAILABLE"));
+    assert!(told || matches!(reply, Value::Int(500..)), "{reply:?}");
+    eventually(DEADLINE, async || {
+        let seen = size(&mut straight).await;
+        (seen == Value::Int(10)).then_some(()).ok_or(seen)
+    })
+    .await;
+    assert!(passes(&mut client, "broken").await >= 1);
+    daemon.stop().await;
+}
+
+#[actix_rt::test]
+async fn what_waits_for_a_sweep_outlives_the_actor() {
+    let redis = redis();
+    let proxy = Proxy::before_port(redis.port()).await;
+    let mut straight = raw(&redis).await;
+    fill(&mut straight, "calc:", 10).await;
+    let more = "redis.timeout = \"100ms\"\n[namespaces.calc]\nprefix = \"calc:\"\nttl = \"5m\"";
+    let url = format!("redis://127.0.0.1:{}", proxy.port());
+    let config = Config::from_toml(&config_without_postgres(&url, more)).unwrap();
+    let store = Store::siblings(&config.redis, 1).unwrap().remove(0);
+    actix_rt::spawn(store.clone().keep());
+    store.up().wait_for(|up| *up).await.unwrap();
+    let parts = InvalidationParts::new(
+        config.invalidation.clone(),
+        config.scope(),
+        store,
+        Arc::new([]),
+        Sweeps::default(),
+        Metrics::new(),
+    );
+    let handle = InvalidationHandle::unbound();
+    let arbiter = Arbiter::try_new().expect("a thread");
+    let made = parts.clone();
+    let spec = || {
+        let (made, bound) = (made.clone(), handle.clone());
+        ChildSpec::new(
+            "invalidation",
+            arbiter.handle(),
+            RestartPolicy::default(),
+            move || InvalidationActor::new(made.clone()),
+            move |address| InvalidationActor::bind(&bound, address),
+        )
+    };
+    proxy.hold();
+    let mut first = Supervisor::new();
+    first.start(spec());
+    first.all_up().await.unwrap();
+    let mut targets = Targets::default();
+    config.scope().add(b"calc:*", &mut targets).unwrap();
+    let origin = Origin::Command;
+    let ask = handle.invalidate.clone();
+    let asked = tokio::spawn(async move { ask.ask(InvalidateTargets { targets, origin }).await });
+    eventually(DEADLINE, async || {
+        let pending = parts.pending();
+        (pending == 1).then_some(()).ok_or(pending)
+    })
+    .await;
+    first.stop(DEADLINE).await;
+    // Who asked is told at once. What they asked for is kept.
+    assert!(!matches!(asked.await.unwrap(), Ok(Ok(_))));
+    let mut second = Supervisor::new();
+    second.start(spec());
+    let mut proxy = proxy;
+    proxy.pass().await;
+    eventually(DEADLINE, async || {
+        let seen = size(&mut straight).await;
+        (seen == Value::Int(0)).then_some(()).ok_or(seen)
+    })
+    .await;
+    second.stop(DEADLINE).await;
+    arbiter.stop();
+}
+
+#[tokio::test]
+async fn with_redis_away_a_pattern_is_refused_and_one_that_waits_is_told() {
+    let mut redis = redis();
+    let daemon = alone(&redis).await;
+    let (mut client, mut straight) = (daemon.client().await, raw(&redis).await);
+    fill(&mut straight, "other:", 400_000).await;
+    client.send(b"CACHE.INVALIDATE calc:*\r\n").await.unwrap();
+    sweeping_client(&mut straight).await;
+    redis.kill().unwrap();
+    // First the one that was under way, then one that comes later.
+    for _ in 0..2 {
+        let reply = client.read().await.unwrap();
+        assert!(reply.error().starts_with("UNAVAILABLE"), "{reply:?}");
+        client.send(b"CACHE.INVALIDATE calc:*\r\n").await.unwrap();
+    }
+    assert!(
+        client
+            .read()
+            .await
+            .unwrap()
+            .error()
+            .starts_with("UNAVAILABLE")
+    );
+    // What waited is swept all the same, and so is what comes now.
+    redis.start_again().unwrap();
+    eventually(DEADLINE, async || {
+        let reply = client.command(&["CACHE.INVALIDATE", "calc:*"]).await;
+        matches!(reply, Value::Int(_)).then_some(()).ok_or(reply)
+    })
+    .await;
+    assert_eq!(
+        figure(&mut client, "cachewarden_sweeps_pending", "").await,
+        0
+    );
     daemon.stop().await;
 }
 
