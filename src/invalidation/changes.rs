@@ -70,10 +70,10 @@ mod tests {
 
     #[test]
     fn a_row_is_taken_as_it_is() {
-        let (targets, refused) = targets("public.users", &["users:1", "users:a*"], &["users:2*"]);
-        assert!(!refused || shown(&targets).len() == 2);
-        assert_eq!(targets.keys.len(), 1);
-        assert!(shown(&targets).contains(&"users:2*".to_owned()));
+        let (targets, refused) = targets("public.users", &["users:1"], &["users:2*"]);
+        assert!(!refused);
+        assert_eq!(targets.names(), ["users:1"]);
+        assert_eq!(shown(&targets), ["users:2*"]);
     }
 
     #[test]
