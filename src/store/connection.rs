@@ -180,20 +180,12 @@ impl Store {
         K: AsRef<[u8]>,
         A: AsRef<[u8]>,
     {
-        let call = script.call(keys, args);
-        let reply = match self.command(script.name(), &call).await {
-            Err(error) if error.is_unknown_script() => {
-                self.send(script.name(), async |mut connection| {
-                    script.load(&mut connection).await
-                })
-                .await?;
-                self.command(script.name(), &call).await?
-            }
-            other => other?,
+        let command = async |call: &Cmd| self.command(script.name(), call).await;
+        let load = async || {
+            let load = async |mut connection| script.load(&mut connection).await;
+            self.send(script.name(), load).await
         };
-        Reply::of(reply).ok_or(StoreError::Unexpected {
-            command: script.name(),
-        })
+        script.run(keys, args, command, load).await
     }
 
     pub(super) async fn command(

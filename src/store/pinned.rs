@@ -175,19 +175,13 @@ impl Pinned {
         K: AsRef<[u8]>,
         A: AsRef<[u8]>,
     {
-        let call = script.call(keys, args);
-        let reply = match self.command(script.name(), &call).await {
-            Err(StoreError::Refused { message, .. }) if message.starts_with("NOSCRIPT") => {
-                let mut connection = self.connection.clone();
-                let loading = script.load(&mut connection);
-                self.exchange(script.name(), loading).await?;
-                self.command(script.name(), &call).await?
-            }
-            other => other?,
+        let command = async |call: &Cmd| self.command(script.name(), call).await;
+        let load = async || {
+            let mut connection = self.connection.clone();
+            let loading = script.load(&mut connection);
+            self.exchange(script.name(), loading).await
         };
-        Reply::of(reply).ok_or(StoreError::Unexpected {
-            command: script.name(),
-        })
+        script.run(keys, args, command, load).await
     }
 
     async fn command(&self, name: &'static str, command: &Cmd) -> Result<Value, StoreError> {

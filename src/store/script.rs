@@ -1,5 +1,8 @@
 //! Lua scripts, sent by hash.
 
+use super::{Reply, StoreError};
+use redis::{Cmd, Value};
+
 /// A script: its text lives beside the domain that needs it, as `scripts/<verb_noun>.lua`.
 #[derive(Debug)]
 pub struct Script {
@@ -21,7 +24,7 @@ impl Script {
         self.name
     }
 
-    pub(super) fn call<K, A>(&self, keys: &[K], args: &[A]) -> redis::Cmd
+    fn call<K, A>(&self, keys: &[K], args: &[A]) -> Cmd
     where
         K: AsRef<[u8]>,
         A: AsRef<[u8]>,
@@ -35,6 +38,30 @@ impl Script {
             call.arg(arg.as_ref());
         }
         call
+    }
+
+    /// Runs it over a connection that sends commands by `command` and the script's text by `load`: by its hash, and if Redis
+    /// has forgotten it, once more after loading it.
+    pub(super) async fn run<K, A>(
+        &self,
+        keys: &[K],
+        args: &[A],
+        command: impl AsyncFn(&Cmd) -> Result<Value, StoreError>,
+        load: impl AsyncFnOnce() -> Result<(), StoreError>,
+    ) -> Result<Reply, StoreError>
+    where
+        K: AsRef<[u8]>,
+        A: AsRef<[u8]>,
+    {
+        let call = self.call(keys, args);
+        let reply = match command(&call).await {
+            Err(error) if error.is_unknown_script() => {
+                load().await?;
+                command(&call).await?
+            }
+            other => other?,
+        };
+        Reply::of(reply).ok_or(StoreError::Unexpected { command: self.name })
     }
 
     pub(super) async fn load(

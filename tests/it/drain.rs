@@ -281,6 +281,7 @@ impl Handler<InvalidateTargets> for Slow {
         Box::pin(async move {
             if !ask.targets.is_empty() {
                 asked.fetch_add(1, Ordering::Relaxed);
+                // No wait for anything: this is the sweep that takes longer than a claim is held.
                 tokio::time::sleep(4 * HELD).await;
             }
             Ok(0)

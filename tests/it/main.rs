@@ -34,6 +34,7 @@ mod repository;
 mod single_flight;
 mod supervisor;
 mod support;
+mod sweep_storm;
 mod sweeps;
 mod timings;
 mod unit_file;
