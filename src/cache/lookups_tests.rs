@@ -92,13 +92,22 @@ fn small_values_are_asked_for_at_once_however_many() {
     stage.read("small", 0..100);
     stage.read("small", 100..200);
     let first = stage.sent();
-    assert_eq!(keys(&first), [200]);
+    assert_eq!(keys(&first), [100, 100]);
     stage.read("small", 0..600);
     stage.read("small", 0..300);
     assert_eq!(keys(&stage.sent()), [256, 256]);
     for sent in first {
-        assert_eq!(stage.found(sent, 100).unwrap().0.len(), 2);
+        assert_eq!(stage.found(sent, 100).unwrap().0.len(), 1);
     }
+}
+
+#[test]
+fn reads_of_few_keys_go_together_until_there_are_enough() {
+    let mut stage = Stage::set();
+    for from in (0..200).step_by(20) {
+        stage.read("small", from..from + 20);
+    }
+    assert_eq!(keys(&stage.sent()), [40, 80, 80]);
 }
 
 #[test]

@@ -6,8 +6,7 @@
 
 use std::collections::VecDeque;
 
-/// Keys of one part. For a script: it holds up everybody else on Redis for as long as it runs. For a look-up it was measured:
-/// with more, Redis and we wait for one another instead of working side by side; with fewer, each pays for more exchanges.
+/// Keys of one part: what Redis does for them holds up everybody else for as long as it runs.
 pub(super) const MAX_PART_KEYS: usize = 256;
 
 /// Bytes of values of one part, unless a single one has more. Over a network of 1 Gbit/s they take 35 ms.

@@ -15,7 +15,7 @@ const READ_CHUNK: usize = 64 * 1024;
 /// Bytes handed on in a row. While one reply is read, a busy Redis writes the next one, and the crate reads on for as long as
 /// there is more: without an end to it the readers of the first reply wait for the last, ask again all at the same moment,
 /// and then Redis and we take turns in waiting for one another.
-const TURN: usize = 32 * 1024;
+const TURN: usize = 16 * 1024;
 
 /// Connects. The connection's driver runs on the runtime that polls this future.
 pub(super) async fn connect(
