@@ -1,9 +1,10 @@
 //! The only way to talk to an actor: late-bound, bounded, with a deadline.
 
+use actix::prelude::RecipientRequest;
 use actix::{Message, Recipient};
 use parking_lot::RwLock;
 use std::{fmt, sync::Arc, time::Duration};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 /// Why a request was not answered. Each is told at once; nothing waits for a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,8 +102,10 @@ where
     /// # Errors
     /// See [`AskError`]; *overloaded* and *unavailable* come without waiting.
     pub async fn ask(&self, request: M) -> Result<M::Result, AskError> {
-        let (_permit, target) = self.admit()?;
-        match tokio::time::timeout(self.shared.deadline, target.send(request)).await {
+        let permits = self.shared.permits.try_acquire();
+        let _permit = permits.map_err(|_full| self.overloaded())?;
+        let answer = self.send(request)?;
+        match tokio::time::timeout(self.shared.deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_closed)) => Err(AskError::Unavailable {
                 actor: self.shared.actor,
@@ -119,8 +122,9 @@ where
     /// # Errors
     /// *Overloaded* or *unavailable*, never silence.
     pub fn tell(&self, message: M) -> Result<(), AskError> {
-        let (permit, target) = self.admit()?;
-        let request = target.send(message);
+        let permits = Arc::clone(&self.shared.permits).try_acquire_owned();
+        let permit = permits.map_err(|_full| self.overloaded())?;
+        let request = self.send(message)?;
         tokio::spawn(async move {
             // An actor that dies with the message in hand loses it, as the doc of `tell` warns.
             let _handled = request.await;
@@ -134,15 +138,20 @@ where
         self.shared.limit - self.shared.permits.available_permits()
     }
 
-    fn admit(&self) -> Result<(OwnedSemaphorePermit, Recipient<M>), AskError> {
-        let actor = self.shared.actor;
-        let permit = Arc::clone(&self.shared.permits)
-            .try_acquire_owned()
-            .map_err(|_full| AskError::Overloaded {
-                actor,
-                limit: self.shared.limit,
-            })?;
-        let target = self.shared.target.read().clone();
-        Ok((permit, target.ok_or(AskError::Unavailable { actor })?))
+    /// Puts a request into the mailbox of the actor that the handle points at.
+    fn send(&self, request: M) -> Result<RecipientRequest<M>, AskError> {
+        match &*self.shared.target.read() {
+            Some(target) => Ok(target.send(request)),
+            None => Err(AskError::Unavailable {
+                actor: self.shared.actor,
+            }),
+        }
+    }
+
+    fn overloaded(&self) -> AskError {
+        AskError::Overloaded {
+            actor: self.shared.actor,
+            limit: self.shared.limit,
+        }
     }
 }
