@@ -17,6 +17,8 @@ use std::time::Duration;
 pub enum State {
     /// The value lay in Redis.
     Hit,
+    /// The same, and whether it is outdated could not be seen of late.
+    Stale,
     /// It was loaded for this read, or for one that this read joined.
     Miss,
     /// There is no such row, whether remembered or just found out.
@@ -102,6 +104,8 @@ pub enum Origin {
     Deaf,
     /// A change in the database.
     Watch,
+    /// Redis came back with data that may be older than what was invalidated.
+    Return,
 }
 
 impl Origin {
@@ -113,6 +117,7 @@ impl Origin {
             Origin::Event => "event",
             Origin::Deaf => "deaf",
             Origin::Watch => "watch",
+            Origin::Return => "return",
         }
     }
 }

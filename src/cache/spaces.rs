@@ -35,6 +35,10 @@ pub struct Space {
     pub max_loads: usize,
     /// Larger values, in bytes, are answered but not cached.
     pub max_value: usize,
+    /// Whether changes in the database are told of its keys.
+    pub watched: bool,
+    /// How long its hits are given while changes may go on that nobody hears of; zero: for ever, marked.
+    pub max_unproven: Duration,
 }
 
 impl Space {
@@ -66,6 +70,8 @@ impl Spaces {
             load_timeout: cache.load_timeout,
             max_loads: cache.max_loads,
             max_value: cache.max_value,
+            watched: cache.watched,
+            max_unproven: cache.max_unproven,
         });
         let namespaces = namespaces.iter().map(|namespace| Space {
             name: namespace.name.clone(),
@@ -76,6 +82,8 @@ impl Spaces {
             load_timeout: namespace.load_timeout,
             max_loads: namespace.max_loads,
             max_value: namespace.max_value,
+            watched: namespace.watched,
+            max_unproven: Duration::ZERO,
         });
         let spaces: Arc<[Space]> = caches.chain(namespaces).collect();
         let sizes = Sizes::new(spaces.iter().map(|space| space.max_value));

@@ -44,6 +44,10 @@ pub struct Cache {
     pub max_loads: usize,
     /// The longest value that is cached, in bytes.
     pub max_value: usize,
+    /// Whether a watch names keys under its prefix.
+    pub watched: bool,
+    /// How long hits are given while the queue of changes cannot be seen; zero: for ever, marked.
+    pub max_unproven: Duration,
     /// The query's value in the configuration's text, quotes included.
     pub query_span: Range<usize>,
 }
@@ -59,6 +63,8 @@ pub struct Namespace {
     pub max_loads: usize,
     /// The longest value that is cached, in bytes.
     pub max_value: usize,
+    /// Whether a watch names keys under its prefix.
+    pub watched: bool,
 }
 
 /// Reads a cache. Its claim is made even if the rest is faulty, so that nothing waits for a second try.
@@ -103,6 +109,8 @@ pub(super) fn cache(
             .unwrap_or(DEFAULT_LOAD_TIMEOUT),
         max_loads: table.count("max_loads").unwrap_or(DEFAULT_MAX_LOADS),
         max_value: table.count("max_value").unwrap_or(DEFAULT_MAX_VALUE),
+        watched: false,
+        max_unproven: table.duration("max_unproven").unwrap_or_default(),
         query_span: declared?.span,
     })
 }
@@ -123,6 +131,7 @@ pub(super) fn namespace(
             .unwrap_or(DEFAULT_LOAD_TIMEOUT),
         max_loads: table.count("max_loads").unwrap_or(DEFAULT_MAX_LOADS),
         max_value: table.count("max_value").unwrap_or(DEFAULT_MAX_VALUE),
+        watched: false,
     })
 }
 

@@ -12,6 +12,7 @@
 //!  stop:    doors ─▶ connections ─▶ actors ─▶ Postgres ─▶ arbiters joined
 //! ```
 
+mod freshness;
 mod info;
 mod warden;
 mod wiring;

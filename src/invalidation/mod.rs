@@ -25,21 +25,29 @@
 //! changes that are broken, huge, foreign, too wide; a daemon that dies with changes claimed; patterns that never stop coming; this actor's own panic.
 
 mod actor;
+mod barrier;
 mod changes;
 mod count;
+mod doubts;
 mod drain;
 mod error;
 mod events;
+mod gatekeeper;
+mod heartbeat;
 mod invalidate;
 mod message;
 mod messages;
 mod pace;
 mod pending;
+mod prover;
 mod scripts;
 mod subscriber;
 mod sweeper;
 
 pub use actor::{InvalidationActor, InvalidationParts};
+pub use barrier::Barrier;
 pub use drain::Drain;
 pub use error::InvalidationError;
+pub use gatekeeper::{Gatekeeper, QueueSide};
 pub use messages::{CountTargets, InvalidateTargets, InvalidationHandle, Publish};
+pub use prover::{Applying, LookedAt, Prover};

@@ -9,6 +9,9 @@ pub const SWEEPS: &str = "cachewarden:sweeps";
 /// The channel on which daemons tell each other of sweeps.
 pub const SWEEPS_CHANNEL: &str = "cachewarden:sweeps";
 
+/// What daemons leave in Redis every second: which server it is, and what time it was.
+pub const HEARTBEAT: &str = "cachewarden:heartbeat";
+
 /// The key by which one daemon of a fleet claims a message that all of them heard.
 pub fn claim_of(message: u128) -> Vec<u8> {
     format!("cachewarden:claim:{message:032x}").into_bytes()

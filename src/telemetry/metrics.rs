@@ -46,6 +46,9 @@ table! {
     invalidation_seconds: "cachewarden_invalidation_seconds", "Time from a change to its acknowledged invalidation, by where it was told";
     outbox_rows: "cachewarden_outbox_rows", "Changes queued in the database, claimed ones included";
     outbox_lag: "cachewarden_outbox_lag_seconds", "Time for which the oldest of them has been waiting";
+    redis_met: "cachewarden_redis_met_total", "Times that a Redis was met anew, by what was found in it";
+    barrier_up: "cachewarden_barrier_up", "1 while watched caches are read from the database, until it is caught up with";
+    proof_age: "cachewarden_proof_age_seconds", "Time since watched caches were last proven to be fresh";
     messages_refused: "cachewarden_messages_refused_total", "Published messages that were refused as a whole or in part, by reason";
     actor_restarts: "cachewarden_actor_restarts_total", "Restarts of actors";
     actor_mailbox_depth: "cachewarden_actor_mailbox_depth", "Requests that an actor has taken and not answered yet";
@@ -118,6 +121,9 @@ pub struct Metrics {
     pub subscriber_deaf: Counter<f64, AtomicU64>,
     pub outbox_rows: Gauge,
     pub outbox_lag: Gauge<f64, AtomicU64>,
+    pub redis_met: Family<PassResult, Counter>,
+    pub barrier_up: Gauge,
+    pub proof_age: Gauge<f64, AtomicU64>,
     pub messages_refused: Family<Reason, Counter>,
     pub actor_restarts: Family<ActorName, Counter>,
     pub actor_mailbox_depth: Family<ActorName, Gauge>,
@@ -134,6 +140,7 @@ pub struct Metrics {
 #[derive(Clone, Debug)]
 pub struct CacheMetrics {
     pub hit: Counter,
+    pub stale: Counter,
     pub miss: Counter,
     pub missing: Counter,
     pub failed: Counter,
@@ -163,6 +170,11 @@ impl Metrics {
             .inc();
     }
 
+    /// A Redis was met anew.
+    pub fn met_redis(&self, result: &'static str) {
+        self.redis_met.get_or_create(&PassResult { result }).inc();
+    }
+
     /// A published message was refused, as a whole or in part.
     pub fn refused_message(&self, reason: &'static str) {
         self.messages_refused
@@ -188,6 +200,7 @@ impl Metrics {
         };
         CacheMetrics {
             hit: read("hit"),
+            stale: read("stale"),
             miss: read("miss"),
             missing: read("missing"),
             failed: read("failed"),
@@ -263,6 +276,7 @@ impl Metrics {
             self.invalidations.clone(),
         );
         self.add_sweeping(&mut registry);
+        self.add_returning(&mut registry);
         add(
             &mut registry,
             Names::actor_restarts,
@@ -299,6 +313,12 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _infallible = prometheus_client::encoding::text::encode(&mut page, &registry);
         page
+    }
+
+    fn add_returning(&self, registry: &mut Registry) {
+        add(registry, Names::redis_met, self.redis_met.clone());
+        add(registry, Names::barrier_up, self.barrier_up.clone());
+        add(registry, Names::proof_age, self.proof_age.clone());
     }
 
     fn add_sweeping(&self, registry: &mut Registry) {
@@ -341,6 +361,7 @@ mod tests {
         metrics.refused_connection("handshake");
         metrics.observe_targets(true, true);
         metrics.passed("done");
+        metrics.met_redis("known");
         metrics.refused_message("broken");
         metrics.observe_restarts("cache-0", 1);
         metrics.observe_mailbox("cache-0", 1);

@@ -10,6 +10,7 @@
 mod bad_frames;
 mod check;
 mod clients;
+mod coming_back;
 mod command_line;
 mod demo;
 mod deps;
