@@ -26,6 +26,7 @@ mod outbox;
 mod patterns;
 mod postgres_away;
 mod process;
+mod proof;
 mod pubsub;
 mod race;
 mod reading;
