@@ -433,6 +433,9 @@ impl Handler<Invalidate> for CacheActor {
         means.count_invalidations(names.len(), invalidate.origin);
         Box::pin(async move {
             let removed = means.leases.invalidate(&names).await;
+            if invalidate.origin.is_noted() {
+                means.notes.keys(&names);
+            }
             removed.map_err(CacheError::Store)
         })
     }
@@ -456,7 +459,10 @@ impl Handler<Put> for CacheActor {
                 Ok((key.key, value, life))
             });
             let values: Vec<_> = values.collect::<Result<_, _>>()?;
-            means.leases.put(&values).await.map_err(CacheError::Store)
+            let stored = means.leases.put(&values).await;
+            let keys: Vec<Bytes> = values.into_iter().map(|(key, ..)| key).collect();
+            means.notes.keys(&keys);
+            stored.map_err(CacheError::Store)
         })
     }
 }

@@ -5,6 +5,7 @@ use super::freshness::{Freshness, Standing};
 use super::leases::{Leases, MISSING};
 use super::loaders::Loaders;
 use super::messages::{Answer, Found, Origin, State};
+use super::notes::Notes;
 use super::sizes::Sizes;
 use super::spaces::{Source, Spaces};
 use super::sweeps::Sweeps;
@@ -29,6 +30,7 @@ pub struct Means {
     pub(super) counters: Arc<[CacheMetrics]>,
     pub(super) sweeps: Sweeps,
     pub(super) freshness: Freshness,
+    pub(super) notes: Notes,
 }
 
 impl Means {
@@ -53,6 +55,7 @@ impl Means {
             metrics,
             sweeps: Sweeps::default(),
             freshness: Freshness::default(),
+            notes: Notes::default(),
         }
     }
 
@@ -64,6 +67,11 @@ impl Means {
     /// Marks, or does not take, hits of watched caches that are not proven to be fresh.
     pub fn with_freshness(self, freshness: Freshness) -> Self {
         Self { freshness, ..self }
+    }
+
+    /// Notes what is invalidated by name, unless it comes from where it would be noted.
+    pub fn with_notes(self, notes: Notes) -> Self {
+        Self { notes, ..self }
     }
 
     pub(super) fn counters(&self, space: SpaceId) -> &CacheMetrics {

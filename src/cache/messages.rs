@@ -109,6 +109,11 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Whether what it invalidates has to be noted: the queue notes its own, and what was noted needs no other note.
+    pub fn is_noted(self) -> bool {
+        !matches!(self, Origin::Watch | Origin::Return)
+    }
+
     /// As metrics name it.
     pub fn label(self) -> &'static str {
         match self {

@@ -43,6 +43,7 @@ mod means;
 mod messages;
 #[cfg(test)]
 mod model_tests;
+mod notes;
 mod parts;
 mod sizes;
 mod spaces;
@@ -58,5 +59,6 @@ pub use messages::{
     Answer, CacheHandle, Found, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Loader, Origin,
     Put, Read, State,
 };
+pub use notes::{Noted, Notes};
 pub use spaces::{Source, Space, Spaces};
 pub use sweeps::Sweeps;

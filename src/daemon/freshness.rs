@@ -2,10 +2,10 @@
 //! emptied, and who decides which Redis is read.
 
 use super::warden::StartError;
-use crate::cache::{Freshness, Sweeps};
+use crate::cache::{Freshness, Notes, Sweeps};
 use crate::config::Config;
 use crate::invalidation::{
-    Applying, Barrier, Drain, Gatekeeper, InvalidationHandle, LookedAt, Prover, QueueSide,
+    Applying, Barrier, Drain, Gatekeeper, InvalidationHandle, LookedAt, Noter, Prover, QueueSide,
 };
 use crate::keyspace::{Pattern, Scope};
 use crate::repository::Outbox;
@@ -61,6 +61,7 @@ impl Keeping {
                         outbox: Outbox::new(postgres, settings, runtime)?,
                         barrier,
                         looked_at: LookedAt::default(),
+                        notes: Notes::kept(),
                     },
                     applying: Applying::default(),
                 })
@@ -90,8 +91,16 @@ impl Keeping {
         })
     }
 
-    /// Who empties the queue, and who looks whether it is empty; if there is any.
-    pub(super) fn queue(&self, store: Store) -> Option<(Drain, Prover)> {
+    /// Where it is noted what is invalidated without the queue: nowhere, if there is none.
+    pub(super) fn notes(&self) -> Notes {
+        let queue = self.queue.as_ref();
+        queue
+            .map(|queue| queue.side.notes.clone())
+            .unwrap_or_default()
+    }
+
+    /// Who empties the queue, who looks whether it is empty, and who writes down what it did not have; if there is any.
+    pub(super) fn queue(&self, store: Store) -> Option<(Drain, Prover, Noter)> {
         let Queue { side, applying } = self.queue.as_ref()?;
         let drain = Drain {
             outbox: side.outbox.clone(),
@@ -111,7 +120,13 @@ impl Keeping {
             looked_at: side.looked_at.clone(),
             metrics: self.metrics.clone(),
         };
-        Some((drain, prover))
+        let noter = Noter {
+            notes: side.notes.clone(),
+            outbox: side.outbox.clone(),
+            scope: Arc::clone(&self.scope),
+            metrics: self.metrics.clone(),
+        };
+        Some((drain, prover, noter))
     }
 
     /// Waits until what was queued before is applied, but not for ever.

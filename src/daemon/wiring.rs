@@ -191,7 +191,8 @@ impl Running {
                     self.metrics.clone(),
                 )
                 .with_sweeps(keeping.sweeps.clone())
-                .with_freshness(keeping.freshness.clone()),
+                .with_freshness(keeping.freshness.clone())
+                .with_notes(keeping.notes()),
                 shard,
                 shards: Arc::clone(&self.caches),
             };
@@ -231,7 +232,8 @@ impl Running {
             Arc::clone(&self.caches),
             keeping.sweeps.clone(),
             self.metrics.clone(),
-        );
+        )
+        .with_notes(keeping.notes());
         let listening = parts.listening();
         self.supervisor.start(ChildSpec::new(
             "invalidation",
@@ -247,7 +249,7 @@ impl Running {
             RestartPolicy::default(),
             move || gatekeeper.clone().run(),
         ));
-        if let Some((drain, prover)) = keeping.queue(store) {
+        if let Some((drain, prover, noter)) = keeping.queue(store) {
             self.supervisor.start(ChildSpec::task(
                 "outbox",
                 arbiter.handle(),
@@ -259,6 +261,12 @@ impl Running {
                 arbiter.handle(),
                 RestartPolicy::default(),
                 move || prover.clone().run(),
+            ));
+            self.supervisor.start(ChildSpec::task(
+                "noter",
+                arbiter.handle(),
+                RestartPolicy::default(),
+                move || noter.clone().run(),
             ));
         }
         self.arbiters.push(arbiter);

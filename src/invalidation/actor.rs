@@ -5,7 +5,7 @@ use super::scripts::Scripts;
 use super::subscriber::Subscriber;
 use super::sweeper::{Queue, Sweeper};
 use super::{InvalidationError, count, invalidate};
-use crate::cache::{CacheHandle, Sweeps};
+use crate::cache::{CacheHandle, Notes, Sweeps};
 use crate::config::Invalidation;
 use crate::keyspace::Scope;
 use crate::store::Store;
@@ -31,6 +31,7 @@ pub struct InvalidationParts {
     pub(super) settings: Arc<Invalidation>,
     /// Who we are, for other daemons; new with every start.
     pub(super) instance: Uuid,
+    pub(super) notes: Notes,
     listening: watch::Sender<bool>,
 }
 
@@ -54,8 +55,14 @@ impl InvalidationParts {
             queue: Queue::default(),
             scripts: Arc::default(),
             instance: Uuid::new_v4(),
+            notes: Notes::default(),
             listening: watch::Sender::new(false),
         }
+    }
+
+    /// Notes patterns that were swept, unless they come from where they would be noted.
+    pub fn with_notes(self, notes: Notes) -> Self {
+        Self { notes, ..self }
     }
 
     /// Whether published messages are heard.

@@ -61,6 +61,12 @@ impl Barrier {
         !*self.0.is_down.borrow()
     }
 
+    /// Waits until it is up.
+    pub async fn up(&self) {
+        let mut is_down = self.0.is_down.subscribe();
+        let _open = is_down.wait_for(|is_down| !*is_down).await;
+    }
+
     /// Waits until it is down.
     pub async fn down(&self) {
         let mut is_down = self.0.is_down.subscribe();

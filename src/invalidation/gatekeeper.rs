@@ -26,7 +26,7 @@ use super::messages::{InvalidateTargets, InvalidationHandle};
 use super::prover::LookedAt;
 use super::scripts::Scripts;
 use super::sweeper::end_leases;
-use crate::cache::{Origin, Sweeps};
+use crate::cache::{Notes, Origin, Sweeps};
 use crate::keyspace::{Scope, Targets, names::HEARTBEAT};
 use crate::repository::Outbox;
 use crate::store::{Guard, Identity, Pinned, Store, StoreError};
@@ -69,6 +69,7 @@ pub struct QueueSide {
     pub outbox: Outbox,
     pub barrier: Barrier,
     pub looked_at: LookedAt,
+    pub notes: Notes,
 }
 
 /// What is found in a Redis.
@@ -118,7 +119,7 @@ impl Gatekeeper {
         let mut next_beat = tokio::time::Instant::now();
         loop {
             tokio::select! {
-                () = self.guard.asked() => match self.decide(&mut work).await {
+                () = self.guard.asked() => match self.decide(&mut work, &mut sound).await {
                     Ok(()) => (pause, next_beat) = (FIRST_PAUSE, tokio::time::Instant::now()),
                     Err(error) => {
                         tracing::debug!(%error, "which redis this is cannot be told yet");
@@ -143,15 +144,24 @@ impl Gatekeeper {
     }
 
     /// Meets the server that new connections lead to, and lets them be used.
-    async fn decide(&self, work: &mut Work) -> Result<(), StoreError> {
+    async fn decide(
+        &self,
+        work: &mut Work,
+        sound: &mut Option<Identity>,
+    ) -> Result<(), StoreError> {
         let outage = self.guard.outage();
         let pinned = self.store.pin().await?;
         let identity = pinned.identity().await?;
         if self.guard.admits(outage, &identity) {
             return Ok(());
         }
-        let verdict = self.judge(&pinned, &identity).await?;
-        // Whatever was under way was for a server that is gone.
+        let is_sound = |sound: &Identity| identity.continues(sound);
+        let verdict = match sound.take().filter(is_sound) {
+            // We have it from itself that nothing replaced its data, whatever became of the heartbeat in them.
+            Some(_) => Verdict::Known,
+            None => self.judge(&pinned, &identity).await?,
+        };
+        // Whatever was under way is decided anew.
         work.clear();
         if let Some(queue) = &self.queue {
             queue.barrier.raise(Instant::now());
@@ -162,8 +172,7 @@ impl Gatekeeper {
                 // At once, for another daemon that comes now; if it cannot be written, the next beat says so.
                 let _soon = self.leave(&pinned, &identity).await;
                 self.doubts.lay();
-                let identity = identity.clone();
-                work.push(Box::pin(async move { identity }));
+                *sound = Some(identity.clone());
             }
             Verdict::Earlier { since_us } => {
                 tracing::warn!(
@@ -220,6 +229,7 @@ impl Gatekeeper {
         let telling = async {
             // What somebody has just applied to the Redis of before is still in the queue, or noted by now.
             queue.barrier.down().await;
+            queue.notes.all_written().await;
             queue.outbox.applied_since(since_us, MAX_REPLAYED).await
         };
         let applied = match timeout(REPLAY_PATIENCE, telling).await {

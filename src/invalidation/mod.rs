@@ -12,6 +12,10 @@
 //!    an event never widens a pattern.
 //! 7. What waits is bounded: too many patterns of a prefix become everything under it.
 //! 8. What a committed change names leaves the database's queue when it was acknowledged, and no sooner ([`Drain`]).
+//! 9. No Redis is read before it is known whose data it holds, and what may be outdated in them is in doubt ([`Gatekeeper`]).
+//! 10. After a return watched caches are read from the database until nothing of before is left in the queue ([`Barrier`]); a
+//!     look at the queue is the proof that hits are fresh ([`Prover`]).
+//! 11. What is invalidated without the queue is noted where the queue notes its own ([`Noter`]).
 //!
 //! ```text
 //!  CACHE.INVALIDATE, Warden ─┬▶ keys ─────▶ cache actors, by name ──────────────────────────────▶ acknowledged
@@ -20,7 +24,8 @@
 //!  Drain: the database's queue
 //! ```
 //!
-//! Faults survived: the connection lost in the middle; Redis restarted, emptied, replaced; the subscription cut or
+//! Faults survived: the connection lost in the middle; Redis restarted, emptied, replaced, back with data of earlier; the queue,
+//! Redis or the daemon out of reach while the database goes on; the subscription cut or
 //! dead; messages and queued
 //! changes that are broken, huge, foreign, too wide; a daemon that dies with changes claimed; patterns that never stop coming; this actor's own panic.
 
@@ -37,6 +42,7 @@ mod heartbeat;
 mod invalidate;
 mod message;
 mod messages;
+mod noter;
 mod pace;
 mod pending;
 mod prover;
@@ -50,4 +56,5 @@ pub use drain::Drain;
 pub use error::InvalidationError;
 pub use gatekeeper::{Gatekeeper, QueueSide};
 pub use messages::{CountTargets, InvalidateTargets, InvalidationHandle, Publish};
+pub use noter::Noter;
 pub use prover::{Applying, LookedAt, Prover};

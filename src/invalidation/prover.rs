@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Rows a look sees. When there are more, it proves nothing new: they are more than can be applied at once, anyhow.
 const MAX_SEEN: usize = 10_000;
@@ -101,13 +101,18 @@ impl Prover {
             }
             let age = self.freshness.age(Instant::now());
             self.metrics.proof_age.set(age.as_secs_f64());
-            let pause = match self.barrier.is_up() {
-                true => LOOK_EVERY_AT_BARRIER,
-                false => LOOK_EVERY,
-            };
-            sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            if self.barrier.is_up() {
+                sleep(jittered(LOOK_EVERY_AT_BARRIER)).await;
+            } else {
+                // It goes up: the next look may be all that it waits for.
+                let _raised = timeout(jittered(LOOK_EVERY), self.barrier.up()).await;
+            }
         }
     }
+}
+
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 /// What earlier looks saw. Pure.

@@ -49,6 +49,7 @@ table! {
     redis_met: "cachewarden_redis_met_total", "Times that a Redis was met anew, by what was found in it";
     barrier_up: "cachewarden_barrier_up", "1 while watched caches are read from the database, until it is caught up with";
     proof_age: "cachewarden_proof_age_seconds", "Time since watched caches were last proven to be fresh";
+    notes_waiting: "cachewarden_notes_waiting", "Keys and patterns that were invalidated and are not noted in the database yet";
     messages_refused: "cachewarden_messages_refused_total", "Published messages that were refused as a whole or in part, by reason";
     actor_restarts: "cachewarden_actor_restarts_total", "Restarts of actors";
     actor_mailbox_depth: "cachewarden_actor_mailbox_depth", "Requests that an actor has taken and not answered yet";
@@ -124,6 +125,7 @@ pub struct Metrics {
     pub redis_met: Family<PassResult, Counter>,
     pub barrier_up: Gauge,
     pub proof_age: Gauge<f64, AtomicU64>,
+    pub notes_waiting: Gauge,
     pub messages_refused: Family<Reason, Counter>,
     pub actor_restarts: Family<ActorName, Counter>,
     pub actor_mailbox_depth: Family<ActorName, Gauge>,
@@ -319,6 +321,7 @@ impl Metrics {
         add(registry, Names::redis_met, self.redis_met.clone());
         add(registry, Names::barrier_up, self.barrier_up.clone());
         add(registry, Names::proof_age, self.proof_age.clone());
+        add(registry, Names::notes_waiting, self.notes_waiting.clone());
     }
 
     fn add_sweeping(&self, registry: &mut Registry) {

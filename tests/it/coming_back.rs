@@ -21,8 +21,10 @@ const CACHES: &str = r#"
     shape = "scalar"
     ttl = "1h"
 
-    [namespaces.calc]
-    prefix = "calc:"
+    [caches.plain]
+    key = "plain:{id:bigint}"
+    query = "SELECT title FROM courses WHERE id = :id"
+    shape = "scalar"
     ttl = "1h"
 "#;
 
@@ -322,10 +324,12 @@ async fn follow(raw: &mut Client, port: u16) {
     .await;
 }
 
-/// Fills three keys, saves once the heartbeat tells the time, and changes two of them, one by its watched table and one
-/// that is told by a command; then starts Redis again from the snapshot.
+/// What [`lose_watched_invalidations`] loses: by the table that is watched, a command, a pattern and a message.
+const LOST: [&str; 4] = ["courses:1", "plain:1", "plain:21", "plain:3"];
+
+/// Fills keys, saves once the heartbeat tells the time, changes and invalidates some, and starts Redis again from the snapshot.
 async fn lose_watched_invalidations(scene: &mut Scene, client: &mut Client) {
-    for key in ["courses:1", "courses:2", "courses:3"] {
+    for key in LOST.into_iter().chain(["courses:4", "plain:4"]) {
         assert_eq!(get(client, key).await, "\"old\"");
     }
     let mut raw = scene.raw().await;
@@ -338,8 +342,22 @@ async fn lose_watched_invalidations(scene: &mut Scene, client: &mut Client) {
     })
     .await;
     assert_eq!(raw.command(&["SAVE"]).await.text(), "OK");
-    scene.update(1).await;
+    for id in [1, 3, 21] {
+        scene.update(id).await;
+    }
     scene.until_drained().await;
+    assert_eq!(client.command(&["DEL", "plain:1"]).await, Value::Int(1));
+    let swept = client.command(&["CACHE.INVALIDATE", "plain:2?"]).await;
+    assert_eq!(swept, Value::Int(1));
+    raw.command(&["PUBLISH", "cache:invalidate", "plain:3"])
+        .await;
+    eventually(DEADLINE, async || {
+        match raw.command(&["EXISTS", "plain:3"]).await {
+            Value::Int(0) => Ok(()),
+            there => Err(there),
+        }
+    })
+    .await;
     scene.restart_from_snapshot(client).await;
 }
 
@@ -350,7 +368,7 @@ async fn what_changed_within_the_window_is_invalidated_once_more_and_the_rest_st
     let mut client = daemon.client().await;
     lose_watched_invalidations(&mut scene, &mut client).await;
     scene.proxy.pass().await;
-    reads_while_it_comes_back(&mut client, &["courses:1"], "\"new\"").await;
+    reads_while_it_comes_back(&mut client, &LOST, "\"new\"").await;
     eventually(DEADLINE, async || {
         match figure(&mut client, "cachewarden_invalidations_total", "return").await {
             0 => Err("not yet"),
@@ -358,9 +376,13 @@ async fn what_changed_within_the_window_is_invalidated_once_more_and_the_rest_st
         }
     })
     .await;
-    let kept = scene.raw().await.command(&["GET", "courses:3"]).await;
-    assert_eq!(kept.text(), "\"old\"", "it was not outdated");
-    assert_eq!(get(&mut client, "courses:1").await, "\"new\"");
+    for key in ["courses:4", "plain:4"] {
+        let kept = scene.raw().await.command(&["GET", key]).await;
+        assert_eq!(kept.text(), "\"old\"", "{key} was not outdated");
+    }
+    for key in LOST {
+        assert_eq!(get(&mut client, key).await, "\"new\"", "{key}");
+    }
     daemon.stop().await;
 }
 
@@ -378,8 +400,10 @@ async fn control_what_nobody_noted_is_not_invalidated_once_more() {
     until_redis_is(&mut client, 1).await;
     let mut raw = scene.raw().await;
     // Past the daemon, which may still be in doubt.
-    let kept = raw.command(&["GET", "courses:1"]).await;
-    assert_eq!(kept.text(), "\"old\"");
+    for key in LOST {
+        let kept = raw.command(&["GET", key]).await;
+        assert_eq!(kept.text(), "\"old\"", "{key}");
+    }
     daemon.stop().await;
 }
 
@@ -396,7 +420,7 @@ async fn a_snapshot_older_than_the_window_is_invalidated_as_a_whole() {
     reads_while_it_comes_back(&mut client, &["courses:1"], "\"new\"").await;
     let mut raw = scene.raw().await;
     eventually(DEADLINE, async || {
-        match raw.command(&["GET", "courses:3"]).await {
+        match raw.command(&["GET", "courses:4"]).await {
             Value::Nil => Ok(()),
             value => Err(value),
         }

@@ -59,7 +59,7 @@ impl Outbox {
     /// If Postgres did not confirm it.
     pub async fn note(&self, keys: &[String], patterns: &[String]) -> Result<(), RepositoryError> {
         let mut seat = self.seat().await?;
-        let noted = seat.connection.note(keys, patterns);
+        let noted = seat.connection.note(keys, patterns, self.0.replay_window);
         self.in_time("note invalidations beside", noted).await?;
         seat.give_back(self);
         Ok(())

@@ -78,7 +78,13 @@ SELECT ARRAY(SELECT DISTINCT name FROM since, unnest(keys) AS name WHERE name IS
        ARRAY(SELECT DISTINCT name FROM since, unnest(patterns) AS name WHERE name IS NOT NULL LIMIT $2),
        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
-const NOTE: &str = "INSERT INTO cachewarden.applied (keys, patterns) VALUES ($1, $2)";
+const NOTE: &str = "\
+WITH forgotten AS (
+    DELETE FROM cachewarden.applied WHERE id = ANY(ARRAY(
+        SELECT id FROM cachewarden.applied WHERE at < clock_timestamp() - $3 * interval '1 millisecond'
+        ORDER BY at LIMIT $4 FOR UPDATE SKIP LOCKED))
+)
+INSERT INTO cachewarden.applied (keys, patterns) VALUES ($1, $2)";
 
 /// A connection that may write, with what it will be asked.
 pub(super) struct Connection {
@@ -171,8 +177,15 @@ impl Connection {
     }
 
     /// Notes what was applied without having been queued.
-    pub async fn note(&mut self, keys: &[String], patterns: &[String]) -> Result<(), String> {
-        let noted = self.client.execute(NOTE, &[&keys, &patterns]).await;
+    pub async fn note(
+        &mut self,
+        keys: &[String],
+        patterns: &[String],
+        replay_window: Duration,
+    ) -> Result<(), String> {
+        let window_ms = replay_window.as_secs_f64() * 1000.0;
+        let binds: [&(dyn ToSql + Sync); 4] = [&keys, &patterns, &window_ms, &FORGET_AT_ONCE];
+        let noted = self.client.execute(NOTE, &binds).await;
         noted.map(drop).map_err(|error| describe(&error))
     }
 
