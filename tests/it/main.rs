@@ -32,6 +32,7 @@ mod redis_away;
 mod redis_refuses;
 mod repository;
 mod single_flight;
+mod storm;
 mod supervisor;
 mod support;
 mod sweep_storm;
