@@ -23,6 +23,7 @@ mod migrate;
 mod one_actor;
 mod outbox;
 mod patterns;
+mod pgbench;
 mod postgres_away;
 mod process;
 mod pubsub;

@@ -36,7 +36,8 @@ pub struct Plan {
     pub lasts: Duration,
     /// Changes made before each fault, and after the last.
     pub calm_writes: u64,
-    pub scripts: fn() -> Scripts,
+    /// Those of daemons in this process; else they are processes of their own, and can be killed.
+    pub scripts: Option<fn() -> Scripts>,
     pub are_tables_watched: bool,
 }
 
@@ -47,7 +48,7 @@ impl Default for Plan {
             faults: Vec::new(),
             lasts: Duration::ZERO,
             calm_writes: 100,
-            scripts: Scripts::default,
+            scripts: None,
             are_tables_watched: true,
         }
     }
@@ -110,8 +111,7 @@ impl fmt::Display for Outcome {
 
 /// Runs a plan.
 pub async fn storm(plan: Plan) -> Outcome {
-    let has_process = plan.faults.iter().any(|fault| fault.side() == Side::Daemon);
-    let mut world = World::start(plan.scripts, has_process).await;
+    let mut world = World::start(plan.scripts).await;
     if !plan.are_tables_watched {
         let off = "ALTER TABLE items DISABLE TRIGGER ALL; ALTER TABLE lists DISABLE TRIGGER ALL";
         world.session().await.batch_execute(off).await.unwrap();

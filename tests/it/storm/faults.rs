@@ -39,6 +39,8 @@ pub enum Fault {
     PostgresFrozen,
     /// One of the daemons is killed, and comes back.
     DaemonKilled,
+    /// All of them: meanwhile nobody applies what is queued.
+    DaemonsKilled,
     /// One of the daemons stands still in whatever it does, and goes on.
     DaemonFrozen,
     /// Every connection of the daemons ends, to both servers.
@@ -77,6 +79,7 @@ pub const PROMISES: &[Promise] = &[
     survived(Fault::PostgresCut),
     survived(Fault::PostgresFrozen),
     survived(Fault::DaemonKilled),
+    survived(Fault::DaemonsKilled),
     survived(Fault::DaemonFrozen),
     survived(Fault::NetworkCut),
     survived(Fault::RedisSlow),
@@ -95,7 +98,7 @@ impl Fault {
             Self::RedisKilled | Self::RedisEmptied | Self::RedisFrozen => Side::Redis,
             Self::RedisFromSnapshot | Self::SubscriptionsCut => Side::Redis,
             Self::PostgresCut | Self::PostgresFrozen => Side::Postgres,
-            Self::DaemonKilled | Self::DaemonFrozen => Side::Daemon,
+            Self::DaemonKilled | Self::DaemonsKilled | Self::DaemonFrozen => Side::Daemon,
             Self::NetworkCut | Self::RedisSlow => Side::Network,
             Self::PostgresSlow | Self::PostgresOutOfReach => Side::Network,
         }
@@ -129,8 +132,12 @@ impl Fault {
                 session.batch_execute(all).await.unwrap();
             }
             Self::PostgresFrozen => drop(world.postgres.freeze().unwrap()),
-            Self::DaemonKilled => world.kill_second(),
-            Self::DaemonFrozen => world.signal_second(Signal::STOP),
+            Self::DaemonKilled => world.kill(0),
+            Self::DaemonsKilled => {
+                world.kill(0);
+                world.kill(1);
+            }
+            Self::DaemonFrozen => world.signal(0, Signal::STOP),
             Self::NetworkCut => {
                 world.to_redis.cut();
                 world.to_postgres.cut();
@@ -151,8 +158,12 @@ impl Fault {
                 fs::remove_file(world.redis.dir().join("dump.rdb")).unwrap();
             }
             Self::PostgresFrozen => world.postgres.thaw().unwrap(),
-            Self::DaemonKilled => world.start_second().await,
-            Self::DaemonFrozen => world.signal_second(Signal::CONT),
+            Self::DaemonKilled => world.start_again(0).await,
+            Self::DaemonsKilled => {
+                world.start_again(0).await;
+                world.start_again(1).await;
+            }
+            Self::DaemonFrozen => world.signal(0, Signal::CONT),
             Self::RedisSlow => world.to_redis.pass().await,
             Self::PostgresSlow | Self::PostgresOutOfReach => world.to_postgres.pass().await,
             Self::RedisEmptied | Self::SubscriptionsCut | Self::PostgresCut | Self::NetworkCut => {}

@@ -12,7 +12,8 @@
 //! The same storm with the triggers disabled, and with fills that do not look at their lease, must be found out by the same
 //! checks.
 //!
-//! `make storm` runs it for longer; `STORM_SECONDS` and `STORM_SEED` say how long and which.
+//! `make storm` runs it for longer; `STORM_SECONDS` and `STORM_SEED` say how long and which; `STORM_FAULT` names a
+//! single one of [`faults`], for who works on it.
 
 mod course;
 mod faults;
@@ -27,7 +28,7 @@ use cachewarden::cache::Scripts;
 use fastrand::Rng;
 
 use course::{Outcome, Plan, storm};
-use faults::{Fault, PROMISES};
+use faults::{Fault, PROMISES, Promise};
 
 /// Changes made without a fault, so that a control has something to find.
 const CONTROL_WRITES: u64 = 1_500;
@@ -38,8 +39,13 @@ const WRITES_A_SECOND: f64 = 200.0;
 const HIT_RATE: f64 = 0.8;
 const UNCHECKED: &str = include_str!("../scripts/end_leases_unchecked.lua");
 
-/// Every fault that is survived, in an order drawn from the seed.
+/// Every fault that is survived, in an order drawn from the seed; or the one that `STORM_FAULT` names, survived or not.
 fn every_fault(seed: u64) -> Vec<Fault> {
+    if let Ok(name) = env::var("STORM_FAULT") {
+        let named = |promise: &&Promise| format!("{:?}", promise.fault) == name;
+        let row = PROMISES.iter().find(named);
+        return vec![row.unwrap_or_else(|| panic!("no fault is {name}")).fault];
+    }
     let rows = PROMISES.iter().filter(|promise| promise.holds);
     let mut faults: Vec<Fault> = rows.map(|promise| promise.fault).collect();
     Rng::with_seed(seed).shuffle(&mut faults);
@@ -98,7 +104,7 @@ async fn the_storm_finds_out_fills_that_do_not_look_at_their_lease() {
         let outcome = storm(Plan {
             seed,
             calm_writes: CONTROL_WRITES,
-            scripts: || Scripts::with_end(UNCHECKED),
+            scripts: Some(|| Scripts::with_end(UNCHECKED)),
             ..Plan::default()
         })
         .await;

@@ -1,6 +1,6 @@
 //! A Postgres, a Redis and two daemons that may all be broken, and what is asked of them before and after.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use cachewarden::Warden;
@@ -45,14 +45,15 @@ const CACHES: &str = r#"
     invalidate = ["lists:{id}:*"]
 "#;
 
+/// A port on which nobody listens.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 /// A key that nobody changes.
 const CALM_KEY: &str = "items:1000000";
 
-/// The second of the two daemons.
-enum Second {
+enum Daemon {
     /// The real binary: it can be killed and frozen.
     Process(Spawned),
-    /// Through the library.
+    /// Through the library: its scripts can be others.
     Library(InProcess),
     Killed,
 }
@@ -64,14 +65,14 @@ pub struct World {
     pub to_redis: Proxy,
     pub to_postgres: Proxy,
     pub database: String,
-    daemon_config: [String; 2],
-    first: InProcess,
-    second: Second,
+    /// How the daemons reach Postgres, and Redis.
+    urls: [String; 2],
+    daemons: [Daemon; 2],
 }
 
 impl World {
-    /// `scripts` are those of daemons in this process: of both, when a control changes them.
-    pub async fn start(scripts: impl Fn() -> Scripts, second_is_process: bool) -> Self {
+    /// With daemons as processes of their own, or in this one with these scripts.
+    pub async fn start(scripts: Option<fn() -> Scripts>) -> Self {
         let postgres = own_postgres(&PostgresOptions::default());
         let database = database_in(&postgres).await;
         let tables = format!(
@@ -95,56 +96,53 @@ impl World {
         let text = config(&urls[0], &urls[1], CACHES);
         let (code, out, errors) = said(&cachewarden(&text, &["migrate"]).await);
         assert_eq!(code, Some(0), "{out}{errors}");
-        let library = async || {
+        let start = async || {
+            let Some(scripts) = scripts else {
+                return Daemon::Process(Spawned::start(&urls[0], &urls[1], CACHES).await);
+            };
             let config = Config::from_toml(&text).unwrap();
             let warden = Warden::start_with_scripts(config, scripts()).await;
-            InProcess {
+            Daemon::Library(InProcess {
                 warden: warden.unwrap(),
-            }
+            })
         };
-        let first = library().await;
-        let second = if second_is_process {
-            Second::Process(Spawned::start(&urls[0], &urls[1], CACHES).await)
-        } else {
-            Second::Library(library().await)
-        };
+        let daemons = [start().await, start().await];
         Self {
             postgres,
             redis,
             to_redis,
             to_postgres,
             database: database.url().to_owned(),
-            daemon_config: urls,
-            first,
-            second,
+            urls,
+            daemons,
         }
     }
 
-    /// Where the daemons listen; of one that is away, where it did.
+    /// Where the daemons listen; for one that is away, where nobody does.
     pub fn addresses(&self) -> [SocketAddr; 2] {
-        let second = match &self.second {
-            Second::Process(daemon) => daemon.address(),
-            Second::Library(daemon) => daemon.address(),
-            Second::Killed => self.first.address(),
-        };
-        [self.first.address(), second]
+        self.daemons.each_ref().map(|daemon| match daemon {
+            Daemon::Process(daemon) => daemon.address(),
+            Daemon::Library(daemon) => daemon.address(),
+            Daemon::Killed => NOBODY,
+        })
     }
 
     pub async fn session(&self) -> Session {
         connect(&self.database).await
     }
 
-    pub fn kill_second(&mut self) {
-        self.second = Second::Killed;
+    pub fn kill(&mut self, daemon: usize) {
+        self.daemons[daemon] = Daemon::Killed;
     }
 
-    pub async fn start_second(&mut self) {
-        let [postgres, redis] = &self.daemon_config;
-        self.second = Second::Process(Spawned::start(postgres, redis, CACHES).await);
+    /// Starts a killed one again, elsewhere; until it is ready.
+    pub async fn start_again(&mut self, daemon: usize) {
+        let [postgres, redis] = &self.urls;
+        self.daemons[daemon] = Daemon::Process(Spawned::start(postgres, redis, CACHES).await);
     }
 
-    pub fn signal_second(&self, signal: Signal) {
-        if let Second::Process(daemon) = &self.second {
+    pub fn signal(&self, daemon: usize, signal: Signal) {
+        if let Daemon::Process(daemon) = &self.daemons[daemon] {
             daemon.signal(signal);
         }
     }
@@ -220,10 +218,11 @@ impl World {
     }
 
     pub async fn stop(self) {
-        if let Second::Library(daemon) = self.second {
-            daemon.stop().await;
+        for daemon in self.daemons {
+            if let Daemon::Library(daemon) = daemon {
+                daemon.stop().await;
+            }
         }
-        self.first.stop().await;
     }
 }
 
