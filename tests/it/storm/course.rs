@@ -19,8 +19,8 @@ use super::world::{self, World};
 use crate::support::DEADLINE;
 use crate::support::eventually::eventually;
 
-/// How long a fault lasts. Some end before anybody has noticed.
-const FAULT_MS: std::ops::Range<u64> = 100..900;
+/// The shortest fault ends before anybody has noticed.
+const SHORTEST: Duration = Duration::from_millis(100);
 /// Calm is promised this long after the last fault.
 const RECOVERY: Duration = Duration::from_secs(5);
 /// Readers of each daemon, and straight from Redis.
@@ -34,6 +34,8 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// Then others are drawn, until it has lasted so long.
     pub lasts: Duration,
+    /// The longest that one fault lasts.
+    pub longest_fault: Duration,
     /// Changes made before each fault, and after the last.
     pub calm_writes: u64,
     /// Those of daemons in this process; else they are processes of their own, and can be killed.
@@ -47,6 +49,7 @@ impl Default for Plan {
             seed: 0,
             faults: Vec::new(),
             lasts: Duration::ZERO,
+            longest_fault: Duration::from_millis(900),
             calm_writes: 100,
             scripts: None,
             are_tables_watched: true,
@@ -87,7 +90,7 @@ impl fmt::Display for Outcome {
         let Self { tally, .. } = self;
         write!(
             f,
-            "{} reads in {:.1?} of calm, hit rate {:.1} %, {:.0} writes/s, worst staleness {:.0?}, {} stale, {} refused; \
+            "{} reads in {:.1?} of calm, hit rate {:.1} %, {:.0} writes/s, worst staleness {:.0?}, {} stale, refused {:?}; \
              {} faults, {} reads meanwhile, {} refused, {} stale and silent, {} marked; longest recovery {:.0?}; \
              machine late by {:.0?}; {} wrong at rest",
             tally.reads,
@@ -177,7 +180,8 @@ impl Outcome {
                 let with = planned.pop_front_if(other).or(drawn);
                 faults.extend(with.filter(|with| with.side() != faults[0].side()));
             }
-            let lasts = Duration::from_millis(random.u64(FAULT_MS));
+            let range = plan.longest_fault.saturating_sub(SHORTEST);
+            let lasts = SHORTEST + range.mul_f64(random.f64());
             self.break_down(field, &mut faults, lasts, world).await;
             self.calm(field, plan.calm_writes).await;
         }

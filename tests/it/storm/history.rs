@@ -3,6 +3,7 @@
 //! Both ends of every comparison are taken on this process' one monotonic clock, and both so that a machine that is late
 //! never makes a read look staler than it is: a commit counts from when its answer had come, a read from before it was sent.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -104,15 +105,15 @@ impl History {
 }
 
 /// What came of the reads.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Answered reads in calm weather, through daemons and straight from Redis.
     pub reads: u64,
     /// Of those through daemons: found in the cache, and not.
     pub hits: u64,
     pub misses: u64,
-    /// Refused in calm weather.
-    pub errors: u64,
+    /// Refused in calm weather, by how the answer began.
+    pub errors: BTreeMap<String, u64>,
     /// In calm weather, outdated for longer than the bound; or silently so where that is not forgiven either.
     pub stale: u64,
     /// The longest that a value read in calm weather was outdated.
@@ -128,12 +129,15 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn plus(self, other: Self) -> Self {
+    pub fn plus(mut self, other: Self) -> Self {
+        for (error, count) in other.errors {
+            *self.errors.entry(error).or_default() += count;
+        }
         Self {
             reads: self.reads + other.reads,
             hits: self.hits + other.hits,
             misses: self.misses + other.misses,
-            errors: self.errors + other.errors,
+            errors: self.errors,
             stale: self.stale + other.stale,
             worst: self.worst.max(other.worst),
             rough_reads: self.rough_reads + other.rough_reads,

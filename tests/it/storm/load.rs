@@ -144,7 +144,7 @@ enum Read {
     },
     /// Straight from Redis there was nothing.
     Nothing,
-    Refused,
+    Refused(String),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -181,11 +181,7 @@ pub async fn read(field: Arc<Field>, way: Way, mut random: Rng) -> Tally {
             }
             Ok(Read::Nothing) => {}
             refused => {
-                *if is_calm {
-                    &mut tally.errors
-                } else {
-                    &mut tally.rough_errors
-                } += 1;
+                tally.count_refused(&refused, is_calm);
                 if refused.is_err() {
                     client = None;
                     sleep(PAUSE).await;
@@ -197,6 +193,19 @@ pub async fn read(field: Arc<Field>, way: Way, mut random: Rng) -> Tally {
 }
 
 impl Tally {
+    fn count_refused(&mut self, refused: &io::Result<Read>, is_calm: bool) {
+        if !is_calm {
+            self.rough_errors += 1;
+            return;
+        }
+        let why = match refused {
+            Ok(Read::Refused(error)) => error.split('\'').next_back().unwrap().to_owned(),
+            Ok(_) => return,
+            Err(error) => error.to_string(),
+        };
+        *self.errors.entry(why).or_default() += 1;
+    }
+
     fn count(&mut self, state: State, outdated: Duration, is_calm: bool, never_silent: bool) {
         let is_stale = outdated > BOUND;
         if state == State::Stale {
@@ -229,7 +238,7 @@ async fn one(field: &Field, way: Way, client: &mut Option<Client>, key: &str) ->
     client.send(&frame(&[command, key])).await?;
     let reply = client.read().await?;
     let (value, state) = match &reply {
-        Value::Error(_) => return Ok(Read::Refused),
+        Value::Error(error) => return Ok(Read::Refused(error.clone())),
         Value::Nil => return Ok(Read::Nothing),
         Value::Bulk(_) => (&reply, State::Straight),
         described => {

@@ -37,6 +37,8 @@ const CONTROL_STORMS: u64 = 5;
 /// A quiet machine makes many more; a busy one is given time instead.
 const WRITES_A_SECOND: f64 = 200.0;
 const HIT_RATE: f64 = 0.8;
+/// In a long storm: long enough for every breaker, claim and deadline to run out meanwhile.
+const LONG_FAULT: Duration = Duration::from_secs(4);
 const UNCHECKED: &str = include_str!("../scripts/end_leases_unchecked.lua");
 
 /// Every fault that is survived, in an order drawn from the seed; or the one that `STORM_FAULT` names, survived or not.
@@ -71,13 +73,16 @@ async fn whatever_goes_wrong_nothing_is_outdated_for_long_and_nothing_is_wrong_a
     let seed = asked("STORM_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     let seconds = asked("STORM_SECONDS");
     println!("storm: STORM_SEED={seed}");
-    let outcome = storm(Plan {
+    let mut plan = Plan {
         seed,
         faults: every_fault(seed),
-        lasts: Duration::from_secs(seconds.unwrap_or(0)),
         ..Plan::default()
-    })
-    .await;
+    };
+    if let Some(seconds) = seconds {
+        plan.lasts = Duration::from_secs(seconds);
+        plan.longest_fault = LONG_FAULT;
+    }
+    let outcome = storm(plan).await;
     println!("storm: {outcome}");
     assert!(is_right(&outcome), "{outcome:#?}");
     // Who asks for a long one has the machine to themselves.
