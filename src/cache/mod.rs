@@ -41,6 +41,7 @@ mod messages;
 #[cfg(test)]
 mod model_tests;
 mod parts;
+mod puts;
 mod sizes;
 mod spaces;
 mod sweeps;
@@ -54,5 +55,5 @@ pub use messages::{
     Answer, CacheHandle, Found, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Loader, Origin,
     Put, Read, State,
 };
-pub use spaces::{Source, Space, Spaces};
+pub use spaces::{Index, Source, Space, Spaces};
 pub use sweeps::Sweeps;

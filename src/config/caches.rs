@@ -44,6 +44,8 @@ pub struct Cache {
     pub max_loads: usize,
     /// The longest value that is cached, in bytes.
     pub max_value: usize,
+    /// Whether an index of its keys is kept.
+    pub index: bool,
     /// The query's value in the configuration's text, quotes included.
     pub query_span: Range<usize>,
 }
@@ -59,6 +61,8 @@ pub struct Namespace {
     pub max_loads: usize,
     /// The longest value that is cached, in bytes.
     pub max_value: usize,
+    /// Whether an index of its keys is kept.
+    pub index: bool,
 }
 
 /// Reads a cache. Its claim is made even if the rest is faulty, so that nothing waits for a second try.
@@ -103,6 +107,7 @@ pub(super) fn cache(
             .unwrap_or(DEFAULT_LOAD_TIMEOUT),
         max_loads: table.count("max_loads").unwrap_or(DEFAULT_MAX_LOADS),
         max_value: table.count("max_value").unwrap_or(DEFAULT_MAX_VALUE),
+        index: table.flag("index").unwrap_or_default(),
         query_span: declared?.span,
     })
 }
@@ -123,6 +128,7 @@ pub(super) fn namespace(
             .unwrap_or(DEFAULT_LOAD_TIMEOUT),
         max_loads: table.count("max_loads").unwrap_or(DEFAULT_MAX_LOADS),
         max_value: table.count("max_value").unwrap_or(DEFAULT_MAX_VALUE),
+        index: table.flag("index").unwrap_or_default(),
     })
 }
 

@@ -4,7 +4,9 @@ use super::info;
 use super::warden::{Ended, StartError};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces, Sweeps};
 use crate::config::Config;
-use crate::invalidation::{Drain, InvalidationActor, InvalidationHandle, InvalidationParts};
+use crate::invalidation::{
+    Drain, Indexes, InvalidationActor, InvalidationHandle, InvalidationParts,
+};
 use crate::repository::{Installer, Outbox, Repository, RepositoryError, WatchProblem};
 use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
@@ -221,7 +223,8 @@ impl Running {
             Arc::clone(&self.caches),
             sweeps.clone(),
             self.metrics.clone(),
-        );
+        )
+        .with_indexes(Indexes::of(&config.caches, &config.namespaces));
         let listening = parts.listening();
         self.supervisor.start(ChildSpec::new(
             "invalidation",

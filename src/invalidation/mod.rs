@@ -12,6 +12,8 @@
 //!    an event never widens a pattern.
 //! 7. What waits is bounded: too many patterns of a prefix become everything under it.
 //! 8. What a committed change names leaves the database's queue when it was acknowledged, and no sooner ([`Drain`]).
+//! 9. An index serves a sweep only while it is certain to list every value that daemons have stored under its segment
+//!    ([`indexes`]).
 //!
 //! ```text
 //!  CACHE.INVALIDATE, Warden ─┬▶ keys ─────▶ cache actors, by name ──────────────────────────────▶ acknowledged
@@ -30,6 +32,8 @@ mod count;
 mod drain;
 mod error;
 mod events;
+mod indexed;
+mod indexes;
 mod invalidate;
 mod message;
 mod messages;
@@ -38,8 +42,10 @@ mod pending;
 mod scripts;
 mod subscriber;
 mod sweeper;
+mod walk;
 
 pub use actor::{InvalidationActor, InvalidationParts};
 pub use drain::Drain;
 pub use error::InvalidationError;
+pub use indexes::Indexes;
 pub use messages::{CountTargets, InvalidateTargets, InvalidationHandle, Publish};

@@ -16,6 +16,7 @@ mod deps;
 mod door;
 mod drain;
 mod huge_values;
+mod indexes;
 mod kit;
 mod library;
 mod loaders;
