@@ -13,7 +13,7 @@ use super::messages::{
 };
 use super::spaces::Spaces;
 use super::warmth::Warmth;
-use super::{CacheError, leases};
+use super::{CacheError, leases, puts};
 use crate::keyspace::RoutedKey;
 use crate::store::StoreError;
 use crate::supervisor::{Later, Ping, Promise, Shutdown};
@@ -448,22 +448,7 @@ impl Handler<Put> for CacheActor {
         let means = self.parts.means.clone();
         let keys: Arc<[RoutedKey]> = put.values.iter().map(|(key, ..)| key.clone()).collect();
         self.close_flights(&keys);
-        Box::pin(async move {
-            let values = put.values.into_iter().map(|(key, value, life)| {
-                let space = means.spaces.get(key.space);
-                let (bytes, limit) = (value.len(), space.max_value);
-                if bytes > limit {
-                    return Err(CacheError::TooLarge { bytes, limit });
-                }
-                let life = space.life(&key.key, life);
-                Ok((key.key, value, life))
-            });
-            let values: Vec<_> = values.collect::<Result<_, _>>()?;
-            let stored = means.leases.put(&values).await;
-            let keys: Vec<Bytes> = values.into_iter().map(|(key, ..)| key).collect();
-            means.notes.keys(&keys);
-            stored.map_err(CacheError::Store)
-        })
+        Box::pin(async move { puts::put(&means, put).await })
     }
 }
 

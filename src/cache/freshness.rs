@@ -86,7 +86,7 @@ impl Freshness {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Source;
+    use super::super::{Index, Source};
     use super::*;
 
     fn space(watched: bool, max_unproven: Duration) -> Space {
@@ -99,6 +99,10 @@ mod tests {
             load_timeout: Duration::from_secs(1),
             max_loads: 1,
             max_value: 1,
+            index: Index {
+                name: "cachewarden:index:a:".into(),
+                is_kept: false,
+            },
             watched,
             max_unproven,
         }

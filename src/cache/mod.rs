@@ -45,6 +45,7 @@ mod messages;
 mod model_tests;
 mod notes;
 mod parts;
+mod puts;
 mod sizes;
 mod spaces;
 mod sweeps;
@@ -60,5 +61,5 @@ pub use messages::{
     Put, Read, State,
 };
 pub use notes::{Noted, Notes};
-pub use spaces::{Source, Space, Spaces};
+pub use spaces::{Index, Source, Space, Spaces};
 pub use sweeps::Sweeps;

@@ -48,6 +48,8 @@ pub struct Cache {
     pub watched: bool,
     /// How long hits are given while the queue of changes cannot be seen; zero: for ever, marked.
     pub max_unproven: Duration,
+    /// Whether an index of its keys is kept.
+    pub index: bool,
     /// The query's value in the configuration's text, quotes included.
     pub query_span: Range<usize>,
 }
@@ -65,6 +67,8 @@ pub struct Namespace {
     pub max_value: usize,
     /// Whether a watch names keys under its prefix.
     pub watched: bool,
+    /// Whether an index of its keys is kept.
+    pub index: bool,
 }
 
 /// Reads a cache. Its claim is made even if the rest is faulty, so that nothing waits for a second try.
@@ -111,6 +115,7 @@ pub(super) fn cache(
         max_value: table.count("max_value").unwrap_or(DEFAULT_MAX_VALUE),
         watched: false,
         max_unproven: table.duration("max_unproven").unwrap_or_default(),
+        index: table.flag("index").unwrap_or_default(),
         query_span: declared?.span,
     })
 }
@@ -132,6 +137,7 @@ pub(super) fn namespace(
         max_loads: table.count("max_loads").unwrap_or(DEFAULT_MAX_LOADS),
         max_value: table.count("max_value").unwrap_or(DEFAULT_MAX_VALUE),
         watched: false,
+        index: table.flag("index").unwrap_or_default(),
     })
 }
 

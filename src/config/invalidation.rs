@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{
     caches::{Cache, Claim, Namespace, place_within, template_fault},
     events::{EventRule, event},
+    indexes::check_foreign,
     reader::{Reader, nearest},
     value::{Checked, Located, Named},
 };
@@ -191,6 +192,7 @@ pub(super) fn invalidation(
     claims: &[Claim],
 ) -> Invalidation {
     let prefixes = prefixes(reader, table, claims);
+    check_foreign(reader, &prefixes, caches, namespaces);
     let mut watches = Vec::new();
     for watch in table.tables("watch") {
         watches.extend(self::watch(reader, watch, caches, claims, &prefixes));

@@ -13,6 +13,7 @@
 mod caches;
 mod environment;
 mod events;
+mod indexes;
 mod invalidation;
 mod problem;
 mod query;
@@ -35,6 +36,7 @@ use toml::de::DeTable;
 
 pub use caches::{Cache, Namespace, Shape};
 pub use events::{EventPiece, EventRule, EventTemplate};
+pub use indexes::{Segment, segment, segments};
 pub use invalidation::{Invalidation, OnDeaf, TableName, Watch, WatchTemplate};
 pub use problem::{Problem, Problems, Source};
 pub use query::{Piece, Query, QueryError};

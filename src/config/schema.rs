@@ -250,7 +250,7 @@ const CACHE: &[Key] = &[
     )
     .later(),
     key("l1", Kind::Flag, "true").later(),
-    key("index", Kind::Flag, "false").later(),
+    key("index", Kind::Flag, "false"),
     key(
         "depends_on",
         Kind::Table(DEPENDS_ON),
@@ -351,6 +351,7 @@ const NAMESPACE: &[Key] = &[
     key("load_timeout", duration(MINUTE), r#""2s""#),
     key("max_loads", count(1, 100_000), "64"),
     key("max_value", MAX_VALUE, r#""1MiB""#),
+    key("index", Kind::Flag, "false"),
 ];
 
 const PASSTHROUGH: &[Key] = &[

@@ -5,7 +5,7 @@ use super::info;
 use super::warden::{Ended, StartError};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces};
 use crate::config::Config;
-use crate::invalidation::{InvalidationActor, InvalidationHandle, InvalidationParts};
+use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, InvalidationParts};
 use crate::repository::{Installer, Repository, RepositoryError, WatchProblem};
 use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
@@ -233,7 +233,8 @@ impl Running {
             keeping.sweeps.clone(),
             self.metrics.clone(),
         )
-        .with_notes(keeping.notes());
+        .with_notes(keeping.notes())
+        .with_indexes(Indexes::of(&config.caches, &config.namespaces));
         let listening = parts.listening();
         self.supervisor.start(ChildSpec::new(
             "invalidation",

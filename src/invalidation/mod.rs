@@ -16,6 +16,8 @@
 //! 10. After a return watched caches are read from the database until nothing of before is left in the queue ([`Barrier`]); a
 //!     look at the queue is the proof that hits are fresh ([`Prover`]).
 //! 11. What is invalidated without the queue is noted where the queue notes its own ([`Noter`]).
+//! 12. An index serves a sweep only while it is certain to list every value that daemons have stored under its segment
+//!     ([`indexes`]).
 //!
 //! ```text
 //!  CACHE.INVALIDATE, Warden ─┬▶ keys ─────▶ cache actors, by name ──────────────────────────────▶ acknowledged
@@ -39,6 +41,8 @@ mod error;
 mod events;
 mod gatekeeper;
 mod heartbeat;
+mod indexed;
+mod indexes;
 mod invalidate;
 mod message;
 mod messages;
@@ -49,12 +53,14 @@ mod prover;
 mod scripts;
 mod subscriber;
 mod sweeper;
+mod walk;
 
 pub use actor::{InvalidationActor, InvalidationParts};
 pub use barrier::Barrier;
 pub use drain::Drain;
 pub use error::InvalidationError;
 pub use gatekeeper::{Gatekeeper, QueueSide};
+pub use indexes::Indexes;
 pub use messages::{CountTargets, InvalidateTargets, InvalidationHandle, Publish};
 pub use noter::Noter;
 pub use prover::{Applying, LookedAt, Prover};

@@ -207,6 +207,7 @@ mod tests {
             max_value: 1 << 20,
             watched: false,
             max_unproven: Duration::ZERO,
+            index: false,
             query_span: 0..0,
         })
     }

@@ -42,6 +42,8 @@ table! {
     sweeps_pending: "cachewarden_sweeps_pending", "Patterns that wait for a sweep, or are being swept";
     sweep_passes: "cachewarden_sweep_passes_total", "Passes through all keys of Redis, by result";
     swept_keys: "cachewarden_swept_keys_total", "Keys removed by sweeps";
+    indexed_sweeps: "cachewarden_indexed_sweeps_total", "Patterns that an index of keys was asked for: swept by it, or by a pass because it was not whole";
+    indexes_built: "cachewarden_indexes_built_total", "Indexes of keys that a pass has built";
     subscriber_deaf: "cachewarden_subscriber_deaf_seconds_total", "Time in which published invalidations could not be heard";
     invalidation_seconds: "cachewarden_invalidation_seconds", "Time from a change to its acknowledged invalidation, by where it was told";
     outbox_rows: "cachewarden_outbox_rows", "Changes queued in the database, claimed ones included";
@@ -119,6 +121,8 @@ pub struct Metrics {
     pub sweeps_pending: Gauge,
     pub sweep_passes: Family<PassResult, Counter>,
     pub swept_keys: Counter,
+    pub indexed_sweeps: Family<PassResult, Counter>,
+    pub indexes_built: Counter,
     pub subscriber_deaf: Counter<f64, AtomicU64>,
     pub outbox_rows: Gauge,
     pub outbox_lag: Gauge<f64, AtomicU64>,
@@ -175,6 +179,12 @@ impl Metrics {
     /// A Redis was met anew.
     pub fn met_redis(&self, result: &'static str) {
         self.redis_met.get_or_create(&PassResult { result }).inc();
+    }
+
+    /// An index was asked for a pattern.
+    pub fn asked_index(&self, result: &'static str) {
+        let result = PassResult { result };
+        self.indexed_sweeps.get_or_create(&result).inc();
     }
 
     /// A published message was refused, as a whole or in part.
@@ -327,6 +337,8 @@ impl Metrics {
     fn add_sweeping(&self, registry: &mut Registry) {
         add(registry, Names::doubted_hits, self.doubted_hits.clone());
         add(registry, Names::sweeps_pending, self.sweeps_pending.clone());
+        add(registry, Names::indexed_sweeps, self.indexed_sweeps.clone());
+        add(registry, Names::indexes_built, self.indexes_built.clone());
         add(registry, Names::sweep_passes, self.sweep_passes.clone());
         add(registry, Names::swept_keys, self.swept_keys.clone());
         let seconds = self.timings.invalidation_seconds.clone();

@@ -40,6 +40,7 @@ fn cache(key: &str, query: &str, shape: Shape) -> Cache {
         max_value: 1 << 20,
         watched: false,
         max_unproven: Duration::ZERO,
+        index: false,
         query_span: 0..0,
     }
 }
