@@ -429,7 +429,9 @@ impl Handler<Invalidate> for CacheActor {
         means.count_invalidations(names.len(), invalidate.origin);
         Box::pin(async move {
             let removed = means.leases.invalidate(&names).await;
-            removed.map_err(CacheError::Store)
+            let removed = removed.map_err(CacheError::Store)?;
+            means.trace.invalidated(&names, invalidate.origin);
+            Ok(removed)
         })
     }
 }
@@ -452,7 +454,10 @@ impl Handler<Put> for CacheActor {
                 Ok((key.key, value, life))
             });
             let values: Vec<_> = values.collect::<Result<_, _>>()?;
-            means.leases.put(&values).await.map_err(CacheError::Store)
+            let put = means.leases.put(&values).await;
+            put.map_err(CacheError::Store)?;
+            means.trace.filled(values.iter().map(|(key, ..)| key));
+            Ok(())
         })
     }
 }

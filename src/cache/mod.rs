@@ -44,6 +44,7 @@ mod parts;
 mod sizes;
 mod spaces;
 mod sweeps;
+mod trace;
 mod warmth;
 
 pub use actor::{CacheActor, CacheParts};
@@ -56,3 +57,4 @@ pub use messages::{
 };
 pub use spaces::{Source, Space, Spaces};
 pub use sweeps::Sweeps;
+pub use trace::{Invalidated, Leased, Story, Trace};

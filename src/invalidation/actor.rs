@@ -5,7 +5,7 @@ use super::scripts::Scripts;
 use super::subscriber::Subscriber;
 use super::sweeper::{Queue, Sweeper};
 use super::{InvalidationError, count, invalidate};
-use crate::cache::{CacheHandle, Sweeps};
+use crate::cache::{CacheHandle, Sweeps, Trace};
 use crate::config::Invalidation;
 use crate::keyspace::Scope;
 use crate::store::Store;
@@ -31,6 +31,7 @@ pub struct InvalidationParts {
     pub(super) settings: Arc<Invalidation>,
     /// Who we are, for other daemons; new with every start.
     pub(super) instance: Uuid,
+    pub(super) trace: Trace,
     listening: watch::Sender<bool>,
 }
 
@@ -54,7 +55,17 @@ impl InvalidationParts {
             queue: Queue::default(),
             scripts: Arc::default(),
             instance: Uuid::new_v4(),
+            trace: Trace::default(),
             listening: watch::Sender::new(false),
+        }
+    }
+
+    /// Notes where others can ask for it what is swept, and is known by the trace's name.
+    pub fn with_trace(self, trace: Trace) -> Self {
+        Self {
+            instance: trace.instance(),
+            trace,
+            ..self
         }
     }
 
