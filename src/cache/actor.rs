@@ -429,7 +429,9 @@ impl Handler<Invalidate> for CacheActor {
         means.count_invalidations(names.len(), invalidate.origin);
         Box::pin(async move {
             let removed = means.leases.invalidate(&names).await;
-            removed.map_err(CacheError::Store)
+            let removed = removed.map_err(CacheError::Store)?;
+            means.trace.invalidated(&names, invalidate.origin);
+            Ok(removed)
         })
     }
 }

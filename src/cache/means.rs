@@ -7,6 +7,7 @@ use super::messages::{Answer, Found, Origin, State};
 use super::sizes::Sizes;
 use super::spaces::{Source, Spaces};
 use super::sweeps::Sweeps;
+use super::trace::Trace;
 use crate::keyspace::{RoutedKey, SpaceId, expiry};
 use crate::repository::Repository;
 use crate::store::Store;
@@ -27,6 +28,7 @@ pub struct Means {
     pub(super) metrics: Metrics,
     pub(super) counters: Arc<[CacheMetrics]>,
     pub(super) sweeps: Sweeps,
+    pub(super) trace: Trace,
 }
 
 impl Means {
@@ -50,12 +52,18 @@ impl Means {
             repository,
             metrics,
             sweeps: Sweeps::default(),
+            trace: Trace::default(),
         }
     }
 
     /// Heeds sweeps that others announce.
     pub fn with_sweeps(self, sweeps: Sweeps) -> Self {
         Self { sweeps, ..self }
+    }
+
+    /// Notes what happens to keys where others can ask for it.
+    pub fn with_trace(self, trace: Trace) -> Self {
+        Self { trace, ..self }
     }
 
     pub(super) fn counters(&self, space: SpaceId) -> &CacheMetrics {

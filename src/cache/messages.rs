@@ -102,6 +102,10 @@ pub enum Origin {
     Deaf,
     /// A change in the database.
     Watch,
+    /// The auditor found it to be wrong.
+    Audit,
+    /// Another daemon announced its sweep, and did not say who had asked for that.
+    Elsewhere,
 }
 
 impl Origin {
@@ -113,6 +117,8 @@ impl Origin {
             Origin::Event => "event",
             Origin::Deaf => "deaf",
             Origin::Watch => "watch",
+            Origin::Audit => "audit",
+            Origin::Elsewhere => "sweep",
         }
     }
 }

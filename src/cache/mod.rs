@@ -45,6 +45,7 @@ mod puts;
 mod sizes;
 mod spaces;
 mod sweeps;
+mod trace;
 mod warmth;
 
 pub use actor::{CacheActor, CacheParts};
@@ -57,3 +58,4 @@ pub use messages::{
 };
 pub use spaces::{Index, Source, Space, Spaces};
 pub use sweeps::Sweeps;
+pub use trace::{Invalidated, Leased, Story, Trace};

@@ -24,6 +24,7 @@ pub(super) async fn put(means: &Means, put: Put) -> Result<(), CacheError> {
     for (space, values) in by_space {
         let storing = means.leases.put(&values, &means.spaces.get(space).index);
         storing.await.map_err(CacheError::Store)?;
+        means.trace.filled(values.iter().map(|(key, ..)| key));
     }
     Ok(())
 }

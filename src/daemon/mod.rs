@@ -12,6 +12,7 @@
 //!  stop:    doors ─▶ connections ─▶ actors ─▶ Postgres ─▶ arbiters joined
 //! ```
 
+mod auditing;
 mod info;
 mod warden;
 mod wiring;

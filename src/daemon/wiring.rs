@@ -1,8 +1,9 @@
 //! Makes the parts, hands each what it needs, starts them bottom-up and stops them top-down.
 
-use super::info;
 use super::warden::{Ended, StartError};
-use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces, Sweeps};
+use super::{auditing, info};
+use crate::audit::{AuditHandle, Checker};
+use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces, Sweeps, Trace};
 use crate::config::Config;
 use crate::invalidation::{
     Drain, Indexes, InvalidationActor, InvalidationHandle, InvalidationParts,
@@ -76,6 +77,9 @@ pub(super) struct Running {
     cores: Vec<ArbiterHandle>,
     pub(super) caches: Arc<[CacheHandle]>,
     pub(super) invalidation: InvalidationHandle,
+    audit: AuditHandle,
+    /// The auditor's connections to Postgres.
+    checkers: Vec<Checker>,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) metrics: Metrics,
 }
@@ -112,6 +116,8 @@ impl Running {
             cores: Vec::new(),
             caches,
             invalidation: InvalidationHandle::unbound(),
+            audit: AuditHandle::unbound(),
+            checkers: Vec::new(),
             addresses: Vec::new(),
             metrics,
         };
@@ -138,10 +144,25 @@ impl Running {
         let all = stores.clone();
         let upkeep = stores.split_off(self.caches.len());
         let sweeps = Sweeps::default();
-        self.start_caches(spaces, &stores, scripts, &sweeps)?;
+        let trace = Trace::default();
+        self.start_caches(spaces, &stores, scripts, &sweeps, &trace)?;
         let mut hearing = Vec::new();
         for store in upkeep {
-            hearing.push(self.start_upkeep(config, store, &sweeps)?);
+            let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
+            hearing.push(self.start_upkeep(config, &arbiter, store.clone(), &sweeps, &trace)?);
+            let shared = auditing::Shared {
+                spaces,
+                sweeps: &sweeps,
+                trace: &trace,
+                caches: &self.caches,
+                metrics: &self.metrics,
+            };
+            let runtime = self.io_threads.handle.clone();
+            let parts = auditing::parts(config, store, &shared, runtime)?;
+            self.checkers.extend(parts.checker.clone());
+            let child = auditing::child(parts, self.audit.clone(), arbiter.handle());
+            self.supervisor.start(child);
+            self.arbiters.push(arbiter);
         }
         self.wait_until_up(&all, hearing).await?;
         Ok(stores)
@@ -162,6 +183,7 @@ impl Running {
         stores: &[Store],
         scripts: &Arc<Scripts>,
         sweeps: &Sweeps,
+        trace: &Trace,
     ) -> Result<(), StartError> {
         for (shard, (handle, store)) in self.caches.iter().cloned().zip(stores).enumerate() {
             let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
@@ -183,7 +205,8 @@ impl Running {
                     self.io_threads.handle.clone(),
                     self.metrics.clone(),
                 )
-                .with_sweeps(sweeps.clone()),
+                .with_sweeps(sweeps.clone())
+                .with_trace(trace.clone()),
                 shard,
                 shards: Arc::clone(&self.caches),
             };
@@ -204,10 +227,11 @@ impl Running {
     fn start_upkeep(
         &mut self,
         config: &Config,
+        arbiter: &Arbiter,
         store: Store,
         sweeps: &Sweeps,
+        trace: &Trace,
     ) -> Result<watch::Receiver<bool>, StartError> {
-        let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
         let kept = store.clone();
         self.supervisor.start(ChildSpec::task(
             "redis-upkeep",
@@ -224,7 +248,8 @@ impl Running {
             sweeps.clone(),
             self.metrics.clone(),
         )
-        .with_indexes(Indexes::of(&config.caches, &config.namespaces));
+        .with_indexes(Indexes::of(&config.caches, &config.namespaces))
+        .with_trace(trace.clone());
         let listening = parts.listening();
         self.supervisor.start(ChildSpec::new(
             "invalidation",
@@ -241,7 +266,6 @@ impl Running {
                 move || drain.clone().run(),
             ));
         }
-        self.arbiters.push(arbiter);
         Ok(listening)
     }
 
@@ -298,6 +322,7 @@ impl Running {
         let asked = resp::Asked {
             caches: Arc::clone(&self.caches),
             invalidation: self.invalidation.clone(),
+            audit: self.audit.clone(),
         };
         let door = Door::new(config, asked, self.metrics.clone(), info);
         let cores: Arc<[ArbiterHandle]> = self.cores.clone().into();
@@ -328,6 +353,11 @@ impl Running {
                 if closed.is_err() {
                     names.push("connections to postgres".to_owned());
                 }
+            }
+            for checker in &self.checkers {
+                // At most one statement, which has a deadline of its own and is nobody's to wait for.
+                let left = end.saturating_duration_since(Instant::now());
+                let _closed = tokio::time::timeout(left, checker.close()).await;
             }
             names
         };

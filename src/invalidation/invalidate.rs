@@ -36,6 +36,9 @@ pub(super) fn queue(
     claim: Option<&Bytes>,
 ) -> Vec<oneshot::Receiver<Swept>> {
     parts.count_patterns(targets.patterns.len(), origin.label());
+    for pattern in &targets.patterns {
+        parts.trace.swept(pattern, origin, None);
+    }
     let patterns = targets.patterns.iter().cloned();
     patterns
         .map(|pattern| parts.queue.add(&parts.scope, pattern, claim.cloned()))

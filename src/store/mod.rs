@@ -23,6 +23,7 @@ mod error;
 mod pinned;
 mod refusals;
 mod reply;
+mod scan;
 mod script;
 mod stream;
 mod subscription;

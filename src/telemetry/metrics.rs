@@ -2,6 +2,7 @@
 //!
 //! One registry a daemon, not one a process: tests run several daemons side by side.
 
+use super::audited::Audited;
 use super::timings::{Stopwatch, Timings};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -49,6 +50,11 @@ table! {
     outbox_rows: "cachewarden_outbox_rows", "Changes queued in the database, claimed ones included";
     outbox_lag: "cachewarden_outbox_lag_seconds", "Time for which the oldest of them has been waiting";
     messages_refused: "cachewarden_messages_refused_total", "Published messages that were refused as a whole or in part, by reason";
+    audit_checked: "cachewarden_audit_checked_total", "Cached values that the auditor has compared with the database";
+    audit_inconsistent: "cachewarden_audit_inconsistent_total", "Of them, values that were wrong though a watched table should have invalidated them";
+    audit_drift: "cachewarden_audit_drift_total", "Of them, values that were wrong where no watched table tells";
+    audit_undecided: "cachewarden_audit_undecided_total", "Cached values that the auditor could not judge";
+    audit_consistency: "cachewarden_audit_consistency_ratio", "1 less the part of the compared values that was inconsistent";
     actor_restarts: "cachewarden_actor_restarts_total", "Restarts of actors";
     actor_mailbox_depth: "cachewarden_actor_mailbox_depth", "Requests that an actor has taken and not answered yet";
     connections: "cachewarden_connections", "Client connections open now";
@@ -123,6 +129,7 @@ pub struct Metrics {
     pub outbox_rows: Gauge,
     pub outbox_lag: Gauge<f64, AtomicU64>,
     pub messages_refused: Family<Reason, Counter>,
+    pub audit: Audited,
     pub actor_restarts: Family<ActorName, Counter>,
     pub actor_mailbox_depth: Family<ActorName, Gauge>,
     pub timings: Timings,
@@ -273,6 +280,7 @@ impl Metrics {
             self.invalidations.clone(),
         );
         self.add_sweeping(&mut registry);
+        self.add_audit(&mut registry);
         add(
             &mut registry,
             Names::actor_restarts,
@@ -309,6 +317,15 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _infallible = prometheus_client::encoding::text::encode(&mut page, &registry);
         page
+    }
+
+    fn add_audit(&self, registry: &mut Registry) {
+        let audit = self.audit.clone();
+        add(registry, Names::audit_checked, audit.checked);
+        add(registry, Names::audit_inconsistent, audit.inconsistent);
+        add(registry, Names::audit_drift, audit.drift);
+        add(registry, Names::audit_undecided, audit.undecided);
+        add(registry, Names::audit_consistency, audit.consistency);
     }
 
     fn add_sweeping(&self, registry: &mut Registry) {

@@ -7,6 +7,7 @@
     reason = "a test kit that cannot go on fails its test"
 )]
 
+mod audit;
 mod bad_frames;
 mod check;
 mod clients;
@@ -15,6 +16,7 @@ mod demo;
 mod deps;
 mod door;
 mod drain;
+mod explain;
 mod huge_values;
 mod indexes;
 mod kit;
