@@ -165,7 +165,11 @@ impl Engine {
                 None => Acquired::NoLease,
                 Some(Lease::There { value, left }) => {
                     self.means.sizes.seen(want.key.space, 1, value.len());
-                    Acquired::There(Ok(self.means.held(&want.key, value, Some(left))))
+                    match self.means.held(&want.key, value, Some(left), now) {
+                        Some(found) => Acquired::There(Ok(found)),
+                        // It stays: once it is proven again, it may be right. Until then every read is Postgres' own.
+                        None => Acquired::NoLease,
+                    }
                 }
             };
             let patience = self.space(&want).load_timeout / 2;

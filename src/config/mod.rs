@@ -279,6 +279,12 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
             "write [postgres] with url = \"postgres://user@host/database\"".into(),
         ));
     }
+    for cache in &mut caches {
+        cache.watched = invalidation.watches_under(cache.key.prefix());
+    }
+    for namespace in &mut namespaces {
+        namespace.watched = invalidation.watches_under(&namespace.prefix);
+    }
     check_unserved(reader, root);
     Some(Config {
         postgres,

@@ -6,7 +6,7 @@ use super::scripts::Scripts;
 use super::subscriber::Subscriber;
 use super::sweeper::{Queue, Sweeper};
 use super::{InvalidationError, count, invalidate};
-use crate::cache::{CacheHandle, Sweeps, Trace};
+use crate::cache::{CacheHandle, Notes, Sweeps, Trace};
 use crate::config::Invalidation;
 use crate::keyspace::Scope;
 use crate::store::Store;
@@ -34,6 +34,7 @@ pub struct InvalidationParts {
     /// Who we are, for other daemons; new with every start.
     pub(super) instance: Uuid,
     pub(super) trace: Trace,
+    pub(super) notes: Notes,
     listening: watch::Sender<bool>,
 }
 
@@ -59,6 +60,7 @@ impl InvalidationParts {
             scripts: Arc::default(),
             instance: Uuid::new_v4(),
             trace: Trace::default(),
+            notes: Notes::default(),
             listening: watch::Sender::new(false),
         }
     }
@@ -75,6 +77,11 @@ impl InvalidationParts {
             trace,
             ..self
         }
+    }
+
+    /// Notes patterns that were swept, unless they come from where they would be noted.
+    pub fn with_notes(self, notes: Notes) -> Self {
+        Self { notes, ..self }
     }
 
     /// Whether published messages are heard.
