@@ -8,6 +8,7 @@
 )]
 
 mod bad_frames;
+mod cancel;
 mod check;
 mod clients;
 mod command_line;
