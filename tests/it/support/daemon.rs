@@ -31,7 +31,8 @@ pub fn config_without_postgres(redis_url: &str, more: &str) -> String {
     format!("redis.url = {redis_url:?}\nresp.listen = [\"127.0.0.1:0\"]\n{more}")
 }
 
-fn config_on(listen: &str, postgres_url: &str, redis_url: &str, more: &str) -> String {
+/// The same, listening here.
+pub fn config_on(listen: &str, postgres_url: &str, redis_url: &str, more: &str) -> String {
     format!(
         "postgres.url = {postgres_url:?}\nredis.url = {redis_url:?}\nresp.listen = [{listen:?}]\n\
          resp.threads = 2 # so that readers meet each other's shards on any machine\n{more}"
