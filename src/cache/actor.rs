@@ -433,10 +433,13 @@ impl Handler<Invalidate> for CacheActor {
         means.count_invalidations(names.len(), invalidate.origin);
         Box::pin(async move {
             let removed = means.leases.invalidate(&names).await;
+            let removed = removed.map_err(CacheError::Store);
             if invalidate.origin.is_noted() {
                 means.notes.keys(&names);
             }
-            removed.map_err(CacheError::Store)
+            let removed = removed?;
+            means.trace.invalidated(&names, invalidate.origin);
+            Ok(removed)
         })
     }
 }

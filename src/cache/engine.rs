@@ -188,6 +188,8 @@ impl Engine {
         } else {
             Admission::Wait
         };
+        let taken = leased.iter().map(|want| &want.key.key);
+        self.means.trace.leased(taken, &token);
         self.send_load(leased, Some(token), Admission::Wait);
         self.send_load(bare, None, bare_admission);
         self.renew(doubted);
@@ -260,12 +262,18 @@ impl Engine {
             let Some(space) = self.flights.item(key).map(|want| want.key.space) else {
                 continue;
             };
-            let counters = self.means.counters(space);
+            let (counters, trace) = (self.means.counters(space), &self.means.trace);
             match ended {
-                Ended::Ours => counters.filled.inc(),
-                Ended::Refused => counters.refused.inc(),
-                Ended::Unknown => 0,
-            };
+                Ended::Ours => {
+                    counters.filled.inc();
+                    trace.filled([key].into_iter());
+                }
+                Ended::Refused => {
+                    counters.refused.inc();
+                    trace.refused(key);
+                }
+                Ended::Unknown => {}
+            }
             let next = self.flights.ended(key, ended);
             self.answer(space, next);
         }

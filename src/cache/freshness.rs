@@ -88,6 +88,7 @@ impl Freshness {
 mod tests {
     use super::super::{Index, Source};
     use super::*;
+    use bytes::Bytes;
 
     fn space(watched: bool, max_unproven: Duration) -> Space {
         Space {
@@ -100,7 +101,7 @@ mod tests {
             max_loads: 1,
             max_value: 1,
             index: Index {
-                name: "cachewarden:index:a:".into(),
+                name: Bytes::new(),
                 is_kept: false,
             },
             watched,

@@ -9,6 +9,7 @@ use super::notes::Notes;
 use super::sizes::Sizes;
 use super::spaces::{Source, Spaces};
 use super::sweeps::Sweeps;
+use super::trace::Trace;
 use crate::keyspace::{RoutedKey, SpaceId, expiry};
 use crate::repository::Repository;
 use crate::store::Store;
@@ -29,6 +30,7 @@ pub struct Means {
     pub(super) metrics: Metrics,
     pub(super) counters: Arc<[CacheMetrics]>,
     pub(super) sweeps: Sweeps,
+    pub(super) trace: Trace,
     pub(super) freshness: Freshness,
     pub(super) notes: Notes,
 }
@@ -54,6 +56,7 @@ impl Means {
             repository,
             metrics,
             sweeps: Sweeps::default(),
+            trace: Trace::default(),
             freshness: Freshness::default(),
             notes: Notes::default(),
         }
@@ -62,6 +65,11 @@ impl Means {
     /// Heeds sweeps that others announce.
     pub fn with_sweeps(self, sweeps: Sweeps) -> Self {
         Self { sweeps, ..self }
+    }
+
+    /// Notes what happens to keys where others can ask for it.
+    pub fn with_trace(self, trace: Trace) -> Self {
+        Self { trace, ..self }
     }
 
     /// Marks, or does not take, hits of watched caches that are not proven to be fresh.

@@ -104,6 +104,10 @@ pub enum Origin {
     Deaf,
     /// A change in the database.
     Watch,
+    /// The auditor found it to be wrong.
+    Audit,
+    /// Another daemon announced its sweep, and did not say who had asked for that.
+    Elsewhere,
     /// Redis came back with data that may be older than what was invalidated.
     Return,
 }
@@ -122,6 +126,8 @@ impl Origin {
             Origin::Event => "event",
             Origin::Deaf => "deaf",
             Origin::Watch => "watch",
+            Origin::Audit => "audit",
+            Origin::Elsewhere => "sweep",
             Origin::Return => "return",
         }
     }

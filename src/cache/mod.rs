@@ -49,6 +49,7 @@ mod puts;
 mod sizes;
 mod spaces;
 mod sweeps;
+mod trace;
 mod warmth;
 
 pub use actor::{CacheActor, CacheParts};
@@ -63,3 +64,4 @@ pub use messages::{
 pub use notes::{Noted, Notes};
 pub use spaces::{Index, Source, Space, Spaces};
 pub use sweeps::Sweeps;
+pub use trace::{Invalidated, Leased, Story, Trace};

@@ -22,12 +22,12 @@ pub(super) async fn put(means: &Means, put: Put) -> Result<(), CacheError> {
         by_space.entry(space).or_default().push(value);
     }
     for (space, values) in by_space {
-        let names: Vec<_> = values.iter().map(|(key, ..)| key.clone()).collect();
         let storing = means.leases.put(&values, &means.spaces.get(space).index);
         let stored = storing.await;
-        // A Redis that comes back without it would have the value of before.
-        means.notes.keys(&names);
+        let keys: Vec<_> = values.into_iter().map(|(key, ..)| key).collect();
+        means.notes.keys(&keys);
         stored.map_err(CacheError::Store)?;
+        means.trace.filled(keys.iter());
     }
     Ok(())
 }

@@ -53,11 +53,11 @@ pub struct Space {
     pub max_loads: usize,
     /// Larger values, in bytes, are answered but not cached.
     pub max_value: usize,
+    pub index: Index,
     /// Whether changes in the database are told of its keys.
     pub watched: bool,
     /// How long its hits are given while changes may go on that nobody hears of; zero: for ever, marked.
     pub max_unproven: Duration,
-    pub index: Index,
 }
 
 impl Space {
@@ -96,9 +96,9 @@ impl Spaces {
             load_timeout: cache.load_timeout,
             max_loads: cache.max_loads,
             max_value: cache.max_value,
+            index: index(cache.key.prefix()),
             watched: cache.watched,
             max_unproven: cache.max_unproven,
-            index: index(cache.key.prefix()),
         });
         let namespaces = namespaces.iter().map(|namespace| Space {
             name: namespace.name.clone(),
@@ -109,9 +109,9 @@ impl Spaces {
             load_timeout: namespace.load_timeout,
             max_loads: namespace.max_loads,
             max_value: namespace.max_value,
+            index: index(&namespace.prefix),
             watched: namespace.watched,
             max_unproven: Duration::ZERO,
-            index: index(&namespace.prefix),
         });
         let spaces: Arc<[Space]> = caches.chain(namespaces).collect();
         let sizes = Sizes::new(spaces.iter().map(|space| space.max_value));

@@ -127,7 +127,7 @@ pub(super) static ROOT: &[Key] = &[
     key("locks", Kind::Table(LOCKS), "").later(),
     key("limits", Kind::Named(LIMIT), "").later(),
     key("limit_defaults", Kind::Table(LIMIT_DEFAULTS), "").later(),
-    key("audit", Kind::Table(AUDIT), "").later(),
+    key("audit", Kind::Table(AUDIT), ""),
 ];
 
 const POSTGRES: &[Key] = &[

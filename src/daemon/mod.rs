@@ -12,6 +12,8 @@
 //!  stop:    doors ─▶ connections ─▶ actors ─▶ Postgres ─▶ arbiters joined
 //! ```
 
+mod auditing;
+mod database;
 mod freshness;
 mod info;
 mod warden;

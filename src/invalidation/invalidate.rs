@@ -2,7 +2,7 @@
 
 use super::InvalidationError;
 use super::actor::InvalidationParts;
-use super::sweeper::Swept;
+use super::queue::{Swept, Unswept};
 use crate::cache::{Invalidate, Origin};
 use crate::keyspace::{Pattern, Targets};
 use crate::store::StoreError;
@@ -38,6 +38,9 @@ pub(super) fn queue(
     claim: Option<&Bytes>,
 ) -> Vec<oneshot::Receiver<Swept>> {
     parts.count_patterns(targets.patterns.len(), origin.label());
+    for pattern in &targets.patterns {
+        parts.trace.swept(pattern, origin, None);
+    }
     let patterns = targets.patterns.iter().cloned();
     patterns
         .map(|pattern| parts.queue.add(&parts.scope, pattern, claim.cloned()))
@@ -56,7 +59,10 @@ pub(super) async fn wait(swept: Vec<oneshot::Receiver<Swept>>) -> Result<u64, In
     let mut removed = 0;
     for swept in swept {
         let swept = swept.await.map_err(|_gone| InvalidationError::Stopped)?;
-        removed += swept.map_err(InvalidationError::Store)?;
+        removed += swept.map_err(|unswept| match unswept {
+            Unswept::Late(error) => InvalidationError::Store(error),
+            Unswept::Cancelled => InvalidationError::Cancelled,
+        })?;
     }
     Ok(removed)
 }

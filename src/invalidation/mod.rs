@@ -12,12 +12,12 @@
 //!    an event never widens a pattern.
 //! 7. What waits is bounded: too many patterns of a prefix become everything under it.
 //! 8. What a committed change names leaves the database's queue when it was acknowledged, and no sooner ([`Drain`]).
-//! 9. No Redis is read before it is known whose data it holds, and what may be outdated in them is in doubt ([`Gatekeeper`]).
-//! 10. After a return watched caches are read from the database until nothing of before is left in the queue ([`Barrier`]); a
+//! 9. An index serves a sweep only while it is certain to list every value that daemons have stored under its segment
+//!    ([`indexes`]).
+//! 10. No Redis is read before it is known whose data it holds, and what may be outdated in them is in doubt ([`Gatekeeper`]).
+//! 11. After a return watched caches are read from the database until nothing of before is left in the queue ([`Barrier`]); a
 //!     look at the queue is the proof that hits are fresh ([`Prover`]).
-//! 11. What is invalidated without the queue is noted where the queue notes its own ([`Noter`]).
-//! 12. An index serves a sweep only while it is certain to list every value that daemons have stored under its segment
-//!     ([`indexes`]).
+//! 12. What is invalidated without the queue is noted where the queue notes its own ([`Noter`]).
 //!
 //! ```text
 //!  CACHE.INVALIDATE, Warden ─┬▶ keys ─────▶ cache actors, by name ──────────────────────────────▶ acknowledged
@@ -50,6 +50,7 @@ mod noter;
 mod pace;
 mod pending;
 mod prover;
+mod queue;
 mod scripts;
 mod subscriber;
 mod sweeper;
@@ -61,6 +62,6 @@ pub use drain::Drain;
 pub use error::InvalidationError;
 pub use gatekeeper::{Gatekeeper, QueueSide};
 pub use indexes::Indexes;
-pub use messages::{CountTargets, InvalidateTargets, InvalidationHandle, Publish};
+pub use messages::{CancelSweeps, CountTargets, InvalidateTargets, InvalidationHandle, Publish};
 pub use noter::Noter;
 pub use prover::{Applying, LookedAt, Prover};

@@ -186,7 +186,12 @@ impl Subscriber {
                 id,
                 life,
                 pattern,
-            }) if by != self.parts.instance => self.parts.sweeps.announce(id, &pattern, life),
+            }) if by != self.parts.instance => {
+                self.parts
+                    .trace
+                    .swept(&pattern, Origin::Elsewhere, Some(by));
+                self.parts.sweeps.announce(id, &pattern, life);
+            }
             Some(Notice::Ended { by, id }) if by != self.parts.instance => {
                 self.parts.sweeps.end(id)
             }

@@ -32,6 +32,7 @@ mod lanes;
 mod loader;
 mod outbox;
 mod part;
+mod pending;
 mod query;
 mod session;
 mod tls;
@@ -47,6 +48,7 @@ pub use batch::MAX_ANSWER_BYTES;
 pub use error::{LoadError, RepositoryError};
 pub use install::{Installer, Plan, Step, WatchProblem};
 pub use outbox::{Applied, Backlog, Change, Claim, Look, MAX_HELD, Outbox};
+pub use pending::PendingChanges;
 
 use crate::config;
 use crate::keyspace::RoutedKey;

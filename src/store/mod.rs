@@ -24,6 +24,7 @@ mod gate;
 mod pinned;
 mod refusals;
 mod reply;
+mod scan;
 mod script;
 mod stream;
 mod subscription;

@@ -302,7 +302,7 @@ fn told(reply: Value) -> redis::RedisResult<Value> {
     }
 }
 
-fn number(command: &'static str, reply: Value) -> Result<u64, StoreError> {
+pub(super) fn number(command: &'static str, reply: Value) -> Result<u64, StoreError> {
     match reply {
         Value::Int(number) => u64::try_from(number).ok(),
         _ => None,
@@ -310,7 +310,7 @@ fn number(command: &'static str, reply: Value) -> Result<u64, StoreError> {
     .ok_or(StoreError::Unexpected { command })
 }
 
-fn page(command: &'static str, reply: Value) -> Result<Page, StoreError> {
+pub(super) fn page(command: &'static str, reply: Value) -> Result<Page, StoreError> {
     let read = || {
         let Value::Array(parts) = reply else {
             return None;

@@ -2,6 +2,7 @@
 //!
 //! One registry a daemon, not one a process: tests run several daemons side by side.
 
+use super::audited::Audited;
 use super::timings::{Stopwatch, Timings};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -53,6 +54,11 @@ table! {
     proof_age: "cachewarden_proof_age_seconds", "Time since watched caches were last proven to be fresh";
     notes_waiting: "cachewarden_notes_waiting", "Keys and patterns that were invalidated and are not noted in the database yet";
     messages_refused: "cachewarden_messages_refused_total", "Published messages that were refused as a whole or in part, by reason";
+    audit_checked: "cachewarden_audit_checked_total", "Cached values that the auditor has compared with the database";
+    audit_inconsistent: "cachewarden_audit_inconsistent_total", "Of them, values that were wrong though a watched table should have invalidated them";
+    audit_drift: "cachewarden_audit_drift_total", "Of them, values that were wrong where no watched table tells";
+    audit_undecided: "cachewarden_audit_undecided_total", "Cached values that the auditor could not judge";
+    audit_consistency: "cachewarden_audit_consistency_ratio", "1 less the part of the compared values that was inconsistent";
     actor_restarts: "cachewarden_actor_restarts_total", "Restarts of actors";
     actor_mailbox_depth: "cachewarden_actor_mailbox_depth", "Requests that an actor has taken and not answered yet";
     connections: "cachewarden_connections", "Client connections open now";
@@ -131,6 +137,7 @@ pub struct Metrics {
     pub proof_age: Gauge<f64, AtomicU64>,
     pub notes_waiting: Gauge,
     pub messages_refused: Family<Reason, Counter>,
+    pub audit: Audited,
     pub actor_restarts: Family<ActorName, Counter>,
     pub actor_mailbox_depth: Family<ActorName, Gauge>,
     pub timings: Timings,
@@ -176,15 +183,15 @@ impl Metrics {
             .inc();
     }
 
-    /// A Redis was met anew.
-    pub fn met_redis(&self, result: &'static str) {
-        self.redis_met.get_or_create(&PassResult { result }).inc();
-    }
-
     /// An index was asked for a pattern.
     pub fn asked_index(&self, result: &'static str) {
         let result = PassResult { result };
         self.indexed_sweeps.get_or_create(&result).inc();
+    }
+
+    /// A Redis was met anew.
+    pub fn met_redis(&self, result: &'static str) {
+        self.redis_met.get_or_create(&PassResult { result }).inc();
     }
 
     /// A published message was refused, as a whole or in part.
@@ -288,6 +295,7 @@ impl Metrics {
             self.invalidations.clone(),
         );
         self.add_sweeping(&mut registry);
+        self.add_audit(&mut registry);
         self.add_returning(&mut registry);
         add(
             &mut registry,
@@ -325,6 +333,15 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _infallible = prometheus_client::encoding::text::encode(&mut page, &registry);
         page
+    }
+
+    fn add_audit(&self, registry: &mut Registry) {
+        let audit = self.audit.clone();
+        add(registry, Names::audit_checked, audit.checked);
+        add(registry, Names::audit_inconsistent, audit.inconsistent);
+        add(registry, Names::audit_drift, audit.drift);
+        add(registry, Names::audit_undecided, audit.undecided);
+        add(registry, Names::audit_consistency, audit.consistency);
     }
 
     fn add_returning(&self, registry: &mut Registry) {

@@ -7,7 +7,9 @@
     reason = "a test kit that cannot go on fails its test"
 )]
 
+mod audit;
 mod bad_frames;
+mod cancel;
 mod check;
 mod clients;
 mod coming_back;
@@ -16,6 +18,7 @@ mod demo;
 mod deps;
 mod door;
 mod drain;
+mod explain;
 mod huge_values;
 mod indexes;
 mod kit;
