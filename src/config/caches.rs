@@ -44,6 +44,12 @@ pub struct Cache {
     pub max_loads: usize,
     /// The longest value that is cached, in bytes.
     pub max_value: usize,
+    /// Whether an index of its keys is kept.
+    pub index: bool,
+    /// Whether a watch names keys under its prefix.
+    pub watched: bool,
+    /// How long hits are given while the queue of changes cannot be seen; zero: for ever, marked.
+    pub max_unproven: Duration,
     /// The query's value in the configuration's text, quotes included.
     pub query_span: Range<usize>,
 }
@@ -59,6 +65,10 @@ pub struct Namespace {
     pub max_loads: usize,
     /// The longest value that is cached, in bytes.
     pub max_value: usize,
+    /// Whether an index of its keys is kept.
+    pub index: bool,
+    /// Whether a watch names keys under its prefix.
+    pub watched: bool,
 }
 
 /// Reads a cache. Its claim is made even if the rest is faulty, so that nothing waits for a second try.
@@ -103,6 +113,9 @@ pub(super) fn cache(
             .unwrap_or(DEFAULT_LOAD_TIMEOUT),
         max_loads: table.count("max_loads").unwrap_or(DEFAULT_MAX_LOADS),
         max_value: table.count("max_value").unwrap_or(DEFAULT_MAX_VALUE),
+        index: table.flag("index").unwrap_or_default(),
+        watched: false,
+        max_unproven: table.duration("max_unproven").unwrap_or_default(),
         query_span: declared?.span,
     })
 }
@@ -123,6 +136,8 @@ pub(super) fn namespace(
             .unwrap_or(DEFAULT_LOAD_TIMEOUT),
         max_loads: table.count("max_loads").unwrap_or(DEFAULT_MAX_LOADS),
         max_value: table.count("max_value").unwrap_or(DEFAULT_MAX_VALUE),
+        index: table.flag("index").unwrap_or_default(),
+        watched: false,
     })
 }
 

@@ -14,6 +14,7 @@ mod audit;
 mod caches;
 mod environment;
 mod events;
+mod indexes;
 mod invalidation;
 mod problem;
 mod query;
@@ -37,6 +38,7 @@ use toml::de::DeTable;
 pub use audit::Audit;
 pub use caches::{Cache, Namespace, Shape};
 pub use events::{EventPiece, EventRule, EventTemplate};
+pub use indexes::{Segment, segment, segments};
 pub use invalidation::{Invalidation, OnDeaf, TableName, Watch, WatchTemplate};
 pub use problem::{Problem, Problems, Source};
 pub use query::{Piece, Query, QueryError};
@@ -276,6 +278,12 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
             "a table is watched, and there is no `[postgres]` it lies in".into(),
             "write [postgres] with url = \"postgres://user@host/database\"".into(),
         ));
+    }
+    for cache in &mut caches {
+        cache.watched = invalidation.watches_under(cache.key.prefix());
+    }
+    for namespace in &mut namespaces {
+        namespace.watched = invalidation.watches_under(&namespace.prefix);
     }
     check_unserved(reader, root);
     Some(Config {

@@ -13,6 +13,7 @@
 //! ```
 
 mod auditing;
+mod freshness;
 mod info;
 mod warden;
 mod wiring;

@@ -205,6 +205,9 @@ mod tests {
             load_timeout: Duration::from_secs(1),
             max_loads: 1,
             max_value: 1 << 20,
+            index: false,
+            watched: false,
+            max_unproven: Duration::ZERO,
             query_span: 0..0,
         })
     }

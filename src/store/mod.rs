@@ -20,6 +20,7 @@
 
 mod connection;
 mod error;
+mod gate;
 mod pinned;
 mod refusals;
 mod reply;
@@ -30,6 +31,7 @@ mod subscription;
 
 pub use connection::Store;
 pub use error::StoreError;
+pub use gate::Guard;
 pub use pinned::{Identity, Page, Pinned};
 pub use reply::Reply;
 pub use script::Script;

@@ -43,10 +43,16 @@ table! {
     sweeps_pending: "cachewarden_sweeps_pending", "Patterns that wait for a sweep, or are being swept";
     sweep_passes: "cachewarden_sweep_passes_total", "Passes through all keys of Redis, by result";
     swept_keys: "cachewarden_swept_keys_total", "Keys removed by sweeps";
+    indexed_sweeps: "cachewarden_indexed_sweeps_total", "Patterns that an index of keys was asked for: swept by it, or by a pass because it was not whole";
+    indexes_built: "cachewarden_indexes_built_total", "Indexes of keys that a pass has built";
     subscriber_deaf: "cachewarden_subscriber_deaf_seconds_total", "Time in which published invalidations could not be heard";
     invalidation_seconds: "cachewarden_invalidation_seconds", "Time from a change to its acknowledged invalidation, by where it was told";
     outbox_rows: "cachewarden_outbox_rows", "Changes queued in the database, claimed ones included";
     outbox_lag: "cachewarden_outbox_lag_seconds", "Time for which the oldest of them has been waiting";
+    redis_met: "cachewarden_redis_met_total", "Times that a Redis was met anew, by what was found in it";
+    barrier_up: "cachewarden_barrier_up", "1 while watched caches are read from the database, until it is caught up with";
+    proof_age: "cachewarden_proof_age_seconds", "Time since watched caches were last proven to be fresh";
+    notes_waiting: "cachewarden_notes_waiting", "Keys and patterns that were invalidated and are not noted in the database yet";
     messages_refused: "cachewarden_messages_refused_total", "Published messages that were refused as a whole or in part, by reason";
     audit_checked: "cachewarden_audit_checked_total", "Cached values that the auditor has compared with the database";
     audit_inconsistent: "cachewarden_audit_inconsistent_total", "Of them, values that were wrong though a watched table should have invalidated them";
@@ -121,9 +127,15 @@ pub struct Metrics {
     pub sweeps_pending: Gauge,
     pub sweep_passes: Family<PassResult, Counter>,
     pub swept_keys: Counter,
+    pub indexed_sweeps: Family<PassResult, Counter>,
+    pub indexes_built: Counter,
     pub subscriber_deaf: Counter<f64, AtomicU64>,
     pub outbox_rows: Gauge,
     pub outbox_lag: Gauge<f64, AtomicU64>,
+    pub redis_met: Family<PassResult, Counter>,
+    pub barrier_up: Gauge,
+    pub proof_age: Gauge<f64, AtomicU64>,
+    pub notes_waiting: Gauge,
     pub messages_refused: Family<Reason, Counter>,
     pub audit: Audited,
     pub actor_restarts: Family<ActorName, Counter>,
@@ -141,6 +153,7 @@ pub struct Metrics {
 #[derive(Clone, Debug)]
 pub struct CacheMetrics {
     pub hit: Counter,
+    pub stale: Counter,
     pub miss: Counter,
     pub missing: Counter,
     pub failed: Counter,
@@ -170,6 +183,17 @@ impl Metrics {
             .inc();
     }
 
+    /// An index was asked for a pattern.
+    pub fn asked_index(&self, result: &'static str) {
+        let result = PassResult { result };
+        self.indexed_sweeps.get_or_create(&result).inc();
+    }
+
+    /// A Redis was met anew.
+    pub fn met_redis(&self, result: &'static str) {
+        self.redis_met.get_or_create(&PassResult { result }).inc();
+    }
+
     /// A published message was refused, as a whole or in part.
     pub fn refused_message(&self, reason: &'static str) {
         self.messages_refused
@@ -195,6 +219,7 @@ impl Metrics {
         };
         CacheMetrics {
             hit: read("hit"),
+            stale: read("stale"),
             miss: read("miss"),
             missing: read("missing"),
             failed: read("failed"),
@@ -271,6 +296,7 @@ impl Metrics {
         );
         self.add_sweeping(&mut registry);
         self.add_audit(&mut registry);
+        self.add_returning(&mut registry);
         add(
             &mut registry,
             Names::actor_restarts,
@@ -318,9 +344,18 @@ impl Metrics {
         add(registry, Names::audit_consistency, audit.consistency);
     }
 
+    fn add_returning(&self, registry: &mut Registry) {
+        add(registry, Names::redis_met, self.redis_met.clone());
+        add(registry, Names::barrier_up, self.barrier_up.clone());
+        add(registry, Names::proof_age, self.proof_age.clone());
+        add(registry, Names::notes_waiting, self.notes_waiting.clone());
+    }
+
     fn add_sweeping(&self, registry: &mut Registry) {
         add(registry, Names::doubted_hits, self.doubted_hits.clone());
         add(registry, Names::sweeps_pending, self.sweeps_pending.clone());
+        add(registry, Names::indexed_sweeps, self.indexed_sweeps.clone());
+        add(registry, Names::indexes_built, self.indexes_built.clone());
         add(registry, Names::sweep_passes, self.sweep_passes.clone());
         add(registry, Names::swept_keys, self.swept_keys.clone());
         let seconds = self.timings.invalidation_seconds.clone();
@@ -358,6 +393,7 @@ mod tests {
         metrics.refused_connection("handshake");
         metrics.observe_targets(true, true);
         metrics.passed("done");
+        metrics.met_redis("known");
         metrics.refused_message("broken");
         metrics.observe_restarts("cache-0", 1);
         metrics.observe_mailbox("cache-0", 1);

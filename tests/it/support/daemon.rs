@@ -31,7 +31,8 @@ pub fn config_without_postgres(redis_url: &str, more: &str) -> String {
     format!("redis.url = {redis_url:?}\nresp.listen = [\"127.0.0.1:0\"]\n{more}")
 }
 
-fn config_on(listen: &str, postgres_url: &str, redis_url: &str, more: &str) -> String {
+/// The same, listening here.
+pub fn config_on(listen: &str, postgres_url: &str, redis_url: &str, more: &str) -> String {
     // Tests plant values and lock tables: nobody else is to look at them, unless a test is about that.
     let audit = if more.contains("[audit]") {
         ""
