@@ -46,7 +46,7 @@ use tokio::runtime::Handle;
 pub use batch::MAX_ANSWER_BYTES;
 pub use error::{LoadError, RepositoryError};
 pub use install::{Installer, Plan, Step, WatchProblem};
-pub use outbox::{Backlog, Change, Claim, MAX_HELD, Outbox};
+pub use outbox::{Backlog, Change, Claim, MAX_CLAIMS, MAX_HELD, Outbox};
 
 use crate::config;
 use crate::keyspace::RoutedKey;

@@ -36,8 +36,10 @@ use super::dsn::Dsn;
 use crate::config;
 use statements::Connection;
 
-/// Three to hold claims on, and one to look at the backlog meanwhile.
-const CONNECTIONS: usize = 4;
+/// Claims that can be held at once: each is a transaction, and so a connection.
+pub const MAX_CLAIMS: usize = 16;
+/// One more, to look at the backlog meanwhile.
+const CONNECTIONS: usize = MAX_CLAIMS + 1;
 /// The most rows that are handed out together.
 const MAX_ROWS: usize = 10_000;
 /// How long a claim may be held: then Postgres ends its session, and hands the rows to others. Who
@@ -124,8 +126,8 @@ impl Outbox {
     }
 
     /// Claims the oldest rows that nobody else has claimed: at most `limit`, and fewer if they are
-    /// large. `None`: there are none now. While four claims are held, a fifth waits for one of them. May
-    /// be dropped at any time.
+    /// large. `None`: there are none now. One beyond [`MAX_CLAIMS`] waits for one of them. May be
+    /// dropped at any time.
     ///
     /// # Errors
     /// If Postgres is away or silent, or the queue is not installed. Nothing is claimed then.
