@@ -12,6 +12,8 @@
 //!  stop:    doors ─▶ connections ─▶ actors ─▶ Postgres ─▶ arbiters joined
 //! ```
 
+mod auditing;
+mod freshness;
 mod info;
 mod warden;
 mod wiring;

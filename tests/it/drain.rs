@@ -7,7 +7,9 @@ use std::time::Duration;
 use actix::{Actor, Context, Handler, ResponseFuture};
 use cachewarden::cli::demo::servers::Redis;
 use cachewarden::config::Config;
-use cachewarden::invalidation::{Drain, InvalidateTargets, InvalidationError, InvalidationHandle};
+use cachewarden::invalidation::{
+    Applying, Drain, InvalidateTargets, InvalidationError, InvalidationHandle,
+};
 use cachewarden::repository::Outbox;
 use cachewarden::store::Store;
 use cachewarden::telemetry::Metrics;
@@ -302,6 +304,7 @@ fn drain(shop: &Shop, invalidation: InvalidationHandle, held: Duration) -> Drain
         scope: Arc::new(settings.scope()),
         store,
         metrics: Metrics::new(),
+        applying: Applying::default(),
         poll: settings.invalidation.poll,
         held,
     }

@@ -19,6 +19,7 @@
 //! Faults it survives, each with a test in `tests/it/outbox.rs`: a claimer is dropped, killed,
 //! frozen; its connection is cut; Postgres has no such tables.
 
+mod proof;
 mod statements;
 
 use std::collections::BTreeMap;
@@ -34,12 +35,13 @@ use super::RepositoryError;
 use super::connect::Connector;
 use super::dsn::Dsn;
 use crate::config;
+pub use proof::{Applied, Look};
 use statements::Connection;
 
 /// Claims that can be held at once: each is a transaction, and so a connection.
 pub const MAX_CLAIMS: usize = 16;
-/// One more, to look at the backlog meanwhile.
-const CONNECTIONS: usize = MAX_CLAIMS + 1;
+/// Beside those, one each to look for what waits, to count it, and to note or read what was applied.
+const CONNECTIONS: usize = MAX_CLAIMS + 3;
 /// The most rows that are handed out together.
 const MAX_ROWS: usize = 10_000;
 /// How long a claim may be held: then Postgres ends its session, and hands the rows to others. Who
