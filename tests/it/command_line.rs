@@ -54,6 +54,11 @@ async fn keys_and_patterns_are_counted_and_removed_from_the_command_line() {
         ran("{\"removed\":18}\n")
     );
     assert_eq!(count(&mut raw).await, 0);
+    // Nothing is under way any more.
+    assert_eq!(
+        run(&["invalidate", "--cancel", "*"]).await,
+        ran("cancelled 0 sweeps\n")
+    );
     // What the daemon refuses is told in its words.
     let (code, stdout, stderr) = run(&["invalidate", "*"]).await;
     assert_eq!((code, stdout.as_str()), (Some(1), ""));

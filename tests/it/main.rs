@@ -9,6 +9,7 @@
 
 mod audit;
 mod bad_frames;
+mod cancel;
 mod check;
 mod clients;
 mod coming_back;
