@@ -11,7 +11,7 @@ use super::support::eventually::eventually;
 use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value};
 use super::support::servers::redis;
-use super::support::world::{figure, raw};
+use super::support::world::{count, figure, raw};
 use super::sweeps::{fill, sweeping_client};
 
 const KEYS: u32 = 1_000_000;
@@ -35,10 +35,7 @@ async fn announced(raw: &mut Client) -> Value {
 }
 
 async fn left(raw: &mut Client) -> i64 {
-    match raw.command(&["DBSIZE"]).await {
-        Value::Int(left) => left,
-        other => panic!("{other:?}"),
-    }
+    count(raw).await
 }
 
 /// Waits until a sweep has removed something.
