@@ -10,6 +10,7 @@
 mod audit;
 mod audit_command;
 mod bad_frames;
+mod cancel;
 mod check;
 mod clients;
 mod coming_back;
