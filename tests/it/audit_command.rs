@@ -44,13 +44,22 @@ struct Shop {
 }
 
 impl Shop {
-    /// With all courses and users cached, as they are; and a key of somebody else.
     async fn open() -> Self {
-        let shop = Self {
+        let shop = Self::empty().await;
+        shop.fill().await;
+        shop
+    }
+
+    async fn empty() -> Self {
+        Self {
             watched: Watched::start(TABLES, CACHES).await,
             redis: redis(),
-        };
-        let mut raw = shop.raw().await;
+        }
+    }
+
+    /// Caches all courses and users, as they are; and a key of somebody else.
+    async fn fill(&self) {
+        let mut raw = self.raw().await;
         for id in 1..=3000 {
             raw.command(&["SET", &format!("courses:{id}"), "\"old\"", "EX", "3000"])
                 .await;
@@ -60,7 +69,6 @@ impl Shop {
                 .await;
         }
         raw.command(&["SET", "other:1", "\"old\""]).await;
-        shop
     }
 
     async fn raw(&self) -> Client {
@@ -150,8 +158,10 @@ async fn every_cached_value_is_compared_and_what_is_wrong_is_shown_and_repaired_
 
 #[tokio::test]
 async fn programs_get_json_with_the_trace_that_the_daemon_knows() {
-    let shop = Shop::open().await;
+    let shop = Shop::empty().await;
     let daemon = Spawned::start(shop.watched.database.url(), &shop.redis.redis_url(), CACHES).await;
+    // A daemon that starts on a Redis with values of nobody knows when begins with none of them.
+    shop.fill().await;
     let (mut client, mut raw) = (daemon.client().await, shop.raw().await);
     client.command(&["DEL", "courses:7"]).await;
     client.command(&["GET", "courses:7"]).await;

@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long)]
     repair: bool,
     /// Keys compared a second, at most
-    #[arg(long, default_value_t = 20_000, value_name = "KEYS", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 20_000, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
 }
 
