@@ -148,10 +148,11 @@ impl CacheActor {
     }
 
     fn on_looked_up(&mut self, reads: Vec<Pending>, mut found: Result<LookedUp, StoreError>) {
+        let now = Instant::now();
         let answered: Vec<_> = reads
             .into_iter()
             .map(|read| {
-                let answers = self.answers(&read, &mut found);
+                let answers = self.answers(&read, &mut found, now);
                 if found.is_ok() {
                     self.learn(&read, &answers);
                 }
@@ -224,11 +225,12 @@ impl CacheActor {
     }
 
     /// The answers that the look-up alone can give; `None` for what has to be loaded. What an announced sweep is about to
-    /// remove is as good as gone.
+    /// remove, or what nobody can prove, is as good as gone.
     fn answers(
         &self,
         read: &Pending,
         found: &mut Result<LookedUp, StoreError>,
+        now: Instant,
     ) -> Vec<Option<Answer>> {
         let means = &self.parts.means;
         let mut tally = Tally::new(means);
@@ -237,12 +239,14 @@ impl CacheActor {
                 Ok(found) => Ok((found.asked, found.take(*place))),
                 Err(error) => Err(&*error),
             };
-            let answer = match held {
-                Ok((asked, Some(held))) if !means.sweeps.doubts(&key.key, asked) => {
-                    Ok(means.held(key, held.value, held.left))
-                }
+            let taken = held.map(|(asked, held)| {
+                let held = held.filter(|_| !means.sweeps.doubts(&key.key, asked))?;
+                means.held(key, held.value, held.left, now)
+            });
+            let answer = match taken {
+                Ok(Some(found)) => Ok(found),
                 _ if read.loader.is_some() || !means.is_program(key.space) => return None,
-                Ok(_) => Ok(Found::absent()),
+                Ok(None) => Ok(Found::absent()),
                 Err(error) => Err(CacheError::Store(error.clone())),
             };
             tally.add(key.space, &answer);
@@ -429,7 +433,13 @@ impl Handler<Invalidate> for CacheActor {
         means.count_invalidations(names.len(), invalidate.origin);
         Box::pin(async move {
             let removed = means.leases.invalidate(&names).await;
-            removed.map_err(CacheError::Store)
+            let removed = removed.map_err(CacheError::Store);
+            if invalidate.origin.is_noted() {
+                means.notes.keys(&names);
+            }
+            let removed = removed?;
+            means.trace.invalidated(&names, invalidate.origin);
+            Ok(removed)
         })
     }
 }

@@ -165,7 +165,11 @@ impl Engine {
                 None => Acquired::NoLease,
                 Some(Lease::There { value, left }) => {
                     self.means.sizes.seen(want.key.space, 1, value.len());
-                    Acquired::There(Ok(self.means.held(&want.key, value, Some(left))))
+                    match self.means.held(&want.key, value, Some(left), now) {
+                        Some(found) => Acquired::There(Ok(found)),
+                        // It stays: once it is proven again, it may be right. Until then every read is Postgres' own.
+                        None => Acquired::NoLease,
+                    }
                 }
             };
             let patience = self.space(&want).load_timeout / 2;
@@ -184,6 +188,8 @@ impl Engine {
         } else {
             Admission::Wait
         };
+        let taken = leased.iter().map(|want| &want.key.key);
+        self.means.trace.leased(taken, &token);
         self.send_load(leased, Some(token), Admission::Wait);
         self.send_load(bare, None, bare_admission);
         self.renew(doubted);
@@ -256,12 +262,18 @@ impl Engine {
             let Some(space) = self.flights.item(key).map(|want| want.key.space) else {
                 continue;
             };
-            let counters = self.means.counters(space);
+            let (counters, trace) = (self.means.counters(space), &self.means.trace);
             match ended {
-                Ended::Ours => counters.filled.inc(),
-                Ended::Refused => counters.refused.inc(),
-                Ended::Unknown => 0,
-            };
+                Ended::Ours => {
+                    counters.filled.inc();
+                    trace.filled([key].into_iter());
+                }
+                Ended::Refused => {
+                    counters.refused.inc();
+                    trace.refused(key);
+                }
+                Ended::Unknown => {}
+            }
             let next = self.flights.ended(key, ended);
             self.answer(space, next);
         }

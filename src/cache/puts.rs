@@ -23,7 +23,11 @@ pub(super) async fn put(means: &Means, put: Put) -> Result<(), CacheError> {
     }
     for (space, values) in by_space {
         let storing = means.leases.put(&values, &means.spaces.get(space).index);
-        storing.await.map_err(CacheError::Store)?;
+        let stored = storing.await;
+        let keys: Vec<_> = values.into_iter().map(|(key, ..)| key).collect();
+        means.notes.keys(&keys);
+        stored.map_err(CacheError::Store)?;
+        means.trace.filled(keys.iter());
     }
     Ok(())
 }

@@ -54,6 +54,10 @@ pub struct Space {
     /// Larger values, in bytes, are answered but not cached.
     pub max_value: usize,
     pub index: Index,
+    /// Whether changes in the database are told of its keys.
+    pub watched: bool,
+    /// How long its hits are given while changes may go on that nobody hears of; zero: for ever, marked.
+    pub max_unproven: Duration,
 }
 
 impl Space {
@@ -93,6 +97,8 @@ impl Spaces {
             max_loads: cache.max_loads,
             max_value: cache.max_value,
             index: index(cache.key.prefix()),
+            watched: cache.watched,
+            max_unproven: cache.max_unproven,
         });
         let namespaces = namespaces.iter().map(|namespace| Space {
             name: namespace.name.clone(),
@@ -104,6 +110,8 @@ impl Spaces {
             max_loads: namespace.max_loads,
             max_value: namespace.max_value,
             index: index(&namespace.prefix),
+            watched: namespace.watched,
+            max_unproven: Duration::ZERO,
         });
         let spaces: Arc<[Space]> = caches.chain(namespaces).collect();
         let sizes = Sizes::new(spaces.iter().map(|space| space.max_value));

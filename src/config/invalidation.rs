@@ -45,6 +45,14 @@ pub struct Invalidation {
 }
 
 impl Invalidation {
+    /// Whether a watch names keys that begin with this prefix: all of them count as watched then, for which of them it names
+    /// is known when a row changes and not before.
+    pub fn watches_under(&self, prefix: &str) -> bool {
+        let templates = self.watches.iter().flat_map(|watch| &watch.templates);
+        let mut heads = templates.map(|template| template.template.literal_head());
+        heads.any(|head| head.starts_with(prefix))
+    }
+
     /// The channels that messages and events come on, each once.
     pub fn channels(&self) -> Vec<String> {
         let events = self.events.iter().map(|rule| rule.channel.clone());

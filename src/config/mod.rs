@@ -10,6 +10,7 @@
 //!                 └───────────────┴──── problems, by place ───────────┴→ Problems
 //! ```
 
+mod audit;
 mod caches;
 mod environment;
 mod events;
@@ -34,6 +35,7 @@ use std::{
 
 use toml::de::DeTable;
 
+pub use audit::Audit;
 pub use caches::{Cache, Namespace, Shape};
 pub use events::{EventPiece, EventRule, EventTemplate};
 pub use indexes::{Segment, segment, segments};
@@ -65,6 +67,7 @@ pub struct Config {
     /// In the order of the text.
     pub namespaces: Vec<Namespace>,
     pub invalidation: Invalidation,
+    pub audit: Audit,
     /// Parts that are accepted and not acted upon by this version, such as `[http]` or
     /// `caches.course.warm`.
     pub unserved: Vec<String>,
@@ -235,6 +238,7 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         .and_then(|table| servers::redis(reader, table));
     let resp = servers::resp(reader, section("resp"));
     let log = servers::log(reader, section("log"));
+    let audit = audit::audit(section("audit"));
     let mut claims = Vec::new();
     let (mut caches, mut namespaces) = (Vec::new(), Vec::new());
     for named in root.named("caches") {
@@ -275,6 +279,12 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
             "write [postgres] with url = \"postgres://user@host/database\"".into(),
         ));
     }
+    for cache in &mut caches {
+        cache.watched = invalidation.watches_under(cache.key.prefix());
+    }
+    for namespace in &mut namespaces {
+        namespace.watched = invalidation.watches_under(&namespace.prefix);
+    }
     check_unserved(reader, root);
     Some(Config {
         postgres,
@@ -284,6 +294,7 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         caches,
         namespaces,
         invalidation,
+        audit,
         unserved: Vec::new(),
         warnings: Vec::new(),
         source: Source::default(),

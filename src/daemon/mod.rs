@@ -12,6 +12,9 @@
 //!  stop:    doors ─▶ connections ─▶ actors ─▶ Postgres ─▶ arbiters joined
 //! ```
 
+mod auditing;
+mod database;
+mod freshness;
 mod info;
 mod warden;
 mod wiring;

@@ -1,13 +1,13 @@
 //! Makes the parts, hands each what it needs, starts them bottom-up and stops them top-down.
 
-use super::info;
+use super::freshness::Keeping;
 use super::warden::{Ended, StartError};
-use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces, Sweeps};
+use super::{auditing, database, info};
+use crate::audit::{AuditHandle, Checker};
+use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces, Trace};
 use crate::config::Config;
-use crate::invalidation::{
-    Drain, Indexes, InvalidationActor, InvalidationHandle, InvalidationParts,
-};
-use crate::repository::{Installer, Outbox, Repository, RepositoryError, WatchProblem};
+use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, InvalidationParts};
+use crate::repository::Repository;
 use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
 use crate::supervisor::{ChildSpec, Health, RestartPolicy, Supervisor};
@@ -76,6 +76,9 @@ pub(super) struct Running {
     cores: Vec<ArbiterHandle>,
     pub(super) caches: Arc<[CacheHandle]>,
     pub(super) invalidation: InvalidationHandle,
+    audit: AuditHandle,
+    /// The auditor's connections to Postgres.
+    checkers: Vec<Checker>,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) metrics: Metrics,
 }
@@ -93,8 +96,8 @@ impl Running {
     ) -> Result<Running, StartError> {
         let listening = resp::open(&config.resp)?;
         let io_threads = IoThreads::start()?;
-        let repository = repository(config, &io_threads).await?;
-        watches(config, &io_threads).await?;
+        let repository = database::repository(config, &io_threads.handle).await?;
+        database::check_watches(config, &io_threads.handle).await?;
         let metrics = Metrics::new();
         let spaces = Spaces::of(&config.caches, &config.namespaces);
 
@@ -112,6 +115,8 @@ impl Running {
             cores: Vec::new(),
             caches,
             invalidation: InvalidationHandle::unbound(),
+            audit: AuditHandle::unbound(),
+            checkers: Vec::new(),
             addresses: Vec::new(),
             metrics,
         };
@@ -136,15 +141,27 @@ impl Running {
     ) -> Result<Vec<Store>, StartError> {
         let mut stores = Store::siblings(&config.redis, self.caches.len() + 1)?;
         let all = stores.clone();
-        let upkeep = stores.split_off(self.caches.len());
-        let sweeps = Sweeps::default();
-        self.start_caches(spaces, &stores, scripts, &sweeps)?;
-        let mut hearing = Vec::new();
-        for store in upkeep {
-            hearing.push(self.start_upkeep(config, store, &sweeps)?);
+        let Some(upkeep) = stores.pop() else {
+            return Ok(stores); // never: there is one more than actors
+        };
+        let trace = Trace::default();
+        // Before any store is kept: none is to be used that was not decided on.
+        let keeping = self.keeping(config, &upkeep)?;
+        self.start_caches(spaces, &stores, scripts, &keeping, &trace)?;
+        let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
+        let hearing = self.start_upkeep(config, &arbiter, upkeep.clone(), &keeping, &trace)?;
+        self.start_audit(config, spaces, &arbiter, upkeep, &keeping, &trace)?;
+        self.arbiters.push(arbiter);
+        if self.wait_until_up(&all, hearing).await? {
+            keeping.caught_up().await;
         }
-        self.wait_until_up(&all, hearing).await?;
         Ok(stores)
+    }
+
+    fn keeping(&self, config: &Config, upkeep: &Store) -> Result<Keeping, StartError> {
+        let runtime = self.io_threads.handle.clone();
+        let invalidation = self.invalidation.clone();
+        Keeping::new(config, upkeep, runtime, invalidation, self.metrics.clone())
     }
 
     pub(super) fn health(&self) -> Health {
@@ -161,7 +178,8 @@ impl Running {
         spaces: &Spaces,
         stores: &[Store],
         scripts: &Arc<Scripts>,
-        sweeps: &Sweeps,
+        keeping: &Keeping,
+        trace: &Trace,
     ) -> Result<(), StartError> {
         for (shard, (handle, store)) in self.caches.iter().cloned().zip(stores).enumerate() {
             let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
@@ -183,7 +201,10 @@ impl Running {
                     self.io_threads.handle.clone(),
                     self.metrics.clone(),
                 )
-                .with_sweeps(sweeps.clone()),
+                .with_sweeps(keeping.sweeps.clone())
+                .with_freshness(keeping.freshness.clone())
+                .with_notes(keeping.notes())
+                .with_trace(trace.clone()),
                 shard,
                 shards: Arc::clone(&self.caches),
             };
@@ -204,10 +225,11 @@ impl Running {
     fn start_upkeep(
         &mut self,
         config: &Config,
+        arbiter: &Arbiter,
         store: Store,
-        sweeps: &Sweeps,
+        keeping: &Keeping,
+        trace: &Trace,
     ) -> Result<watch::Receiver<bool>, StartError> {
-        let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
         let kept = store.clone();
         self.supervisor.start(ChildSpec::task(
             "redis-upkeep",
@@ -221,10 +243,12 @@ impl Running {
             config.scope(),
             store.clone(),
             Arc::clone(&self.caches),
-            sweeps.clone(),
+            keeping.sweeps.clone(),
             self.metrics.clone(),
         )
-        .with_indexes(Indexes::of(&config.caches, &config.namespaces));
+        .with_indexes(Indexes::of(&config.caches, &config.namespaces))
+        .with_trace(trace.clone())
+        .with_notes(keeping.notes());
         let listening = parts.listening();
         self.supervisor.start(ChildSpec::new(
             "invalidation",
@@ -233,58 +257,81 @@ impl Running {
             move || InvalidationActor::new(parts.clone()),
             move |address| InvalidationActor::bind(&handle, address),
         ));
-        if let Some(drain) = self.drain(config, store)? {
+        let gatekeeper = keeping.gatekeeper.clone();
+        self.supervisor.start(ChildSpec::task(
+            "gatekeeper",
+            arbiter.handle(),
+            RestartPolicy::default(),
+            move || gatekeeper.clone().run(),
+        ));
+        if let Some((drain, prover, noter)) = keeping.queue(store) {
             self.supervisor.start(ChildSpec::task(
                 "outbox",
                 arbiter.handle(),
                 RestartPolicy::default(),
                 move || drain.clone().run(),
             ));
+            self.supervisor.start(ChildSpec::task(
+                "prover",
+                arbiter.handle(),
+                RestartPolicy::default(),
+                move || prover.clone().run(),
+            ));
+            self.supervisor.start(ChildSpec::task(
+                "noter",
+                arbiter.handle(),
+                RestartPolicy::default(),
+                move || noter.clone().run(),
+            ));
         }
-        self.arbiters.push(arbiter);
         Ok(listening)
     }
 
-    /// Who empties the queue of the watched tables, if any is watched.
-    fn drain(&self, config: &Config, store: Store) -> Result<Option<Drain>, StartError> {
-        let settings = &config.invalidation;
-        let Some(postgres) = (config.postgres.as_ref()).filter(|_| !settings.watches.is_empty())
-        else {
-            return Ok(None);
+    /// The auditor shares the thread and the connection of what goes on beside the reads.
+    fn start_audit(
+        &mut self,
+        config: &Config,
+        spaces: &Spaces,
+        arbiter: &Arbiter,
+        store: Store,
+        keeping: &Keeping,
+        trace: &Trace,
+    ) -> Result<(), StartError> {
+        let shared = auditing::Shared {
+            spaces,
+            sweeps: &keeping.sweeps,
+            trace,
+            caches: &self.caches,
+            metrics: &self.metrics,
         };
-        let outbox = Outbox::new(postgres, settings, self.io_threads.handle.clone())?;
-        Ok(Some(Drain {
-            outbox,
-            invalidation: self.invalidation.clone(),
-            scope: Arc::new(config.scope()),
-            store,
-            metrics: self.metrics.clone(),
-            poll: settings.poll,
-            held: Drain::HELD,
-        }))
+        let runtime = self.io_threads.handle.clone();
+        let parts = auditing::parts(config, store, &shared, runtime)?;
+        self.checkers.extend(parts.checker.clone());
+        let child = auditing::child(parts, self.audit.clone(), arbiter.handle());
+        self.supervisor.start(child);
+        Ok(())
     }
 
-    /// Waits for the actors, and for Redis as long as a command may take: without it the daemon starts all the same.
+    /// Waits for the actors, and for Redis as long as a command may take: without it the daemon starts all the same. Whether
+    /// it is there.
     async fn wait_until_up(
         &self,
         stores: &[Store],
-        mut hearing: Vec<watch::Receiver<bool>>,
-    ) -> Result<(), StartError> {
+        mut hearing: watch::Receiver<bool>,
+    ) -> Result<bool, StartError> {
         self.supervisor.all_up().await.map_err(StartError::Actor)?;
         for store in stores {
             let mut up = store.up();
             let there = tokio::time::timeout(store.timeout(), up.wait_for(|up| *up)).await;
             if there.is_err() {
                 tracing::warn!("redis is away; reads are answered from postgres until it is back");
-                return Ok(());
+                return Ok(false);
             }
         }
-        for hearing in &mut hearing {
-            // Who is told that we are ready may publish at once.
-            let hears = hearing.wait_for(|hears| *hears);
-            let _late = tokio::time::timeout(LONGEST_TO_SUBSCRIBE, hears).await;
-        }
-        Ok(())
+        // Who is told that we are ready may publish at once.
+        let hears = hearing.wait_for(|hears| *hears);
+        let _late = tokio::time::timeout(LONGEST_TO_SUBSCRIBE, hears).await;
+        Ok(true)
     }
 
     fn open_doors(&mut self, config: &Config, listening: Listening, stores: Vec<Store>) {
@@ -298,6 +345,7 @@ impl Running {
         let asked = resp::Asked {
             caches: Arc::clone(&self.caches),
             invalidation: self.invalidation.clone(),
+            audit: self.audit.clone(),
         };
         let door = Door::new(config, asked, self.metrics.clone(), info);
         let cores: Arc<[ArbiterHandle]> = self.cores.clone().into();
@@ -328,6 +376,11 @@ impl Running {
                 if closed.is_err() {
                     names.push("connections to postgres".to_owned());
                 }
+            }
+            for checker in &self.checkers {
+                // At most one statement, which has a deadline of its own and is nobody's to wait for.
+                let left = end.saturating_duration_since(Instant::now());
+                let _closed = tokio::time::timeout(left, checker.close()).await;
             }
             names
         };
@@ -382,60 +435,6 @@ async fn with_reports<T>(stopping: impl Future<Output = T>) -> T {
 /// them: a second serving thread made every request dearer and none quicker, for batches got smaller and misses changed threads.
 fn half_of_the_cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
-}
-
-/// The repository, its queries checked. A Postgres that is away is no reason not to start: hits can be served.
-async fn repository(
-    config: &Config,
-    io_threads: &IoThreads,
-) -> Result<Option<Repository>, StartError> {
-    let Some(postgres) = &config.postgres else {
-        return Ok(None);
-    };
-    let repository = Repository::new(postgres, &config.caches, io_threads.handle.clone())?;
-    match repository.check().await {
-        Ok(problems) if problems.is_empty() => {}
-        Ok(problems) => {
-            let reports: Vec<String> = problems
-                .iter()
-                .map(|problem| {
-                    let hint = problem.hint.as_deref();
-                    config.report_query(problem.cache, problem.offset, &problem.message, hint)
-                })
-                .collect();
-            return Err(StartError::Queries(reports.join("\n\n")));
-        }
-        Err(error @ RepositoryError::Connect(_)) => {
-            tracing::warn!(%error, "the queries could not be checked; misses will fail until postgres is there");
-        }
-        Err(error) => return Err(error.into()),
-    }
-    Ok(Some(repository))
-}
-
-/// Sees that what is watched is installed: a change that nobody tells of would leave its old value cached. A Postgres that is
-/// away is no reason not to start; nothing changes in it either.
-async fn watches(config: &Config, io_threads: &IoThreads) -> Result<(), StartError> {
-    let Some(postgres) = config
-        .postgres
-        .as_ref()
-        .filter(|_| !config.invalidation.watches.is_empty())
-    else {
-        return Ok(());
-    };
-    let installer = Installer::new(postgres, &config.invalidation, io_threads.handle.clone())?;
-    match Arc::new(installer).plan().await {
-        Ok(plan) if plan.problems.is_empty() && plan.flaws.is_empty() => Ok(()),
-        Ok(plan) => {
-            let problems = [plan.problems, plan.flaws].concat();
-            Err(StartError::Watches(WatchProblem::report(&problems, config)))
-        }
-        Err(error @ RepositoryError::Connect(_)) => {
-            tracing::warn!(%error, "whether the watched tables have their triggers could not be checked");
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Why the daemon ended, for whoever waits for it.

@@ -7,7 +7,7 @@ use super::scripts::Scripts;
 use super::subscriber::Subscriber;
 use super::sweeper::Sweeper;
 use super::{InvalidationError, count, invalidate};
-use crate::cache::{CacheHandle, Sweeps};
+use crate::cache::{CacheHandle, Notes, Sweeps, Trace};
 use crate::config::Invalidation;
 use crate::keyspace::{Pattern, Scope};
 use crate::store::Store;
@@ -34,6 +34,8 @@ pub struct InvalidationParts {
     pub(super) settings: Arc<Invalidation>,
     /// Who we are, for other daemons; new with every start.
     pub(super) instance: Uuid,
+    pub(super) trace: Trace,
+    pub(super) notes: Notes,
     listening: watch::Sender<bool>,
 }
 
@@ -58,6 +60,8 @@ impl InvalidationParts {
             indexes: Indexes::default(),
             scripts: Arc::default(),
             instance: Uuid::new_v4(),
+            trace: Trace::default(),
+            notes: Notes::default(),
             listening: watch::Sender::new(false),
         }
     }
@@ -65,6 +69,20 @@ impl InvalidationParts {
     /// Sweeps by these indexes where they are whole.
     pub fn with_indexes(self, indexes: Indexes) -> Self {
         Self { indexes, ..self }
+    }
+
+    /// Notes where others can ask for it what is swept, and is known by the trace's name.
+    pub fn with_trace(self, trace: Trace) -> Self {
+        Self {
+            instance: trace.instance(),
+            trace,
+            ..self
+        }
+    }
+
+    /// Notes patterns that were swept, unless they come from where they would be noted.
+    pub fn with_notes(self, notes: Notes) -> Self {
+        Self { notes, ..self }
     }
 
     /// Whether published messages are heard.

@@ -165,7 +165,7 @@ impl Sweeper {
             let (sweeps, claims) = self.with(Pending::take_new);
             // Who hears the same message from now on is too late for these leases, and has to sweep again.
             pinned.unlink(&claims).await?;
-            self.end_leases(pinned, &sweeps).await?;
+            end_leases(pinned, &self.scripts, |key| matches_any(&sweeps, key)).await?;
             self.with(Pending::revoked);
             for sweep in &sweeps {
                 self.sweeps
@@ -177,23 +177,6 @@ impl Sweeper {
             revealed.extend(sweeps);
         }
         Ok(revealed)
-    }
-
-    /// A lease taken while this goes on may be missed, and belongs to a load that begins after the sweep was asked for.
-    async fn end_leases(&self, pinned: &Pinned, sweeps: &[Sweep]) -> Result<(), StoreError> {
-        let mut cursor = 0;
-        loop {
-            let page = pinned.members(LEASE_INDEX, cursor, LEASES_A_CALL).await?;
-            let matching = page.keys.into_iter().filter(|key| matches_any(sweeps, key));
-            let matching: Vec<Bytes> = matching.collect();
-            for keys in matching.chunks(LEASES_A_CALL) {
-                self.scripts.revoke(pinned, keys).await?;
-            }
-            cursor = page.cursor;
-            if cursor == 0 {
-                return Ok(());
-            }
-        }
     }
 
     /// One walk through all keys, for all that wait. What comes meanwhile has its leases ended at once. In
@@ -323,6 +306,28 @@ impl Sweeper {
         let waiting = i64::try_from(pending.len()).unwrap_or(i64::MAX);
         self.metrics.sweeps_pending.set(waiting);
         result
+    }
+}
+
+/// Ends the leases that `matches` picks. One taken while this goes on may be missed, and belongs to a load that begins after
+/// this was asked for.
+pub(super) async fn end_leases(
+    pinned: &Pinned,
+    scripts: &Scripts,
+    matches: impl Fn(&[u8]) -> bool,
+) -> Result<(), StoreError> {
+    let mut cursor = 0;
+    loop {
+        let page = pinned.members(LEASE_INDEX, cursor, LEASES_A_CALL).await?;
+        let matching = page.keys.into_iter().filter(|key| matches(key));
+        let matching: Vec<Bytes> = matching.collect();
+        for keys in matching.chunks(LEASES_A_CALL) {
+            scripts.revoke(pinned, keys).await?;
+        }
+        cursor = page.cursor;
+        if cursor == 0 {
+            return Ok(());
+        }
     }
 }
 

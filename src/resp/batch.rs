@@ -177,6 +177,7 @@ fn write_value(found: &Found, protocol: Protocol, out: &mut Vec<u8>) {
 fn describe(found: &Found, protocol: Protocol, out: &mut Vec<u8>) {
     let state: &[u8] = match found.state {
         State::Hit => b"hit",
+        State::Stale => b"stale",
         State::Miss => b"miss",
         State::Missing => b"missing",
     };

@@ -3,6 +3,7 @@
 use super::codec::Limits;
 use super::connection::Patience;
 use super::password::Password;
+use crate::audit::AuditHandle;
 use crate::cache::CacheHandle;
 use crate::config;
 use crate::invalidation::InvalidationHandle;
@@ -21,6 +22,7 @@ pub struct Asked {
     /// One a core.
     pub caches: Arc<[CacheHandle]>,
     pub invalidation: InvalidationHandle,
+    pub audit: AuditHandle,
 }
 
 /// What every connection needs: where keys lead, whom to ask, what is allowed.
@@ -30,6 +32,7 @@ pub struct Door {
     pub(super) spaces: Vec<(String, bool)>,
     pub(super) caches: Arc<[CacheHandle]>,
     pub(super) invalidation: InvalidationHandle,
+    pub(super) audit: AuditHandle,
     /// What can be invalidated by name.
     pub(super) scope: Scope,
     /// The channels that may be published on.
@@ -57,6 +60,7 @@ impl Door {
             spaces,
             caches: asked.caches,
             invalidation: asked.invalidation,
+            audit: asked.audit,
             scope: config.scope(),
             channels: config.invalidation.channels(),
             password: config.resp.password.clone().map(Password::new),

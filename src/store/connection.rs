@@ -1,5 +1,6 @@
 //! One connection to Redis with a breaker, kept alive by a keeper.
 
+use super::gate::Gate;
 use super::refusals::Refusals;
 use super::{Reply, Script, StoreError, stream};
 use crate::config;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// How often an idle connection is probed, so that a hang is mostly found before a reader finds it.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
+pub(super) const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// The pause between two attempts to come back: the first, doubled up to the longest, each jittered by half.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -31,13 +32,14 @@ struct Inner {
     /// The breaker of all siblings: how many outages there were. What one of them finds out costs the others nothing.
     outages: Arc<watch::Sender<u64>>,
     refusals: Arc<Refusals>,
+    gate: Arc<Gate>,
 }
 
 #[derive(Clone)]
-struct Current {
+pub(super) struct Current {
     /// The number of outages when it was made: a later outage condemns it, and its own late errors condemn no later one.
-    outage: u64,
-    connection: MultiplexedConnection,
+    pub(super) outage: u64,
+    pub(super) connection: MultiplexedConnection,
 }
 
 impl Store {
@@ -51,6 +53,7 @@ impl Store {
         let client = redis::Client::open(info).map_err(|error| bad_url(&error))?;
         let outages = Arc::new(watch::Sender::new(0));
         let refusals = Arc::<Refusals>::default();
+        let gate = Arc::<Gate>::default();
         let sibling = || {
             Self(Arc::new(Inner {
                 client: client.clone(),
@@ -59,6 +62,7 @@ impl Store {
                 up: watch::Sender::new(false),
                 outages: Arc::clone(&outages),
                 refusals: Arc::clone(&refusals),
+                gate: Arc::clone(&gate),
             }))
         };
         Ok((0..count).map(|_| sibling()).collect())
@@ -72,11 +76,17 @@ impl Store {
         let mut refusal_told = false;
         loop {
             let outage = *outages.borrow_and_update();
-            match self.connect().await {
+            let connected = match self.connect().await {
                 Ok(connection) => {
+                    let current = Current { outage, connection };
+                    self.vouched_for(current, &mut outages).await
+                }
+                Err(error) => Err(error),
+            };
+            match connected {
+                Ok(current) => {
                     pause = FIRST_PAUSE;
                     refusal_told = false;
-                    let current = Current { outage, connection };
                     self.hold(current, &mut outages).await;
                     tracing::warn!("redis is away; reads are answered from postgres");
                 }
@@ -262,12 +272,21 @@ impl Store {
     }
 
     /// Opens the breaker of all siblings, unless it was opened since.
-    fn trip(&self, outage: u64) {
+    pub(super) fn trip(&self, outage: u64) {
         self.0.outages.send_if_modified(|outages| {
             let first = *outages == outage;
             *outages += u64::from(first);
             first
         });
+    }
+
+    /// How many outages there were.
+    pub(super) fn outage(&self) -> u64 {
+        *self.0.outages.borrow()
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        &self.0.gate
     }
 
     pub(super) fn client(&self) -> &redis::Client {

@@ -6,9 +6,9 @@ use cachewarden::cli::demo::servers::{Folder, free_port};
 
 use super::door::entry::{make_certificate, tls};
 use super::support::daemon::{Spawned, cachewarden, said};
-use super::support::resp::{Client, Value};
+use super::support::resp::Client;
 use super::support::servers::redis;
-use super::support::world::raw;
+use super::support::world::{count, raw};
 
 const CALC: &str = "[namespaces.calc]\nprefix = \"calc:\"\nttl = \"5m\"\n";
 
@@ -43,7 +43,7 @@ async fn keys_and_patterns_are_counted_and_removed_from_the_command_line() {
         run(&["invalidate", "--dry-run", "--json", "calc:*"]).await,
         ran("{\"would_remove\":30}\n")
     );
-    assert_eq!(raw.command(&["DBSIZE"]).await, Value::Int(30));
+    assert_eq!(count(&mut raw).await, 30);
     assert_eq!(
         run(&["invalidate", "calc:1?", "calc:2"]).await,
         ran("removed 11 keys\n")
@@ -53,7 +53,7 @@ async fn keys_and_patterns_are_counted_and_removed_from_the_command_line() {
         run(&["invalidate", "--json", "calc:*"]).await,
         ran("{\"removed\":18}\n")
     );
-    assert_eq!(raw.command(&["DBSIZE"]).await, Value::Int(0));
+    assert_eq!(count(&mut raw).await, 0);
     // Nothing is under way any more.
     assert_eq!(
         run(&["invalidate", "--cancel", "*"]).await,
@@ -81,7 +81,6 @@ async fn the_daemon_is_asked_with_its_password_over_tls_or_a_unix_socket() {
     // A name that the certificate is not made out to.
     let tcp = format!("127.0.0.1:{}", free_port().unwrap());
     for listen in [tcp, socket] {
-        fill(&mut raw, 3).await;
         let url = redis.redis_url();
         let tls = tls(&cert, &key);
         let text = format!(
@@ -89,6 +88,7 @@ async fn the_daemon_is_asked_with_its_password_over_tls_or_a_unix_socket() {
         );
         let mut daemon = Spawned::start_with(|_| text.clone(), |_| {});
         daemon.notice("READY=1").await;
+        fill(&mut raw, 3).await;
         let output = cachewarden(&text, &["invalidate", "calc:*"]).await;
         assert_eq!(said(&output), ran("removed 3 keys\n"), "{listen}");
         if !listen.starts_with("unix:") {

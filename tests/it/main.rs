@@ -7,15 +7,19 @@
     reason = "a test kit that cannot go on fails its test"
 )]
 
+mod audit;
+mod audit_command;
 mod bad_frames;
 mod cancel;
 mod check;
 mod clients;
+mod coming_back;
 mod command_line;
 mod demo;
 mod deps;
 mod door;
 mod drain;
+mod explain;
 mod huge_values;
 mod indexes;
 mod kit;
@@ -28,6 +32,7 @@ mod patterns;
 mod pgbench;
 mod postgres_away;
 mod process;
+mod proof;
 mod pubsub;
 mod race;
 mod reading;

@@ -18,6 +18,7 @@ use super::support::eventually::eventually;
 use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value, frame};
 use super::support::servers::{database, database_in, own_postgres, redis, redis_with};
+use super::support::world::leave_heartbeat;
 
 const COURSES: &str = "CREATE TABLE courses (id bigint PRIMARY KEY, title text NOT NULL);
     INSERT INTO courses SELECT n, 'course-' || n FROM generate_series(1, 100) n";
@@ -251,6 +252,7 @@ async fn without_postgres_it_starts_and_serves_hits_and_loads_once_postgres_is_t
     behind
         .command(&["SET", "courses:1", cached, "EX", "600"])
         .await;
+    leave_heartbeat(&mut behind).await;
 
     let mut daemon = Spawned::start(database.url(), &redis.redis_url(), COURSE).await;
     let mut client = daemon.client().await;
@@ -334,7 +336,7 @@ async fn a_bad_configuration_and_a_broken_query_end_it_with_a_report() {
     let broken = config_of("titel FROM", database.url());
     let (code, stdout, stderr) = said(&cachewarden(&broken, &["run"]).await);
     assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
-    for part in ["column \"titel\" does not exist", "cachewarden.toml:8:25"] {
+    for part in ["column \"titel\" does not exist", "cachewarden.toml:9:25"] {
         assert!(stderr.contains(part), "{part} is not in\n{stderr}");
     }
 }
@@ -358,7 +360,8 @@ async fn an_address_in_use_ends_it_with_a_hint() {
 #[tokio::test]
 async fn what_is_not_served_yet_is_named_in_one_warning() {
     let redis = redis();
-    let parts = "[http]\nlisten = \"127.0.0.1:0\"\n[l1]\ncapacity = \"1MiB\"\n[audit]\nrate = 5\n";
+    let parts =
+        "[http]\nlisten = \"127.0.0.1:0\"\n[l1]\ncapacity = \"1MiB\"\n[locks]\nmax_ttl = \"1m\"\n";
     let mut daemon = Spawned::start_with(
         |address| {
             format!(
@@ -375,7 +378,7 @@ async fn what_is_not_served_yet_is_named_in_one_warning() {
         .filter(|line| line.contains("not served"))
         .collect();
     assert_eq!(warnings.len(), 1, "{stderr}");
-    for part in ["http", "l1", "audit"] {
+    for part in ["http", "l1", "locks"] {
         assert!(warnings[0].contains(part), "{stderr}");
     }
 }
