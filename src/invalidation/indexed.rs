@@ -14,8 +14,8 @@ use crate::keyspace::Pattern;
 use bytes::Bytes;
 use std::time::Instant;
 
-/// An entry that is removed with its value costs Redis about as much as looking at two keys.
-const COST_OF_AN_ENTRY: usize = 2;
+/// An entry that is removed with its value costs Redis about as much as looking at four keys.
+const COST_OF_AN_ENTRY: usize = 4;
 
 /// What came of sweeps by index.
 #[derive(Debug, Default)]

@@ -35,7 +35,7 @@ const LEASES_A_CALL: usize = 256;
 /// How long sweeps may break off, one after the other, before who waits for them is told.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Pages after which a walk is no longer begun anew for who comes: of a million keys, less than a fiftieth.
-const JOINABLE_PAGES: usize = 16;
+const JOINABLE_PAGES: usize = 8;
 /// How often a walk begins anew for who comes, so that it comes to its end however many do.
 const MAX_JOINS: usize = 4;
 /// The pause before a sweep begins again: the first, doubled up to the longest, each jittered by half.
