@@ -17,6 +17,8 @@ use std::time::Duration;
 pub enum State {
     /// The value lay in Redis.
     Hit,
+    /// It lay in the daemon's own memory.
+    HitL1,
     /// It was loaded for this read, or for one that this read joined.
     Miss,
     /// There is no such row, whether remembered or just found out.

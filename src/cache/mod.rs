@@ -14,6 +14,7 @@
 //! 7. No exchange with Redis carries more values than `parts.rs` allows, as far as their size is known or can be guessed; one
 //!    that has to wait for others of its kind does not hold up what is small.
 //! 8. A hit that an announced sweep is about to remove is not given out: its key is invalidated by name and loaded ([`Sweeps`]).
+//! 9. A value kept in this process' own memory is not older than what was heard from Redis ([`L1`]).
 //!
 //! ```text
 //!  Read ─▶ look-up (one MGET for all that wait) ─▶ hits: answered
@@ -32,6 +33,7 @@ mod engine;
 mod error;
 mod events;
 pub mod flights;
+mod l1;
 pub mod leases;
 mod loaders;
 mod lookup;
@@ -48,6 +50,7 @@ mod warmth;
 
 pub use actor::{CacheActor, CacheParts};
 pub use error::{CacheError, Class};
+pub use l1::{Hit, L1};
 pub use leases::Scripts;
 pub use means::Means;
 pub use messages::{

@@ -35,6 +35,8 @@ pub struct Space {
     pub max_loads: usize,
     /// Larger values, in bytes, are answered but not cached.
     pub max_value: usize,
+    /// Whether its values are kept in L1, too.
+    pub l1: bool,
 }
 
 impl Space {
@@ -66,6 +68,7 @@ impl Spaces {
             load_timeout: cache.load_timeout,
             max_loads: cache.max_loads,
             max_value: cache.max_value,
+            l1: cache.l1,
         });
         let namespaces = namespaces.iter().map(|namespace| Space {
             name: namespace.name.clone(),
@@ -76,6 +79,7 @@ impl Spaces {
             load_timeout: namespace.load_timeout,
             max_loads: namespace.max_loads,
             max_value: namespace.max_value,
+            l1: false,
         });
         let spaces: Arc<[Space]> = caches.chain(namespaces).collect();
         let sizes = Sizes::new(spaces.iter().map(|space| space.max_value));

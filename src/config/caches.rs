@@ -44,6 +44,8 @@ pub struct Cache {
     pub max_loads: usize,
     /// The longest value that is cached, in bytes.
     pub max_value: usize,
+    /// Whether its values are kept in the daemon's own memory, too.
+    pub l1: bool,
     /// The query's value in the configuration's text, quotes included.
     pub query_span: Range<usize>,
 }
@@ -103,6 +105,7 @@ pub(super) fn cache(
             .unwrap_or(DEFAULT_LOAD_TIMEOUT),
         max_loads: table.count("max_loads").unwrap_or(DEFAULT_MAX_LOADS),
         max_value: table.count("max_value").unwrap_or(DEFAULT_MAX_VALUE),
+        l1: table.flag("l1").unwrap_or(false),
         query_span: declared?.span,
     })
 }

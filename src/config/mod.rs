@@ -14,6 +14,7 @@ mod caches;
 mod environment;
 mod events;
 mod invalidation;
+mod l1;
 mod problem;
 mod query;
 mod reader;
@@ -36,6 +37,7 @@ use toml::de::DeTable;
 pub use caches::{Cache, Namespace, Shape};
 pub use events::{EventPiece, EventRule, EventTemplate};
 pub use invalidation::{Invalidation, OnDeaf, TableName, Watch, WatchTemplate};
+pub use l1::L1;
 pub use problem::{Problem, Problems, Source};
 pub use query::{Piece, Query, QueryError};
 use reader::{Env, Reader};
@@ -58,6 +60,7 @@ pub struct Config {
     pub redis: Redis,
     pub resp: Resp,
     pub log: Log,
+    pub l1: L1,
     /// In the order of the text.
     pub caches: Vec<Cache>,
     /// In the order of the text.
@@ -233,6 +236,7 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         .and_then(|table| servers::redis(reader, table));
     let resp = servers::resp(reader, section("resp"));
     let log = servers::log(reader, section("log"));
+    let l1 = l1::l1(section("l1"));
     let mut claims = Vec::new();
     let (mut caches, mut namespaces) = (Vec::new(), Vec::new());
     for named in root.named("caches") {
@@ -279,6 +283,7 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         redis: redis?,
         resp,
         log,
+        l1,
         caches,
         namespaces,
         invalidation,

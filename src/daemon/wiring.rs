@@ -2,7 +2,7 @@
 
 use super::info;
 use super::warden::{Ended, StartError};
-use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces, Sweeps};
+use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Sweeps};
 use crate::config::Config;
 use crate::invalidation::{Drain, InvalidationActor, InvalidationHandle, InvalidationParts};
 use crate::repository::{Installer, Outbox, Repository, RepositoryError, WatchProblem};
@@ -74,6 +74,8 @@ pub(super) struct Running {
     cores: Vec<ArbiterHandle>,
     pub(super) caches: Arc<[CacheHandle]>,
     pub(super) invalidation: InvalidationHandle,
+    pub(super) l1: L1,
+    sweeps: Sweeps,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) metrics: Metrics,
 }
@@ -101,6 +103,8 @@ impl Running {
         let caches: Arc<[CacheHandle]> = (0..threads)
             .map(|_| CacheHandle::unbound(deadline))
             .collect();
+        let sweeps = Sweeps::default();
+        let l1 = L1::new(&config.l1, threads, &spaces, &sweeps, &metrics);
         let mut running = Running {
             io_threads,
             repository,
@@ -110,6 +114,8 @@ impl Running {
             cores: Vec::new(),
             caches,
             invalidation: InvalidationHandle::unbound(),
+            l1,
+            sweeps,
             addresses: Vec::new(),
             metrics,
         };
@@ -135,11 +141,17 @@ impl Running {
         let mut stores = Store::siblings(&config.redis, self.caches.len() + 1)?;
         let all = stores.clone();
         let upkeep = stores.split_off(self.caches.len());
-        let sweeps = Sweeps::default();
-        self.start_caches(spaces, &stores, scripts, &sweeps)?;
+        if self.l1.is_used() {
+            let caches = config.caches.iter().filter(|cache| cache.l1);
+            let prefixes: Vec<_> = caches.map(|cache| cache.key.prefix().to_owned()).collect();
+            for (shard, store) in stores.iter().enumerate() {
+                store.track(&prefixes, self.l1.listener(shard));
+            }
+        }
+        self.start_caches(spaces, &stores, scripts)?;
         let mut hearing = Vec::new();
         for store in upkeep {
-            hearing.push(self.start_upkeep(config, store, &sweeps)?);
+            hearing.push(self.start_upkeep(config, store)?);
         }
         self.wait_until_up(&all, hearing).await?;
         Ok(stores)
@@ -159,7 +171,6 @@ impl Running {
         spaces: &Spaces,
         stores: &[Store],
         scripts: &Arc<Scripts>,
-        sweeps: &Sweeps,
     ) -> Result<(), StartError> {
         for (shard, (handle, store)) in self.caches.iter().cloned().zip(stores).enumerate() {
             let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
@@ -181,7 +192,8 @@ impl Running {
                     self.io_threads.handle.clone(),
                     self.metrics.clone(),
                 )
-                .with_sweeps(sweeps.clone()),
+                .with_sweeps(self.sweeps.clone())
+                .with_l1(self.l1.clone(), shard),
                 shard,
                 shards: Arc::clone(&self.caches),
             };
@@ -203,7 +215,6 @@ impl Running {
         &mut self,
         config: &Config,
         store: Store,
-        sweeps: &Sweeps,
     ) -> Result<watch::Receiver<bool>, StartError> {
         let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
         let kept = store.clone();
@@ -219,7 +230,7 @@ impl Running {
             config.scope(),
             store.clone(),
             Arc::clone(&self.caches),
-            sweeps.clone(),
+            self.sweeps.clone(),
             self.metrics.clone(),
         );
         let listening = parts.listening();
@@ -288,6 +299,7 @@ impl Running {
         let info = info::source(
             self.metrics.clone(),
             Arc::clone(&self.caches),
+            self.l1.clone(),
             stores,
             self.repository.clone(),
             self.health(),
@@ -295,6 +307,7 @@ impl Running {
         let asked = resp::Asked {
             caches: Arc::clone(&self.caches),
             invalidation: self.invalidation.clone(),
+            l1: self.l1.clone(),
         };
         let door = Door::new(config, asked, self.metrics.clone(), info);
         let cores: Arc<[ArbiterHandle]> = self.cores.clone().into();

@@ -1,7 +1,7 @@
 //! Connections that keep the daemon waiting: over a real socket pair, with less patience than the daemon has.
 
 use super::*;
-use crate::cache::CacheHandle;
+use crate::cache::{CacheHandle, L1};
 use crate::config::Config;
 use crate::invalidation::InvalidationHandle;
 use crate::resp::Asked;
@@ -21,6 +21,7 @@ fn door(patience: Patience) -> Arc<Door> {
     let asked = Asked {
         caches: Arc::from([CacheHandle::unbound(DEADLINE)]),
         invalidation: InvalidationHandle::unbound(),
+        l1: L1::default(),
     };
     let mut door = Door::new(&config, asked, Metrics::new(), Arc::new(Vec::new));
     door.patience = patience;

@@ -3,7 +3,7 @@
 use super::codec::Limits;
 use super::connection::Patience;
 use super::password::Password;
-use crate::cache::CacheHandle;
+use crate::cache::{CacheHandle, Hit, L1};
 use crate::config;
 use crate::invalidation::InvalidationHandle;
 use crate::keyspace::{KeyError, RoutedKey, Router, Scope};
@@ -21,6 +21,7 @@ pub struct Asked {
     /// One a core.
     pub caches: Arc<[CacheHandle]>,
     pub invalidation: InvalidationHandle,
+    pub l1: L1,
 }
 
 /// What every connection needs: where keys lead, whom to ask, what is allowed.
@@ -30,6 +31,8 @@ pub struct Door {
     pub(super) spaces: Vec<(String, bool)>,
     pub(super) caches: Arc<[CacheHandle]>,
     pub(super) invalidation: InvalidationHandle,
+    /// None, if no cache uses it.
+    l1: Option<L1>,
     /// What can be invalidated by name.
     pub(super) scope: Scope,
     /// The channels that may be published on.
@@ -57,6 +60,7 @@ impl Door {
             spaces,
             caches: asked.caches,
             invalidation: asked.invalidation,
+            l1: Some(asked.l1).filter(L1::is_used),
             scope: config.scope(),
             channels: config.invalidation.channels(),
             password: config.resp.password.clone().map(Password::new),
@@ -68,6 +72,17 @@ impl Door {
             since: Instant::now(),
             clients: AtomicU64::new(0),
         }
+    }
+
+    /// What `answer` makes of a key's entry in L1, if there is one that may be read.
+    pub(super) fn hit<T>(
+        &self,
+        core: usize,
+        key: &[u8],
+        now: Instant,
+        answer: impl FnOnce(&Hit<'_>) -> T,
+    ) -> Option<T> {
+        self.l1.as_ref()?.hit(core, key, now, answer)
     }
 
     pub(super) fn route(&self, key: &[u8]) -> Result<RoutedKey, KeyError> {

@@ -17,6 +17,7 @@ mod door;
 mod drain;
 mod huge_values;
 mod kit;
+mod l1;
 mod library;
 mod loaders;
 mod migrate;
