@@ -2,12 +2,17 @@
 # (as root; otherwise they say which command to run). When nothing is missing, that takes no time.
 # What builds for minutes the first time is not `--quiet`.
 
-.PHONY: help deps demo tour test check bench
+# How long a storm lasts, in seconds, and its seed: `make storm seconds=600 seed=42`. A storm prints its seed.
+seconds = 120
+seed =
+
+.PHONY: help deps demo tour test storm check bench
 
 help:
 	@echo 'make demo    private Postgres and Redis, a shop, the daemon in front, and what to try'
 	@echo 'make tour    the same, walked through by itself with every answer checked'
 	@echo 'make test    all tests, against real servers and real clients'
+	@echo 'make storm   everything broken in turn, again and again, under load: seconds=120 seed=…'
 	@echo 'make check   format, lints, tests, documentation: what CI runs'
 	@echo 'make bench   the speed table'
 	@echo 'make deps    only install what all of these need'
@@ -28,6 +33,11 @@ test:
 	cargo build --tests --examples
 	cargo test --quiet
 	@for example in read_through get_or_load drive_an_actor; do cargo run --quiet --example $$example || exit 1; done
+
+storm:
+	@scripts/deps.sh build servers
+	STORM_SECONDS=$(seconds) $(if $(seed),STORM_SEED=$(seed)) cargo test --quiet --test it -- --nocapture --exact \
+		storm::whatever_goes_wrong_nothing_is_outdated_for_long_and_nothing_is_wrong_at_rest
 
 check:
 	@scripts/deps.sh build servers clients unit

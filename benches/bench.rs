@@ -17,6 +17,9 @@ mod s07_cold_mget;
 mod s08_stampede;
 mod s09_sweep;
 mod s10_waiting_patterns;
+mod s11_commit_to_gone;
+mod s12_writers;
+mod s13_drain;
 mod s17_at_rest;
 mod s18_idle_connections;
 mod support;
@@ -44,6 +47,9 @@ const TARGETS: &[(&str, Target)] = &[
     ("s08", s08_stampede::run),
     ("s09", s09_sweep::run),
     ("s10", s10_waiting_patterns::run),
+    ("s11", s11_commit_to_gone::run),
+    ("s12", s12_writers::run),
+    ("s13", s13_drain::run),
     ("s17", s17_at_rest::run),
     ("s18", s18_idle_connections::run),
 ];

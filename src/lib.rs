@@ -1,6 +1,7 @@
 //! cachewarden keeps a Redis cache true to a Postgres database.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod cache;
 pub mod cli;
 pub mod config;

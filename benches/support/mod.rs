@@ -23,6 +23,7 @@ pub mod request;
 pub mod rounds;
 pub mod table;
 pub mod usage;
+pub mod watched;
 pub mod world;
 
 pub use bench::{Bench, Watched};

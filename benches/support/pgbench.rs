@@ -1,8 +1,11 @@
 //! pgbench: what a program gets that asks Postgres itself, one prepared select a key.
 
 use std::fs;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::Duration;
+
+use cachewarden::cli::demo::servers::Postgres;
 
 use super::load::Sample;
 use super::request::FIRST_ID;
@@ -40,49 +43,88 @@ impl<'a> Pgbench<'a> {
         Ok(with(choice))
     }
 
-    /// Runs once. The rate is pgbench's own, without the time it took to connect.
-    /// Postgres is the server, pgbench the generator.
+    /// Runs once.
     pub fn run(&self) -> Result<Measured, BenchError> {
-        let before = self.cpu()?;
-        let program = self.world.postgres.program("pgbench");
-        let output = Command::new(program)
-            .args(["-n", "-M", "prepared", "-j", THREADS])
-            .args(["-c", &self.clients.to_string()])
-            .args(["-T", &self.seconds.to_string(), "-f"])
-            .arg(script_path(self.world))
-            .arg(self.world.postgres.postgres_url("postgres"))
-            .output()
-            .map_err(|_missing| BenchError::NotInstalled {
-                program: "pgbench",
-                package: "postgresql",
-            })?;
-        let after = self.cpu()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let number = |label: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(label))?;
-            line.split_ascii_whitespace().next()?.parse::<f64>().ok()
-        };
-        let figures = number("tps = ").zip(number("number of transactions actually processed: "));
-        let (rate, transactions) = figures.ok_or_else(|| BenchError::Helper {
-            program: "pgbench",
-            message: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })?;
-        let sample = Sample {
-            units: transactions as u64,
-            elapsed: Duration::from_secs_f64(transactions / rate),
-        };
-        Ok(Measured::new(sample, after - before))
+        let script = script_path(self.world);
+        let postgres = &self.world.postgres;
+        transactions(
+            postgres,
+            "postgres",
+            self.clients,
+            self.seconds,
+            Some(&script),
+        )
     }
+}
 
-    fn cpu(&self) -> Result<Cpu, BenchError> {
-        let server = self.world.postgres.pid().unwrap_or_default();
+/// Runs pgbench once: a script of its own, or else its own transactions. The rate is pgbench's own, without the time it took
+/// to connect. Postgres is the server, pgbench the generator.
+pub fn transactions(
+    postgres: &Postgres,
+    database: &str,
+    clients: usize,
+    seconds: u64,
+    script: Option<&Path>,
+) -> Result<Measured, BenchError> {
+    let cpu = || -> Result<Cpu, BenchError> {
         Ok(Cpu {
-            server: usage::family_cpu(server)?,
+            server: usage::family_cpu(postgres.pid().unwrap_or_default())?,
             redis: Duration::ZERO,
             postgres: Duration::ZERO,
             generator: usage::children_cpu()?,
         })
+    };
+    let before = cpu()?;
+    let mut command = Command::new(postgres.program("pgbench"));
+    command.args(["-n", "-M", "prepared", "-j", THREADS]).args([
+        "-c",
+        &clients.to_string(),
+        "-T",
+        &seconds.to_string(),
+    ]);
+    if let Some(script) = script {
+        command.arg("-f").arg(script);
     }
+    let output = said(command.arg(postgres.postgres_url(database)))?;
+    let after = cpu()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let number = |label: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(label))?;
+        line.split_ascii_whitespace().next()?.parse::<f64>().ok()
+    };
+    let figures = number("tps = ").zip(number("number of transactions actually processed: "));
+    let (rate, transactions) = figures.ok_or_else(|| BenchError::Helper {
+        program: "pgbench",
+        message: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })?;
+    let sample = Sample {
+        units: transactions as u64,
+        elapsed: Duration::from_secs_f64(transactions / rate),
+    };
+    Ok(Measured::new(sample, after - before))
+}
+
+/// Makes pgbench's own tables.
+pub fn make_tables(postgres: &Postgres, database: &str, scale: usize) -> Result<(), BenchError> {
+    let mut command = Command::new(postgres.program("pgbench"));
+    command.args(["-i", "-q", "-s", &scale.to_string()]);
+    let output = said(command.arg(postgres.postgres_url(database)))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(BenchError::Helper {
+        program: "pgbench",
+        message: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+fn said(command: &mut Command) -> Result<Output, BenchError> {
+    command
+        .output()
+        .map_err(|_missing| BenchError::NotInstalled {
+            program: "pgbench",
+            package: "postgresql",
+        })
 }
 
 fn script_path(world: &World) -> std::path::PathBuf {

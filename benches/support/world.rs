@@ -144,6 +144,16 @@ impl Backends {
 
     /// Writes a configuration for a daemon that listens on `port`: one cache, everything else as users find it.
     pub fn write_config(&self, name: &str, port: u16) -> Result<PathBuf, BenchError> {
+        self.write_config_with(name, port, "")
+    }
+
+    /// The same with `more` behind it.
+    pub fn write_config_with(
+        &self,
+        name: &str,
+        port: u16,
+        more: &str,
+    ) -> Result<PathBuf, BenchError> {
         let path = self.folder.path().join(name);
         let (postgres, redis) = (
             self.postgres.postgres_url("postgres"),
@@ -168,7 +178,7 @@ key = "bench:{{id:bigint}}"
 query = "{QUERY}"
 shape = "object"
 ttl = "1h"
-"#
+{more}"#
         );
         fs::write(&path, text).map_err(BenchError::io(format!("write {}", path.display())))?;
         Ok(path)

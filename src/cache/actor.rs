@@ -13,7 +13,7 @@ use super::messages::{
 };
 use super::spaces::Spaces;
 use super::warmth::Warmth;
-use super::{CacheError, leases};
+use super::{CacheError, leases, puts};
 use crate::keyspace::RoutedKey;
 use crate::store::StoreError;
 use crate::supervisor::{Later, Ping, Promise, Shutdown};
@@ -151,10 +151,11 @@ impl CacheActor {
     }
 
     fn on_looked_up(&mut self, reads: Vec<Pending>, mut found: Result<LookedUp, StoreError>) {
+        let now = Instant::now();
         let answered: Vec<_> = reads
             .into_iter()
             .map(|read| {
-                let answers = self.answers(&read, &mut found);
+                let answers = self.answers(&read, &mut found, now);
                 if found.is_ok() {
                     self.learn(&read, &answers);
                 }
@@ -227,11 +228,12 @@ impl CacheActor {
     }
 
     /// The answers that the look-up alone can give; `None` for what has to be loaded. What an announced sweep is about to
-    /// remove is as good as gone.
+    /// remove, or what nobody can prove, is as good as gone.
     fn answers(
         &self,
         read: &Pending,
         found: &mut Result<LookedUp, StoreError>,
+        now: Instant,
     ) -> Vec<Option<Answer>> {
         let means = &self.parts.means;
         let mut tally = Tally::new(means);
@@ -240,13 +242,15 @@ impl CacheActor {
                 Ok(found) => Ok((found.asked, found.heard, found.take(*place))),
                 Err(error) => Err(&*error),
             };
-            let answer = match held {
-                Ok((asked, heard, Some(held))) if !means.sweeps.doubts(&key.key, asked) => {
-                    means.keep(key, &held, asked, heard);
-                    Ok(means.held(key, held.value, held.left))
-                }
+            let taken = held.map(|(asked, heard, held)| {
+                let held = held.filter(|_| !means.sweeps.doubts(&key.key, asked))?;
+                means.keep(key, &held, asked, heard);
+                means.held(key, held.value, held.left, now)
+            });
+            let answer = match taken {
+                Ok(Some(found)) => Ok(found),
                 _ if read.loader.is_some() || !means.is_program(key.space) => return None,
-                Ok(_) => Ok(Found::absent()),
+                Ok(None) => Ok(Found::absent()),
                 Err(error) => Err(CacheError::Store(error.clone())),
             };
             tally.add(key.space, &answer);
@@ -436,7 +440,13 @@ impl Handler<Invalidate> for CacheActor {
             let removed = means.leases.invalidate(&names).await;
             // Whatever came of it, and before it is acknowledged.
             means.forget(&names);
-            removed.map_err(CacheError::Store)
+            let removed = removed.map_err(CacheError::Store);
+            if invalidate.origin.is_noted() {
+                means.notes.keys(&names);
+            }
+            let removed = removed?;
+            means.trace.invalidated(&names, invalidate.origin);
+            Ok(removed)
         })
     }
 }
@@ -448,19 +458,7 @@ impl Handler<Put> for CacheActor {
         let means = self.parts.means.clone();
         let keys: Arc<[RoutedKey]> = put.values.iter().map(|(key, ..)| key.clone()).collect();
         self.close_flights(&keys);
-        Box::pin(async move {
-            let values = put.values.into_iter().map(|(key, value, life)| {
-                let space = means.spaces.get(key.space);
-                let (bytes, limit) = (value.len(), space.max_value);
-                if bytes > limit {
-                    return Err(CacheError::TooLarge { bytes, limit });
-                }
-                let life = space.life(&key.key, life);
-                Ok((key.key, value, life))
-            });
-            let values: Vec<_> = values.collect::<Result<_, _>>()?;
-            means.leases.put(&values).await.map_err(CacheError::Store)
-        })
+        Box::pin(async move { puts::put(&means, put).await })
     }
 }
 

@@ -32,8 +32,8 @@ pub(super) struct Engine {
     flights: Flights<Want, Slot, Answer>,
     /// What is to be acquired, by space.
     acquires: Line<SpaceId, Want>,
-    /// What is to be filled, or given back, under the token of its leases.
-    ends: Line<Token, Ending>,
+    /// What is to be filled, or given back, by space, under the token of its leases.
+    ends: Line<(SpaceId, Token), Ending>,
     events: UnboundedSender<Event>,
 }
 
@@ -96,8 +96,8 @@ impl Engine {
         while let Some((space, wants, part)) = self.acquires.next(expected) {
             self.send_acquire(space, wants, part);
         }
-        while let Some((token, endings, part)) = self.ends.next(Ending::bytes) {
-            self.send_end(endings, token, part);
+        while let Some((load, endings, part)) = self.ends.next(Ending::bytes) {
+            self.send_end(endings, load, part);
         }
     }
 
@@ -144,10 +144,10 @@ impl Engine {
                 self.doubt(&wants, &error);
                 // The script may have run all the same, or was refused in its middle. With Redis out of reach, what it
                 // took expires by itself; otherwise others would wait for it.
-                if !error.is_outage() {
+                if let (false, Some(first)) = (error.is_outage(), wants.first()) {
                     let keys = wants.iter().map(|want| want.key.key.clone());
                     let bare: Vec<_> = keys.map(Ending::bare).collect();
-                    self.give_back(&bare, token);
+                    self.give_back(&bare, (first.key.space, token));
                 }
                 vec![None; wants.len()]
             }
@@ -165,7 +165,11 @@ impl Engine {
                 None => Acquired::NoLease,
                 Some(Lease::There { value, left }) => {
                     self.means.sizes.seen(want.key.space, 1, value.len());
-                    Acquired::There(Ok(self.means.held(&want.key, value, Some(left))))
+                    match self.means.held(&want.key, value, Some(left), now) {
+                        Some(found) => Acquired::There(Ok(found)),
+                        // It stays: once it is proven again, it may be right. Until then every read is Postgres' own.
+                        None => Acquired::NoLease,
+                    }
                 }
             };
             let patience = self.space(&want).load_timeout / 2;
@@ -184,6 +188,8 @@ impl Engine {
         } else {
             Admission::Wait
         };
+        let taken = leased.iter().map(|want| &want.key.key);
+        self.means.trace.leased(taken, &token);
         self.send_load(leased, Some(token), Admission::Wait);
         self.send_load(bare, None, bare_admission);
         self.renew(doubted);
@@ -236,8 +242,8 @@ impl Engine {
             let fills = endings.iter().filter(|ending| ending.fill.is_some());
             let bytes = endings.iter().map(Ending::bytes).sum();
             self.means.sizes.seen(space, fills.count(), bytes);
-            self.ends.push(token, endings);
-            self.give_back(&failed, token);
+            self.ends.push((space, token), endings);
+            self.give_back(&failed, (space, token));
         }
     }
 
@@ -256,12 +262,18 @@ impl Engine {
             let Some(space) = self.flights.item(key).map(|want| want.key.space) else {
                 continue;
             };
-            let counters = self.means.counters(space);
+            let (counters, trace) = (self.means.counters(space), &self.means.trace);
             match ended {
-                Ended::Ours => counters.filled.inc(),
-                Ended::Refused => counters.refused.inc(),
-                Ended::Unknown => 0,
-            };
+                Ended::Ours => {
+                    counters.filled.inc();
+                    trace.filled([key].into_iter());
+                }
+                Ended::Refused => {
+                    counters.refused.inc();
+                    trace.refused(key);
+                }
+                Ended::Unknown => {}
+            }
             let next = self.flights.ended(key, ended);
             self.answer(space, next);
         }
@@ -422,20 +434,22 @@ impl Engine {
 
     /// A load that failed, or that begins without them, gives leases back at once: the next one need not wait for them to
     /// expire.
-    fn give_back(&self, endings: &[Ending], token: Token) {
+    fn give_back(&self, endings: &[Ending], (space, token): (SpaceId, Token)) {
         for endings in endings.chunks(MAX_PART_KEYS) {
             let (leases, endings) = (self.means.leases.clone(), endings.to_vec());
+            let index = self.means.spaces.get(space).index.clone();
             tokio::task::spawn_local(async move {
                 // If this fails too, the lease expires by itself.
-                let _expires = leases.end(&endings, &token).await;
+                let _expires = leases.end(&endings, &token, &index).await;
             });
         }
     }
 
-    fn send_end(&self, endings: Vec<Ending>, token: Token, part: Part) {
+    fn send_end(&self, endings: Vec<Ending>, (space, token): (SpaceId, Token), part: Part) {
         let (leases, events) = (self.means.leases.clone(), self.events.clone());
+        let index = self.means.spaces.get(space).index.clone();
         tokio::task::spawn_local(async move {
-            let ours = leases.end(&endings, &token).await;
+            let ours = leases.end(&endings, &token, &index).await;
             let keys = endings.into_iter().map(|ending| ending.key).collect();
             let _gone = events.send(Event::Ended { keys, part, ours });
         });

@@ -1,6 +1,7 @@
 //! The four scripts over values and leases, with types.
 
 use super::parts::{MAX_PART_KEYS, Part};
+use super::spaces::Index;
 use crate::keyspace::names::{LEASE_INDEX, lease_of};
 use crate::store::{Reply, Script, Store, StoreError};
 use bytes::Bytes;
@@ -10,6 +11,9 @@ use uuid::Uuid;
 
 /// What a remembered missing row looks like in Redis.
 pub const MISSING: &[u8] = b"null";
+
+/// Stands before every script that stores values.
+const LIST: &str = include_str!("scripts/list_values.lua");
 
 /// A load's random token, new for every load.
 pub type Token = [u8; 16];
@@ -36,12 +40,15 @@ impl Scripts {
     pub fn with_end(end: &str) -> Self {
         Self {
             acquire: Script::new("acquire_leases", include_str!("scripts/acquire_leases.lua")),
-            end: Script::new("end_leases", end),
+            end: Script::new("end_leases", &[LIST, end].concat()),
             invalidate: Script::new(
                 "invalidate_keys",
                 include_str!("scripts/invalidate_keys.lua"),
             ),
-            put: Script::new("put_values", include_str!("scripts/put_values.lua")),
+            put: Script::new(
+                "put_values",
+                &[LIST, include_str!("scripts/put_values.lua")].concat(),
+            ),
         }
     }
 }
@@ -120,23 +127,34 @@ impl Leases {
             })
     }
 
-    /// After a load: fills what is still under the lease and gives the leases back. `true` = the lease was ours.
+    /// After a load: fills what is still under the lease and gives the leases back. `true` = the lease was ours. All keys
+    /// are of one `index`.
     ///
     /// # Errors
     /// See [`StoreError`]; what was sent may have run. A Redis that refuses the values gets the leases back all the same.
-    pub async fn end(&self, endings: &[Ending], token: &Token) -> Result<Vec<bool>, StoreError> {
-        let ended = self.end_once(endings, token).await;
+    pub async fn end(
+        &self,
+        endings: &[Ending],
+        token: &Token,
+        index: &Index,
+    ) -> Result<Vec<bool>, StoreError> {
+        let ended = self.end_once(endings, token, index).await;
         if matches!(ended, Err(StoreError::Refused { .. })) {
             // Out of memory, it still deletes. A lease that stayed would have readers wait for a load that is over.
             let keys = endings.iter().map(|ending| ending.key.clone());
             let bare: Vec<_> = keys.map(Ending::bare).collect();
             // If this fails too, the leases expire by themselves.
-            let _expires = self.end_once(&bare, token).await;
+            let _expires = self.end_once(&bare, token, index).await;
         }
         ended
     }
 
-    async fn end_once(&self, endings: &[Ending], token: &Token) -> Result<Vec<bool>, StoreError> {
+    async fn end_once(
+        &self,
+        endings: &[Ending],
+        token: &Token,
+        index: &Index,
+    ) -> Result<Vec<bool>, StoreError> {
         let keys: Vec<_> = endings.iter().map(|ending| ending.key.clone()).collect();
         let mut args: Vec<Bytes> = vec![Bytes::copy_from_slice(token)];
         for ending in endings {
@@ -146,8 +164,10 @@ impl Leases {
             };
             args.extend([life, value]);
         }
+        args.push(index.flag());
         let script = &self.scripts.end;
-        let reply = self.store.run(script, &names(&keys), &args).await?;
+        let names = names_with(&keys, index);
+        let reply = self.store.run(script, &names, &args).await?;
         let answers = reply.into_list().unwrap_or_default();
         let ours: Option<Vec<_>> = answers
             .iter()
@@ -174,11 +194,15 @@ impl Leases {
         Ok(removed)
     }
 
-    /// Stores values that a program brought.
+    /// Stores values that a program brought, all of one `index`.
     ///
     /// # Errors
     /// See [`StoreError`]; some of the values may have been stored.
-    pub async fn put(&self, values: &[(Bytes, Bytes, Duration)]) -> Result<(), StoreError> {
+    pub async fn put(
+        &self,
+        values: &[(Bytes, Bytes, Duration)],
+        index: &Index,
+    ) -> Result<(), StoreError> {
         let mut rest = values;
         while !rest.is_empty() {
             let part = Part::first(rest.iter().map(|(_, value, _)| value.len()));
@@ -188,9 +212,11 @@ impl Leases {
             let args: Vec<_> = values
                 .iter()
                 .flat_map(|(_, value, life)| [Bytes::from(millis(*life)), value.clone()])
+                .chain([index.flag()])
                 .collect();
             let script = &self.scripts.put;
-            let reply = self.store.run(script, &names(&keys), &args).await?;
+            let names = names_with(&keys, index);
+            let reply = self.store.run(script, &names, &args).await?;
             count(&reply, script)?;
         }
         Ok(())
@@ -203,6 +229,13 @@ fn names(keys: &[Bytes]) -> Vec<Bytes> {
     names.push(Bytes::from_static(LEASE_INDEX.as_bytes()));
     names.extend_from_slice(keys);
     names.extend(keys.iter().map(|key| Bytes::from(lease_of(key))));
+    names
+}
+
+/// The same for scripts that store values.
+fn names_with(keys: &[Bytes], index: &Index) -> Vec<Bytes> {
+    let mut names = names(keys);
+    names.push(index.name.clone());
     names
 }
 

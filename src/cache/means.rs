@@ -1,14 +1,17 @@
 //! What one shard works with: the declared spaces, Redis, Postgres, and what is counted.
 
 use super::Scripts;
+use super::freshness::{Freshness, Standing};
 use super::l1::{L1, Moment};
 use super::leases::{Leases, MISSING};
 use super::loaders::Loaders;
 use super::lookup::Held;
 use super::messages::{Answer, Found, Origin, State};
+use super::notes::Notes;
 use super::sizes::Sizes;
 use super::spaces::{Source, Spaces};
 use super::sweeps::Sweeps;
+use super::trace::Trace;
 use crate::keyspace::{RoutedKey, SpaceId, expiry};
 use crate::repository::Repository;
 use crate::store::Store;
@@ -31,6 +34,9 @@ pub struct Means {
     pub(super) sweeps: Sweeps,
     /// And the number of its shard that is read here.
     pub(super) l1: Option<(L1, usize)>,
+    pub(super) trace: Trace,
+    pub(super) freshness: Freshness,
+    pub(super) notes: Notes,
 }
 
 impl Means {
@@ -55,6 +61,9 @@ impl Means {
             metrics,
             sweeps: Sweeps::default(),
             l1: None,
+            trace: Trace::default(),
+            freshness: Freshness::default(),
+            notes: Notes::default(),
         }
     }
 
@@ -96,6 +105,21 @@ impl Means {
         }
     }
 
+    /// Notes what happens to keys where others can ask for it.
+    pub fn with_trace(self, trace: Trace) -> Self {
+        Self { trace, ..self }
+    }
+
+    /// Marks, or does not take, hits of watched caches that are not proven to be fresh.
+    pub fn with_freshness(self, freshness: Freshness) -> Self {
+        Self { freshness, ..self }
+    }
+
+    /// Notes what is invalidated by name, unless it comes from where it would be noted.
+    pub fn with_notes(self, notes: Notes) -> Self {
+        Self { notes, ..self }
+    }
+
     pub(super) fn counters(&self, space: SpaceId) -> &CacheMetrics {
         &self.counters[usize::from(space.0)]
     }
@@ -107,6 +131,7 @@ impl Means {
             Ok(found) => match found.state {
                 State::Hit => &counters.hit,
                 State::HitL1 => &counters.hit_l1,
+                State::Stale => &counters.stale,
                 State::Miss => &counters.miss,
                 State::Missing => &counters.missing,
             },
@@ -130,8 +155,20 @@ impl Means {
         self.spaces.get(space).source == Source::Program
     }
 
-    /// The answer for what lies in Redis under `key`; the age is known where `left` is.
-    pub(super) fn held(&self, key: &RoutedKey, value: Bytes, left: Option<Duration>) -> Found {
+    /// The answer for what lies in Redis under `key` at `now`; the age is known where `left` is. `None`: it is not to be
+    /// taken, for it may be outdated for longer than its cache allows.
+    pub(super) fn held(
+        &self,
+        key: &RoutedKey,
+        value: Bytes,
+        left: Option<Duration>,
+        now: Instant,
+    ) -> Option<Found> {
+        let hit = match self.freshness.standing(self.spaces.get(key.space), now) {
+            Standing::Fresh => State::Hit,
+            Standing::Stale => State::Stale,
+            Standing::Unproven => return None,
+        };
         let missing = value == MISSING;
         let age = left.map(|left| {
             let space = self.spaces.get(key.space);
@@ -142,12 +179,12 @@ impl Means {
             };
             expiry::age(life, left)
         });
-        Found {
+        Some(Found {
             value: (!missing).then_some(value),
-            state: if missing { State::Missing } else { State::Hit },
+            state: if missing { State::Missing } else { hit },
             age: age.unwrap_or_default(),
             left: left.unwrap_or_default(),
-        }
+        })
     }
 }
 

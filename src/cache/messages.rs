@@ -19,6 +19,8 @@ pub enum State {
     Hit,
     /// It lay in the daemon's own memory.
     HitL1,
+    /// The same, and whether it is outdated could not be seen of late.
+    Stale,
     /// It was loaded for this read, or for one that this read joined.
     Miss,
     /// There is no such row, whether remembered or just found out.
@@ -104,9 +106,20 @@ pub enum Origin {
     Deaf,
     /// A change in the database.
     Watch,
+    /// The auditor found it to be wrong.
+    Audit,
+    /// Another daemon announced its sweep, and did not say who had asked for that.
+    Elsewhere,
+    /// Redis came back with data that may be older than what was invalidated.
+    Return,
 }
 
 impl Origin {
+    /// Whether what it invalidates has to be noted: the queue notes its own, and what was noted needs no other note.
+    pub fn is_noted(self) -> bool {
+        !matches!(self, Origin::Watch | Origin::Return)
+    }
+
     /// As metrics name it.
     pub fn label(self) -> &'static str {
         match self {
@@ -115,6 +128,9 @@ impl Origin {
             Origin::Event => "event",
             Origin::Deaf => "deaf",
             Origin::Watch => "watch",
+            Origin::Audit => "audit",
+            Origin::Elsewhere => "sweep",
+            Origin::Return => "return",
         }
     }
 }

@@ -15,6 +15,8 @@
 //!    that has to wait for others of its kind does not hold up what is small.
 //! 8. A hit that an announced sweep is about to remove is not given out: its key is invalidated by name and loaded ([`Sweeps`]).
 //! 9. A value kept in this process' own memory is not older than what was heard from Redis ([`L1`]).
+//! 9. A hit of a watched cache says so when nobody could look for changes of late, and is none when its cache wants that
+//!    ([`Freshness`]).
 //!
 //! ```text
 //!  Read ─▶ look-up (one MGET for all that wait) ─▶ hits: answered
@@ -33,6 +35,7 @@ mod engine;
 mod error;
 mod events;
 pub mod flights;
+mod freshness;
 mod l1;
 pub mod leases;
 mod loaders;
@@ -42,14 +45,18 @@ mod means;
 mod messages;
 #[cfg(test)]
 mod model_tests;
+mod notes;
 mod parts;
+mod puts;
 mod sizes;
 mod spaces;
 mod sweeps;
+mod trace;
 mod warmth;
 
 pub use actor::{CacheActor, CacheParts};
 pub use error::{CacheError, Class};
+pub use freshness::{Freshness, MARKED_AFTER, Standing};
 pub use l1::{Hit, L1};
 pub use leases::Scripts;
 pub use means::Means;
@@ -57,5 +64,7 @@ pub use messages::{
     Answer, CacheHandle, Found, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Loader, Origin,
     Put, Read, State,
 };
-pub use spaces::{Source, Space, Spaces};
+pub use notes::{Noted, Notes};
+pub use spaces::{Index, Source, Space, Spaces};
 pub use sweeps::Sweeps;
+pub use trace::{Invalidated, Leased, Story, Trace};

@@ -2,7 +2,9 @@
 
 use super::sizes::Sizes;
 use crate::config;
-use crate::keyspace::{SpaceId, expiry};
+use crate::keyspace::{SpaceId, expiry, names};
+use bytes::Bytes;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,22 @@ pub enum Source {
     Query(usize),
     /// The program: its loaders, and what it puts.
     Program,
+}
+
+/// The index of a space's keys, and of all others with their first segment.
+#[derive(Clone, Debug)]
+pub struct Index {
+    /// Its key in Redis.
+    pub name: Bytes,
+    /// Whether we keep it. If not, what we store is in none, and no daemon may take it for whole.
+    pub is_kept: bool,
+}
+
+impl Index {
+    /// As the scripts are told.
+    pub(super) fn flag(&self) -> Bytes {
+        Bytes::from_static(if self.is_kept { b"1" } else { b"0" })
+    }
 }
 
 /// One declared space.
@@ -37,6 +55,11 @@ pub struct Space {
     pub max_value: usize,
     /// Whether its values are kept in L1, too.
     pub l1: bool,
+    pub index: Index,
+    /// Whether changes in the database are told of its keys.
+    pub watched: bool,
+    /// How long its hits are given while changes may go on that nobody hears of; zero: for ever, marked.
+    pub max_unproven: Duration,
 }
 
 impl Space {
@@ -59,6 +82,13 @@ pub struct Spaces {
 impl Spaces {
     /// Caches first, then namespaces, as [`SpaceId`] counts them.
     pub fn of(caches: &[config::Cache], namespaces: &[config::Namespace]) -> Self {
+        let segments = config::segments(caches, namespaces);
+        let indexed = segments.into_iter().filter(|segment| segment.indexed);
+        let indexed: HashSet<String> = indexed.map(|segment| segment.name).collect();
+        let index = |prefix: &str| Index {
+            name: names::index_of(prefix.as_bytes()).into(),
+            is_kept: indexed.contains(config::segment(prefix)),
+        };
         let caches = caches.iter().enumerate().map(|(place, cache)| Space {
             name: cache.name.clone(),
             source: Source::Query(place),
@@ -69,6 +99,9 @@ impl Spaces {
             max_loads: cache.max_loads,
             max_value: cache.max_value,
             l1: cache.l1,
+            index: index(cache.key.prefix()),
+            watched: cache.watched,
+            max_unproven: cache.max_unproven,
         });
         let namespaces = namespaces.iter().map(|namespace| Space {
             name: namespace.name.clone(),
@@ -80,6 +113,9 @@ impl Spaces {
             max_loads: namespace.max_loads,
             max_value: namespace.max_value,
             l1: false,
+            index: index(&namespace.prefix),
+            watched: namespace.watched,
+            max_unproven: Duration::ZERO,
         });
         let spaces: Arc<[Space]> = caches.chain(namespaces).collect();
         let sizes = Sizes::new(spaces.iter().map(|space| space.max_value));

@@ -121,7 +121,7 @@ impl Sweeps {
     }
 
     /// Whether a value of `key`, asked for at `asked`, may be one that a sweep is about to remove.
-    pub(super) fn doubts(&self, key: &[u8], asked: Instant) -> bool {
+    pub fn doubts(&self, key: &[u8], asked: Instant) -> bool {
         if self.is_empty() {
             return false;
         }

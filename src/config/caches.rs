@@ -46,6 +46,12 @@ pub struct Cache {
     pub max_value: usize,
     /// Whether its values are kept in the daemon's own memory, too.
     pub l1: bool,
+    /// Whether an index of its keys is kept.
+    pub index: bool,
+    /// Whether a watch names keys under its prefix.
+    pub watched: bool,
+    /// How long hits are given while the queue of changes cannot be seen; zero: for ever, marked.
+    pub max_unproven: Duration,
     /// The query's value in the configuration's text, quotes included.
     pub query_span: Range<usize>,
 }
@@ -61,6 +67,10 @@ pub struct Namespace {
     pub max_loads: usize,
     /// The longest value that is cached, in bytes.
     pub max_value: usize,
+    /// Whether an index of its keys is kept.
+    pub index: bool,
+    /// Whether a watch names keys under its prefix.
+    pub watched: bool,
 }
 
 /// Reads a cache. Its claim is made even if the rest is faulty, so that nothing waits for a second try.
@@ -106,6 +116,9 @@ pub(super) fn cache(
         max_loads: table.count("max_loads").unwrap_or(DEFAULT_MAX_LOADS),
         max_value: table.count("max_value").unwrap_or(DEFAULT_MAX_VALUE),
         l1: table.flag("l1").unwrap_or(false),
+        index: table.flag("index").unwrap_or_default(),
+        watched: false,
+        max_unproven: table.duration("max_unproven").unwrap_or_default(),
         query_span: declared?.span,
     })
 }
@@ -126,6 +139,8 @@ pub(super) fn namespace(
             .unwrap_or(DEFAULT_LOAD_TIMEOUT),
         max_loads: table.count("max_loads").unwrap_or(DEFAULT_MAX_LOADS),
         max_value: table.count("max_value").unwrap_or(DEFAULT_MAX_VALUE),
+        index: table.flag("index").unwrap_or_default(),
+        watched: false,
     })
 }
 

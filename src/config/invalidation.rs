@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{
     caches::{Cache, Claim, Namespace, place_within, template_fault},
     events::{EventRule, event},
+    indexes::check_foreign,
     reader::{Reader, nearest},
     value::{Checked, Located, Named},
 };
@@ -44,6 +45,14 @@ pub struct Invalidation {
 }
 
 impl Invalidation {
+    /// Whether a watch names keys that begin with this prefix: all of them count as watched then, for which of them it names
+    /// is known when a row changes and not before.
+    pub fn watches_under(&self, prefix: &str) -> bool {
+        let templates = self.watches.iter().flat_map(|watch| &watch.templates);
+        let mut heads = templates.map(|template| template.template.literal_head());
+        heads.any(|head| head.starts_with(prefix))
+    }
+
     /// The channels that messages and events come on, each once.
     pub fn channels(&self) -> Vec<String> {
         let events = self.events.iter().map(|rule| rule.channel.clone());
@@ -183,6 +192,7 @@ pub(super) fn invalidation(
     claims: &[Claim],
 ) -> Invalidation {
     let prefixes = prefixes(reader, table, claims);
+    check_foreign(reader, &prefixes, caches, namespaces);
     let mut watches = Vec::new();
     for watch in table.tables("watch") {
         watches.extend(self::watch(reader, watch, caches, claims, &prefixes));

@@ -10,9 +10,11 @@
 //!                 └───────────────┴──── problems, by place ───────────┴→ Problems
 //! ```
 
+mod audit;
 mod caches;
 mod environment;
 mod events;
+mod indexes;
 mod invalidation;
 mod l1;
 mod problem;
@@ -34,8 +36,10 @@ use std::{
 
 use toml::de::DeTable;
 
+pub use audit::Audit;
 pub use caches::{Cache, Namespace, Shape};
 pub use events::{EventPiece, EventRule, EventTemplate};
+pub use indexes::{Segment, segment, segments};
 pub use invalidation::{Invalidation, OnDeaf, TableName, Watch, WatchTemplate};
 pub use l1::L1;
 pub use problem::{Problem, Problems, Source};
@@ -66,6 +70,7 @@ pub struct Config {
     /// In the order of the text.
     pub namespaces: Vec<Namespace>,
     pub invalidation: Invalidation,
+    pub audit: Audit,
     /// Parts that are accepted and not acted upon by this version, such as `[http]` or
     /// `caches.course.warm`.
     pub unserved: Vec<String>,
@@ -237,6 +242,7 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
     let resp = servers::resp(reader, section("resp"));
     let log = servers::log(reader, section("log"));
     let l1 = l1::l1(section("l1"));
+    let audit = audit::audit(section("audit"));
     let mut claims = Vec::new();
     let (mut caches, mut namespaces) = (Vec::new(), Vec::new());
     for named in root.named("caches") {
@@ -277,6 +283,12 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
             "write [postgres] with url = \"postgres://user@host/database\"".into(),
         ));
     }
+    for cache in &mut caches {
+        cache.watched = invalidation.watches_under(cache.key.prefix());
+    }
+    for namespace in &mut namespaces {
+        namespace.watched = invalidation.watches_under(&namespace.prefix);
+    }
     check_unserved(reader, root);
     Some(Config {
         postgres,
@@ -287,6 +299,7 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         caches,
         namespaces,
         invalidation,
+        audit,
         unserved: Vec::new(),
         warnings: Vec::new(),
         source: Source::default(),

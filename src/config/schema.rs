@@ -127,7 +127,7 @@ pub(super) static ROOT: &[Key] = &[
     key("locks", Kind::Table(LOCKS), "").later(),
     key("limits", Kind::Named(LIMIT), "").later(),
     key("limit_defaults", Kind::Table(LIMIT_DEFAULTS), "").later(),
-    key("audit", Kind::Table(AUDIT), "").later(),
+    key("audit", Kind::Table(AUDIT), ""),
 ];
 
 const POSTGRES: &[Key] = &[
@@ -239,7 +239,7 @@ const CACHE: &[Key] = &[
     key("stale_while_revalidate", duration_or_zero(YEAR), r#""1m""#).later(),
     key("stale_if_error", duration_or_zero(YEAR), r#""1h""#).later(),
     key("stale_if_error_after_invalidation", Kind::Flag, "false").later(),
-    key("max_unproven", duration_or_zero(YEAR), r#""0s""#).later(),
+    key("max_unproven", duration_or_zero(YEAR), r#""0s""#),
     key("soft_timeout", duration(MINUTE), r#""100ms""#).later(),
     key("early_refresh", Kind::Flag, "true").later(),
     key("admit_after", count(1, 1_000_000), "1").later(),
@@ -250,7 +250,7 @@ const CACHE: &[Key] = &[
     )
     .later(),
     key("l1", Kind::Flag, "true"),
-    key("index", Kind::Flag, "false").later(),
+    key("index", Kind::Flag, "false"),
     key(
         "depends_on",
         Kind::Table(DEPENDS_ON),
@@ -321,7 +321,7 @@ const INVALIDATION: &[Key] = &[
         Kind::Choice(&["ignore", "invalidate"]),
         r#""ignore""#,
     ),
-    key("replay_window", duration(YEAR), r#""60s""#).later(),
+    key("replay_window", duration(YEAR), r#""60s""#),
     key("poll", duration(MINUTE), r#""20ms""#),
     key("notify", Kind::Flag, "false").later(),
     key("max_keys", count(1, 1_000_000), "1000"),
@@ -351,6 +351,7 @@ const NAMESPACE: &[Key] = &[
     key("load_timeout", duration(MINUTE), r#""2s""#),
     key("max_loads", count(1, 100_000), "64"),
     key("max_value", MAX_VALUE, r#""1MiB""#),
+    key("index", Kind::Flag, "false"),
 ];
 
 const PASSTHROUGH: &[Key] = &[

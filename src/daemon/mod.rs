@@ -12,7 +12,10 @@
 //!  stop:    doors ─▶ connections ─▶ actors ─▶ Postgres ─▶ arbiters joined
 //! ```
 
+mod auditing;
+mod freshness;
 mod info;
+mod memory;
 mod warden;
 mod wiring;
 

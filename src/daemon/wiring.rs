@@ -1,11 +1,13 @@
 //! Makes the parts, hands each what it needs, starts them bottom-up and stops them top-down.
 
-use super::info;
+use super::freshness::Keeping;
 use super::warden::{Ended, StartError};
-use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Sweeps};
+use super::{auditing, info, memory};
+use crate::audit::{AuditHandle, Checker};
+use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};
 use crate::config::Config;
-use crate::invalidation::{Drain, InvalidationActor, InvalidationHandle, InvalidationParts};
-use crate::repository::{Installer, Outbox, Repository, RepositoryError, WatchProblem};
+use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, InvalidationParts};
+use crate::repository::{Installer, Repository, RepositoryError, WatchProblem};
 use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
 use crate::supervisor::{ChildSpec, Health, RestartPolicy, Supervisor};
@@ -75,7 +77,9 @@ pub(super) struct Running {
     pub(super) caches: Arc<[CacheHandle]>,
     pub(super) invalidation: InvalidationHandle,
     pub(super) l1: L1,
-    sweeps: Sweeps,
+    audit: AuditHandle,
+    /// The auditor's connections to Postgres.
+    checkers: Vec<Checker>,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) metrics: Metrics,
 }
@@ -103,8 +107,6 @@ impl Running {
         let caches: Arc<[CacheHandle]> = (0..threads)
             .map(|_| CacheHandle::unbound(deadline))
             .collect();
-        let sweeps = Sweeps::default();
-        let l1 = L1::new(&config.l1, threads, &spaces, &sweeps, &metrics);
         let mut running = Running {
             io_threads,
             repository,
@@ -114,8 +116,9 @@ impl Running {
             cores: Vec::new(),
             caches,
             invalidation: InvalidationHandle::unbound(),
-            l1,
-            sweeps,
+            l1: L1::default(),
+            audit: AuditHandle::unbound(),
+            checkers: Vec::new(),
             addresses: Vec::new(),
             metrics,
         };
@@ -140,21 +143,28 @@ impl Running {
     ) -> Result<Vec<Store>, StartError> {
         let mut stores = Store::siblings(&config.redis, self.caches.len() + 1)?;
         let all = stores.clone();
-        let upkeep = stores.split_off(self.caches.len());
-        if self.l1.is_used() {
-            let caches = config.caches.iter().filter(|cache| cache.l1);
-            let prefixes: Vec<_> = caches.map(|cache| cache.key.prefix().to_owned()).collect();
-            for (shard, store) in stores.iter().enumerate() {
-                store.track(&prefixes, self.l1.listener(shard));
-            }
+        let Some(upkeep) = stores.pop() else {
+            return Ok(stores); // never: there is one more than actors
+        };
+        let trace = Trace::default();
+        // Before any store is kept: none is to be used that was not decided on.
+        let keeping = self.keeping(config, &upkeep)?;
+        self.l1 = memory::open(config, spaces, &stores, &keeping, &self.metrics);
+        self.start_caches(spaces, &stores, scripts, &keeping, &trace)?;
+        let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
+        let hearing = self.start_upkeep(config, &arbiter, upkeep.clone(), &keeping, &trace)?;
+        self.start_audit(config, spaces, &arbiter, upkeep, &keeping, &trace)?;
+        self.arbiters.push(arbiter);
+        if self.wait_until_up(&all, hearing).await? {
+            keeping.caught_up().await;
         }
-        self.start_caches(spaces, &stores, scripts)?;
-        let mut hearing = Vec::new();
-        for store in upkeep {
-            hearing.push(self.start_upkeep(config, store)?);
-        }
-        self.wait_until_up(&all, hearing).await?;
         Ok(stores)
+    }
+
+    fn keeping(&self, config: &Config, upkeep: &Store) -> Result<Keeping, StartError> {
+        let runtime = self.io_threads.handle.clone();
+        let invalidation = self.invalidation.clone();
+        Keeping::new(config, upkeep, runtime, invalidation, self.metrics.clone())
     }
 
     pub(super) fn health(&self) -> Health {
@@ -171,6 +181,8 @@ impl Running {
         spaces: &Spaces,
         stores: &[Store],
         scripts: &Arc<Scripts>,
+        keeping: &Keeping,
+        trace: &Trace,
     ) -> Result<(), StartError> {
         for (shard, (handle, store)) in self.caches.iter().cloned().zip(stores).enumerate() {
             let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
@@ -192,7 +204,10 @@ impl Running {
                     self.io_threads.handle.clone(),
                     self.metrics.clone(),
                 )
-                .with_sweeps(self.sweeps.clone())
+                .with_sweeps(keeping.sweeps.clone())
+                .with_freshness(keeping.freshness.clone())
+                .with_notes(keeping.notes())
+                .with_trace(trace.clone())
                 .with_l1(self.l1.clone(), shard),
                 shard,
                 shards: Arc::clone(&self.caches),
@@ -214,9 +229,11 @@ impl Running {
     fn start_upkeep(
         &mut self,
         config: &Config,
+        arbiter: &Arbiter,
         store: Store,
+        keeping: &Keeping,
+        trace: &Trace,
     ) -> Result<watch::Receiver<bool>, StartError> {
-        let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
         let kept = store.clone();
         self.supervisor.start(ChildSpec::task(
             "redis-upkeep",
@@ -230,9 +247,12 @@ impl Running {
             config.scope(),
             store.clone(),
             Arc::clone(&self.caches),
-            self.sweeps.clone(),
+            keeping.sweeps.clone(),
             self.metrics.clone(),
-        );
+        )
+        .with_indexes(Indexes::of(&config.caches, &config.namespaces))
+        .with_trace(trace.clone())
+        .with_notes(keeping.notes());
         let listening = parts.listening();
         self.supervisor.start(ChildSpec::new(
             "invalidation",
@@ -241,58 +261,81 @@ impl Running {
             move || InvalidationActor::new(parts.clone()),
             move |address| InvalidationActor::bind(&handle, address),
         ));
-        if let Some(drain) = self.drain(config, store)? {
+        let gatekeeper = keeping.gatekeeper.clone();
+        self.supervisor.start(ChildSpec::task(
+            "gatekeeper",
+            arbiter.handle(),
+            RestartPolicy::default(),
+            move || gatekeeper.clone().run(),
+        ));
+        if let Some((drain, prover, noter)) = keeping.queue(store) {
             self.supervisor.start(ChildSpec::task(
                 "outbox",
                 arbiter.handle(),
                 RestartPolicy::default(),
                 move || drain.clone().run(),
             ));
+            self.supervisor.start(ChildSpec::task(
+                "prover",
+                arbiter.handle(),
+                RestartPolicy::default(),
+                move || prover.clone().run(),
+            ));
+            self.supervisor.start(ChildSpec::task(
+                "noter",
+                arbiter.handle(),
+                RestartPolicy::default(),
+                move || noter.clone().run(),
+            ));
         }
-        self.arbiters.push(arbiter);
         Ok(listening)
     }
 
-    /// Who empties the queue of the watched tables, if any is watched.
-    fn drain(&self, config: &Config, store: Store) -> Result<Option<Drain>, StartError> {
-        let settings = &config.invalidation;
-        let Some(postgres) = (config.postgres.as_ref()).filter(|_| !settings.watches.is_empty())
-        else {
-            return Ok(None);
+    /// The auditor shares the thread and the connection of what goes on beside the reads.
+    fn start_audit(
+        &mut self,
+        config: &Config,
+        spaces: &Spaces,
+        arbiter: &Arbiter,
+        store: Store,
+        keeping: &Keeping,
+        trace: &Trace,
+    ) -> Result<(), StartError> {
+        let shared = auditing::Shared {
+            spaces,
+            sweeps: &keeping.sweeps,
+            trace,
+            caches: &self.caches,
+            metrics: &self.metrics,
         };
-        let outbox = Outbox::new(postgres, settings, self.io_threads.handle.clone())?;
-        Ok(Some(Drain {
-            outbox,
-            invalidation: self.invalidation.clone(),
-            scope: Arc::new(config.scope()),
-            store,
-            metrics: self.metrics.clone(),
-            poll: settings.poll,
-            held: Drain::HELD,
-        }))
+        let runtime = self.io_threads.handle.clone();
+        let parts = auditing::parts(config, store, &shared, runtime)?;
+        self.checkers.extend(parts.checker.clone());
+        let child = auditing::child(parts, self.audit.clone(), arbiter.handle());
+        self.supervisor.start(child);
+        Ok(())
     }
 
-    /// Waits for the actors, and for Redis as long as a command may take: without it the daemon starts all the same.
+    /// Waits for the actors, and for Redis as long as a command may take: without it the daemon starts all the same. Whether
+    /// it is there.
     async fn wait_until_up(
         &self,
         stores: &[Store],
-        mut hearing: Vec<watch::Receiver<bool>>,
-    ) -> Result<(), StartError> {
+        mut hearing: watch::Receiver<bool>,
+    ) -> Result<bool, StartError> {
         self.supervisor.all_up().await.map_err(StartError::Actor)?;
         for store in stores {
             let mut up = store.up();
             let there = tokio::time::timeout(store.timeout(), up.wait_for(|up| *up)).await;
             if there.is_err() {
                 tracing::warn!("redis is away; reads are answered from postgres until it is back");
-                return Ok(());
+                return Ok(false);
             }
         }
-        for hearing in &mut hearing {
-            // Who is told that we are ready may publish at once.
-            let hears = hearing.wait_for(|hears| *hears);
-            let _late = tokio::time::timeout(LONGEST_TO_SUBSCRIBE, hears).await;
-        }
-        Ok(())
+        // Who is told that we are ready may publish at once.
+        let hears = hearing.wait_for(|hears| *hears);
+        let _late = tokio::time::timeout(LONGEST_TO_SUBSCRIBE, hears).await;
+        Ok(true)
     }
 
     fn open_doors(&mut self, config: &Config, listening: Listening, stores: Vec<Store>) {
@@ -308,6 +351,7 @@ impl Running {
             caches: Arc::clone(&self.caches),
             invalidation: self.invalidation.clone(),
             l1: self.l1.clone(),
+            audit: self.audit.clone(),
         };
         let door = Door::new(config, asked, self.metrics.clone(), info);
         let cores: Arc<[ArbiterHandle]> = self.cores.clone().into();
@@ -338,6 +382,11 @@ impl Running {
                 if closed.is_err() {
                     names.push("connections to postgres".to_owned());
                 }
+            }
+            for checker in &self.checkers {
+                // At most one statement, which has a deadline of its own and is nobody's to wait for.
+                let left = end.saturating_duration_since(Instant::now());
+                let _closed = tokio::time::timeout(left, checker.close()).await;
             }
             names
         };

@@ -1,11 +1,12 @@
 //! The invalidation actor: takes messages, keeps the sweeper going, answers. Thin.
 
+use super::indexes::Indexes;
 use super::messages::{CountTargets, InvalidateTargets, InvalidationHandle, Publish};
 use super::scripts::Scripts;
 use super::subscriber::Subscriber;
 use super::sweeper::{Queue, Sweeper};
 use super::{InvalidationError, count, invalidate};
-use crate::cache::{CacheHandle, Sweeps};
+use crate::cache::{CacheHandle, Notes, Sweeps, Trace};
 use crate::config::Invalidation;
 use crate::keyspace::Scope;
 use crate::store::Store;
@@ -27,10 +28,13 @@ pub struct InvalidationParts {
     pub(super) sweeps: Sweeps,
     pub(super) metrics: Metrics,
     pub(super) queue: Queue,
+    pub(super) indexes: Indexes,
     pub(super) scripts: Arc<Scripts>,
     pub(super) settings: Arc<Invalidation>,
     /// Who we are, for other daemons; new with every start.
     pub(super) instance: Uuid,
+    pub(super) trace: Trace,
+    pub(super) notes: Notes,
     listening: watch::Sender<bool>,
 }
 
@@ -52,10 +56,32 @@ impl InvalidationParts {
             sweeps,
             metrics,
             queue: Queue::default(),
+            indexes: Indexes::default(),
             scripts: Arc::default(),
             instance: Uuid::new_v4(),
+            trace: Trace::default(),
+            notes: Notes::default(),
             listening: watch::Sender::new(false),
         }
+    }
+
+    /// Sweeps by these indexes where they are whole.
+    pub fn with_indexes(self, indexes: Indexes) -> Self {
+        Self { indexes, ..self }
+    }
+
+    /// Notes where others can ask for it what is swept, and is known by the trace's name.
+    pub fn with_trace(self, trace: Trace) -> Self {
+        Self {
+            instance: trace.instance(),
+            trace,
+            ..self
+        }
+    }
+
+    /// Notes patterns that were swept, unless they come from where they would be noted.
+    pub fn with_notes(self, notes: Notes) -> Self {
+        Self { notes, ..self }
     }
 
     /// Whether published messages are heard.
@@ -106,11 +132,14 @@ impl Actor for InvalidationActor {
             scripts: Arc::clone(&parts.scripts),
             queue: parts.queue.clone(),
             sweeps: parts.sweeps.clone(),
+            indexes: parts.indexes.clone(),
             metrics: parts.metrics.clone(),
             instance: parts.instance,
         };
         // In the actor's own context: a panic in there is the actor's, and it ends with it.
         ctx.spawn(sweeper.run().into_actor(self));
+        let (indexes, store) = (parts.indexes.clone(), parts.store.clone());
+        ctx.spawn(async move { indexes.remove_unkept(&store).await }.into_actor(self));
         let subscriber = Subscriber::new(parts.clone());
         let listening = parts.listening.clone();
         ctx.spawn(subscriber.run(listening).into_actor(self));

@@ -1,7 +1,7 @@
 //! What a row of the database's queue names, and what it could mean if it names nothing that can be invalidated. Pure.
 
 use crate::keyspace::{Scope, TargetError, Targets};
-use crate::repository::Change;
+use crate::repository::{Applied, Change};
 
 /// The source of rows that programs write by `cachewarden.invalidate(…)`; those of triggers have their table's name.
 const BY_HAND: &str = "invalidate";
@@ -20,6 +20,19 @@ pub(super) fn read(scope: &Scope, change: &Change, targets: &mut Targets) -> Opt
         }
     }
     refused
+}
+
+/// All that was applied, to be invalidated once more. It was complete then, whoever applied it.
+pub(super) fn once_more(scope: &Scope, applied: &Applied) -> Targets {
+    let mut targets = Targets::default();
+    let keys = applied.keys.iter().map(|key| (key, false));
+    let patterns = applied.patterns.iter().map(|pattern| (pattern, true));
+    for (text, is_pattern) in keys.chain(patterns) {
+        if add(scope, text.as_bytes(), is_pattern, true, &mut targets).is_err() {
+            scope.add_all_beside(text.as_bytes(), &mut targets);
+        }
+    }
+    targets
 }
 
 fn add(

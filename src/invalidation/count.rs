@@ -1,6 +1,6 @@
 //! Counts what an invalidation would remove, without removing it.
 
-use super::sweeper::Walk;
+use super::walk::Walk;
 use crate::keyspace::Targets;
 use crate::store::{Store, StoreError};
 use std::collections::HashSet;
@@ -30,8 +30,8 @@ pub(super) async fn count(store: &Store, targets: &Targets) -> Result<u64, Store
         let pinned = store.pin().await?;
         let mut walk = Walk::new(targets.patterns.clone());
         while !walk.is_over() {
-            let (_, page) = walk.page(&pinned, &[]).await?;
-            for key in page {
+            let (_, page) = walk.page(&pinned, &[], &[]).await?;
+            for key in page.doomed {
                 if seen.len() < MAX_REMEMBERED {
                     seen.insert(xxh3_128(&key));
                 } else {

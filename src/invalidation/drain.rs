@@ -10,6 +10,7 @@
 
 use super::changes;
 use super::messages::{InvalidateTargets, InvalidationHandle};
+use super::prover::Applying;
 use super::subscriber::drive;
 use crate::cache::Origin;
 use crate::keyspace::{Scope, Targets};
@@ -48,6 +49,8 @@ pub struct Drain {
     /// The way to Redis that invalidations take.
     pub store: Store,
     pub metrics: Metrics,
+    /// What we are applying, for who looks at the queue beside us.
+    pub applying: Applying,
     /// The pause while there are changes.
     pub poll: Duration,
     /// How long a claim is held while it is applied: [`Drain::HELD`], but for tests that cannot wait as long.
@@ -109,6 +112,9 @@ impl Drain {
     /// Applies a claim and is done with it, or drops it.
     async fn apply(&self, mut claim: Claim, shared: &Shared) {
         let begun = Instant::now();
+        // Until all is done, in time or late.
+        let ids = claim.rows().iter().map(|row| row.id).collect();
+        let _in_hand = self.applying.begin(ids);
         let mut targets = Targets::default();
         let mut refused = Vec::new();
         for row in claim.rows() {

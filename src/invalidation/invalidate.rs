@@ -4,7 +4,7 @@ use super::InvalidationError;
 use super::actor::InvalidationParts;
 use super::sweeper::Swept;
 use crate::cache::{Invalidate, Origin};
-use crate::keyspace::Targets;
+use crate::keyspace::{Pattern, Targets};
 use crate::store::StoreError;
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -23,8 +23,10 @@ pub(super) async fn invalidate(
     }
     // Both at once: the leases of the patterns should not wait for the keys.
     let swept = queue(parts, &targets, origin, None);
+    let patterns = targets.patterns.clone();
     let by_name = keys(parts, targets, origin).await;
     let by_pattern = wait(swept).await;
+    note(parts, &patterns, origin);
     Ok(by_name? + by_pattern?)
 }
 
@@ -36,10 +38,20 @@ pub(super) fn queue(
     claim: Option<&Bytes>,
 ) -> Vec<oneshot::Receiver<Swept>> {
     parts.count_patterns(targets.patterns.len(), origin.label());
+    for pattern in &targets.patterns {
+        parts.trace.swept(pattern, origin, None);
+    }
     let patterns = targets.patterns.iter().cloned();
     patterns
         .map(|pattern| parts.queue.add(&parts.scope, pattern, claim.cloned()))
         .collect()
+}
+
+/// Notes patterns that were swept.
+pub(super) fn note(parts: &InvalidationParts, patterns: &[Pattern], origin: Origin) {
+    if origin.is_noted() && !patterns.is_empty() {
+        parts.notes.patterns(patterns);
+    }
 }
 
 /// Waits for sweeps; how many keys they removed.

@@ -12,6 +12,12 @@
 //!    an event never widens a pattern.
 //! 7. What waits is bounded: too many patterns of a prefix become everything under it.
 //! 8. What a committed change names leaves the database's queue when it was acknowledged, and no sooner ([`Drain`]).
+//! 9. An index serves a sweep only while it is certain to list every value that daemons have stored under its segment
+//!    ([`indexes`]).
+//! 10. No Redis is read before it is known whose data it holds, and what may be outdated in them is in doubt ([`Gatekeeper`]).
+//! 11. After a return watched caches are read from the database until nothing of before is left in the queue ([`Barrier`]); a
+//!     look at the queue is the proof that hits are fresh ([`Prover`]).
+//! 12. What is invalidated without the queue is noted where the queue notes its own ([`Noter`]).
 //!
 //! ```text
 //!  CACHE.INVALIDATE, Warden ─┬▶ keys ─────▶ cache actors, by name ──────────────────────────────▶ acknowledged
@@ -20,26 +26,41 @@
 //!  Drain: the database's queue
 //! ```
 //!
-//! Faults survived: the connection lost in the middle; Redis restarted, emptied, replaced; the subscription cut or
+//! Faults survived: the connection lost in the middle; Redis restarted, emptied, replaced, back with data of earlier; the queue,
+//! Redis or the daemon out of reach while the database goes on; the subscription cut or
 //! dead; messages and queued
 //! changes that are broken, huge, foreign, too wide; a daemon that dies with changes claimed; patterns that never stop coming; this actor's own panic.
 
 mod actor;
+mod barrier;
 mod changes;
 mod count;
+mod doubts;
 mod drain;
 mod error;
 mod events;
+mod gatekeeper;
+mod heartbeat;
+mod indexed;
+mod indexes;
 mod invalidate;
 mod message;
 mod messages;
+mod noter;
 mod pace;
 mod pending;
+mod prover;
 mod scripts;
 mod subscriber;
 mod sweeper;
+mod walk;
 
 pub use actor::{InvalidationActor, InvalidationParts};
+pub use barrier::Barrier;
 pub use drain::Drain;
 pub use error::InvalidationError;
+pub use gatekeeper::{Gatekeeper, QueueSide};
+pub use indexes::Indexes;
 pub use messages::{CountTargets, InvalidateTargets, InvalidationHandle, Publish};
+pub use noter::Noter;
+pub use prover::{Applying, LookedAt, Prover};

@@ -144,12 +144,14 @@ impl<W> Pending<W> {
             .into_iter()
             .partition(|job| job.stage == Stage::Swept);
         self.jobs = left;
-        let done = done.into_iter().map(|job| Done {
-            sweep: job.sweep(),
-            removed: job.removed,
-            waiting: job.waiting,
-        });
-        done.collect()
+        done.into_iter().map(Job::done).collect()
+    }
+
+    /// This one was swept by itself; who waits for it, unless it is gone.
+    pub(super) fn end(&mut self, id: Uuid) -> Vec<Done<W>> {
+        let at = self.jobs.iter().position(|job| job.id == id);
+        let done = at.map(|at| self.jobs.remove(at).done());
+        done.into_iter().collect()
     }
 
     /// The connection was lost, or it is another server now: everything begins again with the leases, under new ids,
@@ -196,6 +198,14 @@ impl<W> Pending<W> {
 }
 
 impl<W> Job<W> {
+    fn done(self) -> Done<W> {
+        Done {
+            sweep: self.sweep(),
+            removed: self.removed,
+            waiting: self.waiting,
+        }
+    }
+
     fn sweep(&self) -> Sweep {
         Sweep {
             id: self.id,

@@ -186,7 +186,12 @@ impl Subscriber {
                 id,
                 life,
                 pattern,
-            }) if by != self.parts.instance => self.parts.sweeps.announce(id, &pattern, life),
+            }) if by != self.parts.instance => {
+                self.parts
+                    .trace
+                    .swept(&pattern, Origin::Elsewhere, Some(by));
+                self.parts.sweeps.announce(id, &pattern, life);
+            }
             Some(Notice::Ended { by, id }) if by != self.parts.instance => {
                 self.parts.sweeps.end(id)
             }
@@ -299,7 +304,9 @@ impl Subscriber {
             ..Targets::default()
         };
         let swept = invalidate::queue(&self.parts, &targets, origin, Some(&claim));
-        invalidate::wait(swept).await.map(Some)
+        let swept = invalidate::wait(swept).await;
+        invalidate::note(&self.parts, &targets.patterns, origin);
+        swept.map(Some)
     }
 
     /// More comes than can be acknowledged: all of it is swept, as few patterns.
@@ -308,6 +315,7 @@ impl Subscriber {
         let as_pattern = |name: Bytes| Pattern::parse(&escape(&name)).ok();
         let names = targets.names().into_iter().filter_map(as_pattern);
         for pattern in targets.patterns.into_iter().chain(names) {
+            invalidate::note(&self.parts, std::slice::from_ref(&pattern), Origin::Pubsub);
             self.parts.queue.add_unheard(&self.parts.scope, pattern);
         }
     }

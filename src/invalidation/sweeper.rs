@@ -5,21 +5,23 @@
 //! 3. Every key of Redis is looked at once, and what matches is unlinked. In the other order, a load that began before could
 //!    fill behind the pass, and its outdated value would stay.
 //!
+//! Patterns whose keys have an index are swept by that ([`indexed`](super::indexed)) as soon as they are announced, before and
+//! in between the pages of such a pass; of the others, a pass builds the index that is missing.
+//!
 //! All of it goes over one pinned connection. Whatever happens to that, or to the server behind it, everything that waits
 //! begins again with 1: leases that were ended could be back with an old snapshot, and so could values that were unlinked.
 
-use super::pace::Pace;
+use super::indexes::Indexes;
 use super::pending::{Done, Pending, Sweep};
 use super::scripts::Scripts;
+use super::walk::Walk;
 use crate::cache::Sweeps;
-use crate::keyspace::{
-    Pattern, Scope,
-    names::{self, LEASE_INDEX},
-};
-use crate::store::{Pinned, Store, StoreError};
+use crate::keyspace::{Pattern, Scope, names::LEASE_INDEX};
+use crate::store::{Identity, Pinned, Store, StoreError};
 use crate::telemetry::Metrics;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
@@ -43,7 +45,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a pass did not come to its end.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+pub(super) enum Broken {
     #[error("{0}")]
     Store(#[from] StoreError),
     #[error("redis is another server now, or has another role")]
@@ -52,7 +54,34 @@ enum Broken {
 
 /// What who waits for a sweep gets: the number of keys it removed, or why that takes long.
 pub(super) type Swept = Result<u64, StoreError>;
-type Waiting = oneshot::Sender<Swept>;
+pub(super) type Waiting = oneshot::Sender<Swept>;
+
+/// The one connection, and to whom it leads.
+pub(super) struct Ground {
+    pub(super) pinned: Pinned,
+    identity: Identity,
+    /// When all that is announced was announced last.
+    announced: Cell<Instant>,
+}
+
+impl Ground {
+    async fn of(store: &Store) -> Result<Self, StoreError> {
+        let pinned = store.pin().await?;
+        Ok(Self {
+            identity: pinned.identity().await?,
+            pinned,
+            announced: Cell::new(Instant::now()),
+        })
+    }
+
+    /// Whether it is the same server still, in the same role.
+    pub(super) async fn check(&self) -> Result<(), Broken> {
+        match self.pinned.identity().await? == self.identity {
+            true => Ok(()),
+            false => Err(Broken::AnotherServer),
+        }
+    }
+}
 
 /// What waits to be swept. It outlives the actor: a restart begins again with it. Cheap to clone.
 #[derive(Clone, Default)]
@@ -107,6 +136,7 @@ pub(super) struct Sweeper {
     pub(super) scripts: Arc<Scripts>,
     pub(super) queue: Queue,
     pub(super) sweeps: Sweeps,
+    pub(super) indexes: Indexes,
     pub(super) metrics: Metrics,
     /// Who we are, for other daemons.
     pub(super) instance: Uuid,
@@ -145,33 +175,36 @@ impl Sweeper {
 
     /// Passes until nothing waits.
     async fn sweep_all(&self) -> Result<(), Broken> {
-        let pinned = self.store.pin().await?;
-        let identity = pinned.identity().await?;
+        let ground = Ground::of(&self.store).await?;
         let orphans = self.with(Pending::take_orphans);
-        self.withdraw(&pinned, &orphans).await;
+        self.withdraw(&ground.pinned, &orphans).await;
         loop {
-            self.admit(&pinned).await?;
-            if !self.pass(&pinned).await? {
+            self.reveal(&ground.pinned).await?;
+            for _ in 0..=MAX_JOINS {
+                let announced = self.with(|pending| pending.announced());
+                let outcome = self.sweep_indexed(&ground, announced).await?;
+                if outcome.revealed.is_empty() {
+                    break;
+                }
+            }
+            if !self.pass(&ground).await? {
                 return Ok(());
             }
-            if pinned.identity().await? != identity {
-                return Err(Broken::AnotherServer);
-            }
+            ground.check().await?;
             self.metrics.passed("done");
             let done = self.with(Pending::end_pass);
-            self.conclude(&pinned, done).await;
+            self.conclude(&ground.pinned, done).await;
         }
     }
 
-    /// Ends the leases of what is new, and announces it. Whether there was any.
-    async fn admit(&self, pinned: &Pinned) -> Result<bool, StoreError> {
-        let mut any = false;
+    /// Ends the leases of what is new, and announces it.
+    pub(super) async fn reveal(&self, pinned: &Pinned) -> Result<Vec<Sweep>, StoreError> {
+        let mut revealed = Vec::new();
         while self.with(|pending| pending.any_new()) {
-            any = true;
             let (sweeps, claims) = self.with(Pending::take_new);
             // Who hears the same message from now on is too late for these leases, and has to sweep again.
             pinned.unlink(&claims).await?;
-            self.end_leases(pinned, &sweeps).await?;
+            end_leases(pinned, &self.scripts, |key| matches_any(&sweeps, key)).await?;
             self.with(Pending::revoked);
             for sweep in &sweeps {
                 self.sweeps
@@ -180,68 +213,63 @@ impl Sweeper {
             self.scripts
                 .announce(pinned, self.instance, ANNOUNCED_FOR, &sweeps)
                 .await?;
+            revealed.extend(sweeps);
         }
-        Ok(any)
-    }
-
-    /// A lease taken while this goes on may be missed, and belongs to a load that begins after the sweep was asked for.
-    async fn end_leases(&self, pinned: &Pinned, sweeps: &[Sweep]) -> Result<(), StoreError> {
-        let mut cursor = 0;
-        loop {
-            let page = pinned.members(LEASE_INDEX, cursor, LEASES_A_CALL).await?;
-            let matching = page.keys.into_iter().filter(|key| matches_any(sweeps, key));
-            let matching: Vec<Bytes> = matching.collect();
-            for keys in matching.chunks(LEASES_A_CALL) {
-                self.scripts.revoke(pinned, keys).await?;
-            }
-            cursor = page.cursor;
-            if cursor == 0 {
-                return Ok(());
-            }
-        }
+        Ok(revealed)
     }
 
     /// One walk through all keys, for all that wait; whether any does. What comes meanwhile has its leases ended at once. In
     /// the first pages it still joins, and the walk begins anew; later it waits for the next.
-    async fn pass(&self, pinned: &Pinned) -> Result<bool, StoreError> {
+    async fn pass(&self, ground: &Ground) -> Result<bool, Broken> {
+        let pinned = &ground.pinned;
         let mut pass = self.with(Pending::begin_pass);
         if pass.is_empty() {
             return Ok(false);
         }
         let (mut walk, mut joins) = (Walk::new(patterns(&pass)), 0);
-        let mut announced = Instant::now();
+        let mut builds = self.indexes.build(pinned, heads(&pass)).await?;
+        let mut fresh = Vec::new();
         let mut doomed: Vec<Bytes> = Vec::new();
         loop {
-            let (removed, page) = walk.page(pinned, &doomed).await?;
+            let (removed, page) = walk.page(pinned, &doomed, builds.segments()).await?;
             self.count(&pass, &doomed, &removed);
-            doomed = page;
+            builds.add(pinned, &page.kept).await?;
+            doomed = page.doomed;
             if walk.is_over() {
                 break;
             }
-            if self.admit(pinned).await? && walk.pages <= JOINABLE_PAGES && joins < MAX_JOINS {
+            fresh.extend(self.reveal(pinned).await?);
+            let outcome = self.sweep_indexed(ground, fresh).await?;
+            // Those go when another page is done: else a walk would never end while they come.
+            fresh = outcome.revealed;
+            if outcome.left && walk.pages <= JOINABLE_PAGES && joins < MAX_JOINS {
                 joins += 1;
                 pass = self.with(Pending::begin_pass);
                 walk = Walk::new(patterns(&pass));
+                builds = self.indexes.build(pinned, heads(&pass)).await?;
             }
-            if announced.elapsed() >= ANNOUNCE_EVERY {
-                announced = Instant::now();
-                self.announce_again(pinned).await?;
-            }
+            self.announce_again(ground).await?;
             walk.pause().await;
         }
         let removed = pinned.unlink(&doomed).await?;
         self.count(&pass, &doomed, &removed);
+        self.metrics.indexes_built.inc_by(builds.end(pinned).await?);
         Ok(true)
     }
 
-    async fn announce_again(&self, pinned: &Pinned) -> Result<(), StoreError> {
+    /// Renews the announcements in time.
+    pub(super) async fn announce_again(&self, ground: &Ground) -> Result<(), StoreError> {
+        if ground.announced.get().elapsed() < ANNOUNCE_EVERY {
+            return Ok(());
+        }
+        ground.announced.set(Instant::now());
         let announced = self.with(|pending| pending.announced());
         for sweep in &announced {
             self.sweeps
                 .announce(sweep.id, &sweep.pattern, ANNOUNCED_FOR);
         }
         self.scripts
-            .announce(pinned, self.instance, ANNOUNCED_FOR, &announced)
+            .announce(&ground.pinned, self.instance, ANNOUNCED_FOR, &announced)
             .await
     }
 
@@ -255,7 +283,7 @@ impl Sweeper {
         }
     }
 
-    async fn conclude(&self, pinned: &Pinned, done: Vec<Done<Waiting>>) {
+    pub(super) async fn conclude(&self, pinned: &Pinned, done: Vec<Done<Waiting>>) {
         let ended: Vec<Sweep> = done.iter().map(|done| done.sweep.clone()).collect();
         self.withdraw(pinned, &ended).await;
         for done in done {
@@ -296,7 +324,7 @@ impl Sweeper {
         }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Pending<Waiting>) -> T) -> T {
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Pending<Waiting>) -> T) -> T {
         let mut pending = self.queue.0.pending.lock();
         let result = work(&mut pending);
         let waiting = i64::try_from(pending.len()).unwrap_or(i64::MAX);
@@ -305,70 +333,36 @@ impl Sweeper {
     }
 }
 
+/// Ends the leases that `matches` picks. One taken while this goes on may be missed, and belongs to a load that begins after
+/// this was asked for.
+pub(super) async fn end_leases(
+    pinned: &Pinned,
+    scripts: &Scripts,
+    matches: impl Fn(&[u8]) -> bool,
+) -> Result<(), StoreError> {
+    let mut cursor = 0;
+    loop {
+        let page = pinned.members(LEASE_INDEX, cursor, LEASES_A_CALL).await?;
+        let matching = page.keys.into_iter().filter(|key| matches(key));
+        let matching: Vec<Bytes> = matching.collect();
+        for keys in matching.chunks(LEASES_A_CALL) {
+            scripts.revoke(pinned, keys).await?;
+        }
+        cursor = page.cursor;
+        if cursor == 0 {
+            return Ok(());
+        }
+    }
+}
+
 fn patterns(sweeps: &[Sweep]) -> Vec<Pattern> {
     sweeps.iter().map(|sweep| sweep.pattern.clone()).collect()
 }
 
+fn heads(sweeps: &[Sweep]) -> impl Iterator<Item = &[u8]> {
+    sweeps.iter().map(|sweep| sweep.pattern.head())
+}
+
 fn matches_any(sweeps: &[Sweep], key: &[u8]) -> bool {
     sweeps.iter().any(|sweep| sweep.pattern.matches(key))
-}
-
-/// One walk through all keys of Redis, and what of them matches.
-pub(super) struct Walk {
-    patterns: Vec<Pattern>,
-    cursor: u64,
-    /// Pages read so far.
-    pages: usize,
-    pace: Pace,
-}
-
-impl Walk {
-    pub(super) fn new(patterns: Vec<Pattern>) -> Self {
-        Self {
-            patterns,
-            cursor: 0,
-            pages: 0,
-            pace: Pace::new(),
-        }
-    }
-
-    /// Whether every key was looked at.
-    pub(super) fn is_over(&self) -> bool {
-        self.pages > 0 && self.cursor == 0
-    }
-
-    /// Unlinks `doomed`, and reads the next page: whether each was there, and what of the page matches.
-    pub(super) async fn page(
-        &mut self,
-        pinned: &Pinned,
-        doomed: &[Bytes],
-    ) -> Result<(Vec<bool>, Vec<Bytes>), StoreError> {
-        // One pattern is matched by Redis, which then sends what matches only; more of them here, in one pass.
-        let only = match self.patterns.as_slice() {
-            [only] => Some(only.text().as_ref()),
-            _ => None,
-        };
-        let sent = Instant::now();
-        let count = self.pace.count();
-        let (removed, page) = pinned
-            .unlink_and_scan(doomed, self.cursor, only, count)
-            .await?;
-        self.pace.page_took(sent.elapsed());
-        (self.pages, self.cursor) = (self.pages + 1, page.cursor);
-        let mut matching = page.keys;
-        matching.retain(|key| {
-            !names::is_reserved(key) && self.patterns.iter().any(|pattern| pattern.matches(key))
-        });
-        Ok((removed, matching))
-    }
-
-    /// Leaves Redis to others for a while.
-    pub(super) async fn pause(&self) {
-        let pause = self.pace.pause();
-        // The runtime's timer counts whole milliseconds, five times what a pause should be. A thread that waits for
-        // blocking work costs nobody anything.
-        let waiting = tokio::task::spawn_blocking(move || std::thread::park_timeout(pause));
-        // Without the thread there is no pause.
-        let _waited = waiting.await;
-    }
 }

@@ -172,7 +172,7 @@ impl ChangeTemplate {
         Ok(())
     }
 
-    fn segments(&self) -> Vec<Vec<ChangePart>> {
+    pub(super) fn segments(&self) -> Vec<Vec<ChangePart>> {
         let mut segments = vec![Vec::new()];
         for part in &self.parts {
             let texts: Vec<&str> = match part {

@@ -19,6 +19,7 @@
 mod change;
 mod error;
 pub mod expiry;
+mod named;
 pub mod names;
 mod overlap;
 mod param;

@@ -9,6 +9,21 @@ pub const SWEEPS: &str = "cachewarden:sweeps";
 /// The channel on which daemons tell each other of sweeps.
 pub const SWEEPS_CHANNEL: &str = "cachewarden:sweeps";
 
+/// What daemons leave in Redis every second: which server it is, and what time it was.
+pub const HEARTBEAT: &str = "cachewarden:heartbeat";
+
+/// The index of the keys that share their first segment with `key`: a sorted set of keys, with the marker that says that
+/// it is whole. Named by the keys and not by who declares them, so that daemons of any configuration agree on it.
+pub fn index_of(key: &[u8]) -> Vec<u8> {
+    [b"cachewarden:index:", segment_of(key)].concat()
+}
+
+/// A key's first segment, colon included; all of it if it has no colon.
+pub fn segment_of(key: &[u8]) -> &[u8] {
+    let end = memchr::memchr(b':', key).map_or(key.len(), |colon| colon + 1);
+    &key[..end]
+}
+
 /// The key by which one daemon of a fleet claims a message that all of them heard.
 pub fn claim_of(message: u128) -> Vec<u8> {
     format!("cachewarden:claim:{message:032x}").into_bytes()
@@ -42,6 +57,14 @@ mod tests {
     fn a_lease_stands_beside_its_key_in_braces_and_is_reserved() {
         assert_eq!(lease_of(b"courses:42"), b"{courses:42}:lease");
         assert!(is_reserved(&lease_of(b"")));
+    }
+
+    #[test]
+    fn keys_of_one_first_segment_have_one_index() {
+        assert_eq!(index_of(b"courses:42"), b"cachewarden:index:courses:");
+        assert_eq!(index_of(b"courses:list:7"), index_of(b"courses:42"));
+        assert_ne!(index_of(b"coursesx:42"), index_of(b"courses:42"));
+        assert_eq!(segment_of(b"no colon"), b"no colon");
     }
 
     #[test]

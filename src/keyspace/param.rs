@@ -37,6 +37,18 @@ impl ParamType {
         }
     }
 
+    /// The bytes of its longest value.
+    pub fn longest(self) -> usize {
+        match self {
+            ParamType::Int => "-2147483648".len(),
+            ParamType::BigInt => "-9223372036854775808".len(),
+            ParamType::Text => MAX_TEXT_BYTES,
+            ParamType::Uuid => 36,
+            ParamType::Date => "0001-01-01".len(),
+            ParamType::Bool => "false".len(),
+        }
+    }
+
     pub(super) fn from_sql_name(name: &str) -> Option<ParamType> {
         ParamType::ALL
             .into_iter()

@@ -184,6 +184,12 @@ impl Pattern {
         shown_key(&self.text)
     }
 
+    /// Whether it matches whatever begins with its head.
+    pub fn is_all_under_its_head(&self) -> bool {
+        let rest = &self.tokens[self.head.len()..];
+        !rest.is_empty() && rest.iter().all(|token| *token == Token::Star)
+    }
+
     /// What every match begins with.
     pub fn head(&self) -> &[u8] {
         &self.head

@@ -206,6 +206,9 @@ mod tests {
             max_loads: 1,
             max_value: 1 << 20,
             l1: false,
+            index: false,
+            watched: false,
+            max_unproven: Duration::ZERO,
             query_span: 0..0,
         })
     }

@@ -32,6 +32,7 @@ mod lanes;
 mod loader;
 mod outbox;
 mod part;
+mod pending;
 mod query;
 mod session;
 mod tls;
@@ -46,7 +47,8 @@ use tokio::runtime::Handle;
 pub use batch::MAX_ANSWER_BYTES;
 pub use error::{LoadError, RepositoryError};
 pub use install::{Installer, Plan, Step, WatchProblem};
-pub use outbox::{Backlog, Change, Claim, MAX_HELD, Outbox};
+pub use outbox::{Applied, Backlog, Change, Claim, Look, MAX_HELD, Outbox};
+pub use pending::PendingChanges;
 
 use crate::config;
 use crate::keyspace::RoutedKey;

@@ -243,6 +243,7 @@ fn describe(found: &Found, protocol: Protocol, out: &mut Vec<u8>) {
     let state: &[u8] = match found.state {
         State::Hit => b"hit",
         State::HitL1 => b"hit-l1",
+        State::Stale => b"stale",
         State::Miss => b"miss",
         State::Missing => b"missing",
     };

@@ -1,6 +1,7 @@
 //! Connections that keep the daemon waiting: over a real socket pair, with less patience than the daemon has.
 
 use super::*;
+use crate::audit::AuditHandle;
 use crate::cache::{CacheHandle, L1};
 use crate::config::Config;
 use crate::invalidation::InvalidationHandle;
@@ -19,6 +20,7 @@ fn door(patience: Patience) -> Arc<Door> {
     let text = "redis.url = \"redis://127.0.0.1:1\"\nresp.password = \"open sesame\"";
     let config = Config::from_toml(text).expect("a sound configuration");
     let asked = Asked {
+        audit: AuditHandle::unbound(),
         caches: Arc::from([CacheHandle::unbound(DEADLINE)]),
         invalidation: InvalidationHandle::unbound(),
         l1: L1::default(),

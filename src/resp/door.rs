@@ -3,6 +3,7 @@
 use super::codec::Limits;
 use super::connection::Patience;
 use super::password::Password;
+use crate::audit::AuditHandle;
 use crate::cache::{CacheHandle, Hit, L1};
 use crate::config;
 use crate::invalidation::InvalidationHandle;
@@ -22,6 +23,7 @@ pub struct Asked {
     pub caches: Arc<[CacheHandle]>,
     pub invalidation: InvalidationHandle,
     pub l1: L1,
+    pub audit: AuditHandle,
 }
 
 /// What every connection needs: where keys lead, whom to ask, what is allowed.
@@ -33,6 +35,7 @@ pub struct Door {
     pub(super) invalidation: InvalidationHandle,
     /// None, if no cache uses it.
     l1: Option<L1>,
+    pub(super) audit: AuditHandle,
     /// What can be invalidated by name.
     pub(super) scope: Scope,
     /// The channels that may be published on.
@@ -61,6 +64,7 @@ impl Door {
             caches: asked.caches,
             invalidation: asked.invalidation,
             l1: Some(asked.l1).filter(L1::is_used),
+            audit: asked.audit,
             scope: config.scope(),
             channels: config.invalidation.channels(),
             password: config.resp.password.clone().map(Password::new),

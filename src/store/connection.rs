@@ -1,5 +1,6 @@
 //! One connection to Redis with a breaker, kept alive by a keeper.
 
+use super::gate::Gate;
 use super::refusals::Refusals;
 use super::tracking::{Told, Tracking};
 use super::{Reply, Script, StoreError, stream};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// How often an idle connection is probed, so that a hang is mostly found before a reader finds it.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
+pub(super) const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// The pause between two attempts to come back: the first, doubled up to the longest, each jittered by half.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -33,13 +34,14 @@ struct Inner {
     outages: Arc<watch::Sender<u64>>,
     refusals: Arc<Refusals>,
     tracking: OnceLock<Tracking>,
+    gate: Arc<Gate>,
 }
 
 #[derive(Clone)]
-struct Current {
+pub(super) struct Current {
     /// The number of outages when it was made: a later outage condemns it, and its own late errors condemn no later one.
-    outage: u64,
-    connection: MultiplexedConnection,
+    pub(super) outage: u64,
+    pub(super) connection: MultiplexedConnection,
 }
 
 impl Store {
@@ -53,6 +55,7 @@ impl Store {
         let client = redis::Client::open(info).map_err(|error| bad_url(&error))?;
         let outages = Arc::new(watch::Sender::new(0));
         let refusals = Arc::<Refusals>::default();
+        let gate = Arc::<Gate>::default();
         let sibling = || {
             Self(Arc::new(Inner {
                 client: client.clone(),
@@ -62,6 +65,7 @@ impl Store {
                 outages: Arc::clone(&outages),
                 refusals: Arc::clone(&refusals),
                 tracking: OnceLock::new(),
+                gate: Arc::clone(&gate),
             }))
         };
         Ok((0..count).map(|_| sibling()).collect())
@@ -75,11 +79,18 @@ impl Store {
         let mut refusal_told = false;
         loop {
             let outage = *outages.borrow_and_update();
-            match self.connect_to_read().await {
+            let connected = match self.connect_to_read().await {
                 Ok((connection, told)) => {
+                    let current = Current { outage, connection };
+                    let current = self.vouched_for(current, &mut outages).await;
+                    current.map(|current| (current, told))
+                }
+                Err(error) => Err(error),
+            };
+            match connected {
+                Ok((current, told)) => {
                     pause = FIRST_PAUSE;
                     refusal_told = false;
-                    let current = Current { outage, connection };
                     if !self.hold(current, told, &mut outages).await {
                         continue;
                     }
@@ -274,7 +285,7 @@ impl Store {
     }
 
     /// Opens the breaker of all siblings, unless it was opened since.
-    fn trip(&self, outage: u64) {
+    pub(super) fn trip(&self, outage: u64) {
         self.0.outages.send_if_modified(|outages| {
             let first = *outages == outage;
             *outages += u64::from(first);
@@ -289,6 +300,15 @@ impl Store {
     pub(super) fn set_tracking(&self, tracking: Tracking) {
         // Only the first: the connection tells one listener.
         let _first = self.0.tracking.set(tracking);
+    }
+
+    /// How many outages there were.
+    pub(super) fn outage(&self) -> u64 {
+        *self.0.outages.borrow()
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        &self.0.gate
     }
 
     pub(super) fn client(&self) -> &redis::Client {

@@ -21,9 +21,11 @@
 
 mod connection;
 mod error;
+mod gate;
 mod pinned;
 mod refusals;
 mod reply;
+mod scan;
 mod script;
 mod stream;
 mod subscription;
@@ -31,6 +33,7 @@ mod tracking;
 
 pub use connection::Store;
 pub use error::StoreError;
+pub use gate::Guard;
 pub use pinned::{Identity, Page, Pinned};
 pub use reply::Reply;
 pub use script::Script;

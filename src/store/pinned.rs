@@ -18,8 +18,10 @@ pub struct Pinned {
 pub struct Identity {
     run_id: String,
     role: String,
-    /// Changes whenever a replica is promoted.
+    /// Changes whenever a replica is promoted, and when a server gets its first replica.
     replication_id: String,
+    /// Whether it has followed another server, whose data it took.
+    has_followed: bool,
 }
 
 /// A page of `SCAN` or `ZSCAN`.
@@ -74,29 +76,34 @@ impl Pinned {
     /// # Errors
     /// See [`StoreError`].
     pub async fn identity(&self) -> Result<Identity, StoreError> {
+        identity_of(&self.connection, self.timeout).await
+    }
+
+    /// A key's value, and how many keys there are in the database.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn get_and_count(&self, key: &str) -> Result<(Option<Bytes>, u64), StoreError> {
         let mut ask = redis::pipe();
-        ask.cmd("INFO").arg("server").cmd("INFO").arg("replication");
-        let replies = self.pipeline("INFO", &ask, 2).await?;
-        let mut text = String::new();
-        for reply in replies {
-            match reply {
-                Value::BulkString(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
-                Value::VerbatimString { text: part, .. } => text.push_str(&part),
-                _ => return Err(StoreError::Unexpected { command: "INFO" }),
-            }
-        }
-        let field = |name: &str| {
-            let mut lines = text.lines();
-            let found = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            found
-                .map(str::to_owned)
-                .ok_or(StoreError::Unexpected { command: "INFO" })
+        ask.cmd("GET").arg(key).cmd("DBSIZE");
+        let mut replies = self.pipeline("GET", &ask, 2).await?;
+        let keys = number("DBSIZE", replies.pop().unwrap_or(Value::Nil))?;
+        let value = match replies.pop() {
+            Some(Value::BulkString(bytes)) => Some(Bytes::from(bytes)),
+            _ => None,
         };
-        Ok(Identity {
-            run_id: field("run_id")?,
-            role: field("role")?,
-            replication_id: field("master_replid")?,
-        })
+        Ok((value, keys))
+    }
+
+    /// Sets a key, for `life`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn set(&self, key: &str, value: &[u8], life: Duration) -> Result<(), StoreError> {
+        let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+        let mut set = redis::cmd("SET");
+        set.arg(key).arg(value).arg("PX").arg(life_ms);
+        self.command("SET", &set).await.map(drop)
     }
 
     /// Removes keys and reads a page of all keys, in one exchange: whether each of `doomed` was there, and the page.
@@ -211,12 +218,79 @@ impl Pinned {
         command: &'static str,
         exchange: impl Future<Output = redis::RedisResult<T>>,
     ) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.timeout, exchange).await {
-            Ok(reply) => reply.map_err(|error| meaning(command, &error)),
-            Err(_elapsed) => Err(StoreError::TimedOut {
-                timeout_ms: u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX),
-            }),
+        in_time(self.timeout, command, exchange).await
+    }
+}
+
+impl Identity {
+    /// Whether this is the same server as `before`, whose data were not replaced since. One that follows another server
+    /// takes that one's data and replication id; promoted, it has an id of its own, and remembers the other. A new id
+    /// alone means nothing: a server gets one with its first replica.
+    pub fn continues(&self, before: &Identity) -> bool {
+        let has_led = self.role == "master" && !self.has_followed;
+        self.run_id == before.run_id && (self.replication_id == before.replication_id || has_led)
+    }
+
+    /// New with every start of the server.
+    pub fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
+    /// New with whatever may have replaced the server's data.
+    pub fn replication_id(&self) -> &str {
+        &self.replication_id
+    }
+}
+
+/// Asks the server of a connection who it is.
+pub(super) async fn identity_of(
+    connection: &MultiplexedConnection,
+    timeout: Duration,
+) -> Result<Identity, StoreError> {
+    let mut ask = redis::pipe();
+    ask.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+    let mut connection = connection.clone();
+    let asking = async {
+        let replies = connection.send_packed_commands(&ask, 0, 2).await?;
+        replies
+            .into_iter()
+            .map(told)
+            .collect::<redis::RedisResult<Vec<_>>>()
+    };
+    let replies = in_time(timeout, "INFO", asking).await?;
+    let mut text = String::new();
+    for reply in replies {
+        match reply {
+            Value::BulkString(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
+            Value::VerbatimString { text: part, .. } => text.push_str(&part),
+            _ => return Err(StoreError::Unexpected { command: "INFO" }),
         }
+    }
+    let field = |name: &str| {
+        let mut lines = text.lines();
+        let found = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        found
+            .map(str::to_owned)
+            .ok_or(StoreError::Unexpected { command: "INFO" })
+    };
+    Ok(Identity {
+        run_id: field("run_id")?,
+        role: field("role")?,
+        replication_id: field("master_replid")?,
+        has_followed: field("master_replid2")?.bytes().any(|digit| digit != b'0'),
+    })
+}
+
+async fn in_time<T>(
+    timeout: Duration,
+    command: &'static str,
+    exchange: impl Future<Output = redis::RedisResult<T>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(timeout, exchange).await {
+        Ok(reply) => reply.map_err(|error| meaning(command, &error)),
+        Err(_elapsed) => Err(StoreError::TimedOut {
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        }),
     }
 }
 
@@ -228,7 +302,7 @@ fn told(reply: Value) -> redis::RedisResult<Value> {
     }
 }
 
-fn number(command: &'static str, reply: Value) -> Result<u64, StoreError> {
+pub(super) fn number(command: &'static str, reply: Value) -> Result<u64, StoreError> {
     match reply {
         Value::Int(number) => u64::try_from(number).ok(),
         _ => None,
@@ -236,7 +310,7 @@ fn number(command: &'static str, reply: Value) -> Result<u64, StoreError> {
     .ok_or(StoreError::Unexpected { command })
 }
 
-fn page(command: &'static str, reply: Value) -> Result<Page, StoreError> {
+pub(super) fn page(command: &'static str, reply: Value) -> Result<Page, StoreError> {
     let read = || {
         let Value::Array(parts) = reply else {
             return None;

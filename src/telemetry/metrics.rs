@@ -2,6 +2,7 @@
 //!
 //! One registry a daemon, not one a process: tests run several daemons side by side.
 
+use super::audited::Audited;
 use super::timings::{Stopwatch, Timings};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -42,11 +43,22 @@ table! {
     sweeps_pending: "cachewarden_sweeps_pending", "Patterns that wait for a sweep, or are being swept";
     sweep_passes: "cachewarden_sweep_passes_total", "Passes through all keys of Redis, by result";
     swept_keys: "cachewarden_swept_keys_total", "Keys removed by sweeps";
+    indexed_sweeps: "cachewarden_indexed_sweeps_total", "Patterns that an index of keys was asked for: swept by it, or by a pass because it was not whole";
+    indexes_built: "cachewarden_indexes_built_total", "Indexes of keys that a pass has built";
     subscriber_deaf: "cachewarden_subscriber_deaf_seconds_total", "Time in which published invalidations could not be heard";
     invalidation_seconds: "cachewarden_invalidation_seconds", "Time from a change to its acknowledged invalidation, by where it was told";
     outbox_rows: "cachewarden_outbox_rows", "Changes queued in the database, claimed ones included";
     outbox_lag: "cachewarden_outbox_lag_seconds", "Time for which the oldest of them has been waiting";
+    redis_met: "cachewarden_redis_met_total", "Times that a Redis was met anew, by what was found in it";
+    barrier_up: "cachewarden_barrier_up", "1 while watched caches are read from the database, until it is caught up with";
+    proof_age: "cachewarden_proof_age_seconds", "Time since watched caches were last proven to be fresh";
+    notes_waiting: "cachewarden_notes_waiting", "Keys and patterns that were invalidated and are not noted in the database yet";
     messages_refused: "cachewarden_messages_refused_total", "Published messages that were refused as a whole or in part, by reason";
+    audit_checked: "cachewarden_audit_checked_total", "Cached values that the auditor has compared with the database";
+    audit_inconsistent: "cachewarden_audit_inconsistent_total", "Of them, values that were wrong though a watched table should have invalidated them";
+    audit_drift: "cachewarden_audit_drift_total", "Of them, values that were wrong where no watched table tells";
+    audit_undecided: "cachewarden_audit_undecided_total", "Cached values that the auditor could not judge";
+    audit_consistency: "cachewarden_audit_consistency_ratio", "1 less the part of the compared values that was inconsistent";
     actor_restarts: "cachewarden_actor_restarts_total", "Restarts of actors";
     actor_mailbox_depth: "cachewarden_actor_mailbox_depth", "Requests that an actor has taken and not answered yet";
     connections: "cachewarden_connections", "Client connections open now";
@@ -117,10 +129,17 @@ pub struct Metrics {
     pub sweeps_pending: Gauge,
     pub sweep_passes: Family<PassResult, Counter>,
     pub swept_keys: Counter,
+    pub indexed_sweeps: Family<PassResult, Counter>,
+    pub indexes_built: Counter,
     pub subscriber_deaf: Counter<f64, AtomicU64>,
     pub outbox_rows: Gauge,
     pub outbox_lag: Gauge<f64, AtomicU64>,
+    pub redis_met: Family<PassResult, Counter>,
+    pub barrier_up: Gauge,
+    pub proof_age: Gauge<f64, AtomicU64>,
+    pub notes_waiting: Gauge,
     pub messages_refused: Family<Reason, Counter>,
+    pub audit: Audited,
     pub actor_restarts: Family<ActorName, Counter>,
     pub actor_mailbox_depth: Family<ActorName, Gauge>,
     pub timings: Timings,
@@ -139,6 +158,7 @@ pub struct Metrics {
 pub struct CacheMetrics {
     pub hit: Counter,
     pub hit_l1: Counter,
+    pub stale: Counter,
     pub miss: Counter,
     pub missing: Counter,
     pub failed: Counter,
@@ -168,6 +188,17 @@ impl Metrics {
             .inc();
     }
 
+    /// An index was asked for a pattern.
+    pub fn asked_index(&self, result: &'static str) {
+        let result = PassResult { result };
+        self.indexed_sweeps.get_or_create(&result).inc();
+    }
+
+    /// A Redis was met anew.
+    pub fn met_redis(&self, result: &'static str) {
+        self.redis_met.get_or_create(&PassResult { result }).inc();
+    }
+
     /// A published message was refused, as a whole or in part.
     pub fn refused_message(&self, reason: &'static str) {
         self.messages_refused
@@ -194,6 +225,7 @@ impl Metrics {
         CacheMetrics {
             hit: read("hit"),
             hit_l1: read("hit-l1"),
+            stale: read("stale"),
             miss: read("miss"),
             missing: read("missing"),
             failed: read("failed"),
@@ -275,6 +307,8 @@ impl Metrics {
             self.invalidations.clone(),
         );
         self.add_sweeping(&mut registry);
+        self.add_audit(&mut registry);
+        self.add_returning(&mut registry);
         add(
             &mut registry,
             Names::actor_restarts,
@@ -315,9 +349,27 @@ impl Metrics {
         page
     }
 
+    fn add_audit(&self, registry: &mut Registry) {
+        let audit = self.audit.clone();
+        add(registry, Names::audit_checked, audit.checked);
+        add(registry, Names::audit_inconsistent, audit.inconsistent);
+        add(registry, Names::audit_drift, audit.drift);
+        add(registry, Names::audit_undecided, audit.undecided);
+        add(registry, Names::audit_consistency, audit.consistency);
+    }
+
+    fn add_returning(&self, registry: &mut Registry) {
+        add(registry, Names::redis_met, self.redis_met.clone());
+        add(registry, Names::barrier_up, self.barrier_up.clone());
+        add(registry, Names::proof_age, self.proof_age.clone());
+        add(registry, Names::notes_waiting, self.notes_waiting.clone());
+    }
+
     fn add_sweeping(&self, registry: &mut Registry) {
         add(registry, Names::doubted_hits, self.doubted_hits.clone());
         add(registry, Names::sweeps_pending, self.sweeps_pending.clone());
+        add(registry, Names::indexed_sweeps, self.indexed_sweeps.clone());
+        add(registry, Names::indexes_built, self.indexes_built.clone());
         add(registry, Names::sweep_passes, self.sweep_passes.clone());
         add(registry, Names::swept_keys, self.swept_keys.clone());
         let seconds = self.timings.invalidation_seconds.clone();
@@ -355,6 +407,7 @@ mod tests {
         metrics.refused_connection("handshake");
         metrics.observe_targets(true, true);
         metrics.passed("done");
+        metrics.met_redis("known");
         metrics.refused_message("broken");
         metrics.observe_restarts("cache-0", 1);
         metrics.observe_mailbox("cache-0", 1);

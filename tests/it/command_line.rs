@@ -6,9 +6,9 @@ use cachewarden::cli::demo::servers::{Folder, free_port};
 
 use super::door::entry::{make_certificate, tls};
 use super::support::daemon::{Spawned, cachewarden, said};
-use super::support::resp::{Client, Value};
+use super::support::resp::Client;
 use super::support::servers::redis;
-use super::support::world::raw;
+use super::support::world::{count, raw};
 
 const CALC: &str = "[namespaces.calc]\nprefix = \"calc:\"\nttl = \"5m\"\n";
 
@@ -43,7 +43,7 @@ async fn keys_and_patterns_are_counted_and_removed_from_the_command_line() {
         run(&["invalidate", "--dry-run", "--json", "calc:*"]).await,
         ran("{\"would_remove\":30}\n")
     );
-    assert_eq!(raw.command(&["DBSIZE"]).await, Value::Int(30));
+    assert_eq!(count(&mut raw).await, 30);
     assert_eq!(
         run(&["invalidate", "calc:1?", "calc:2"]).await,
         ran("removed 11 keys\n")
@@ -53,7 +53,7 @@ async fn keys_and_patterns_are_counted_and_removed_from_the_command_line() {
         run(&["invalidate", "--json", "calc:*"]).await,
         ran("{\"removed\":18}\n")
     );
-    assert_eq!(raw.command(&["DBSIZE"]).await, Value::Int(0));
+    assert_eq!(count(&mut raw).await, 0);
     // What the daemon refuses is told in its words.
     let (code, stdout, stderr) = run(&["invalidate", "*"]).await;
     assert_eq!((code, stdout.as_str()), (Some(1), ""));

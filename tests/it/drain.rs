@@ -7,7 +7,9 @@ use std::time::Duration;
 use actix::{Actor, Context, Handler, ResponseFuture};
 use cachewarden::cli::demo::servers::Redis;
 use cachewarden::config::Config;
-use cachewarden::invalidation::{Drain, InvalidateTargets, InvalidationError, InvalidationHandle};
+use cachewarden::invalidation::{
+    Applying, Drain, InvalidateTargets, InvalidationError, InvalidationHandle,
+};
 use cachewarden::repository::Outbox;
 use cachewarden::store::Store;
 use cachewarden::telemetry::Metrics;
@@ -309,6 +311,7 @@ async fn what_always_takes_longer_than_a_claim_may_be_held_is_done_with_all_the_
         scope: Arc::new(settings.scope()),
         store,
         metrics: Metrics::new(),
+        applying: Applying::default(),
         poll: settings.invalidation.poll,
         held: HELD,
     };

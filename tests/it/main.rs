@@ -7,15 +7,19 @@
     reason = "a test kit that cannot go on fails its test"
 )]
 
+mod audit;
 mod bad_frames;
 mod check;
 mod clients;
+mod coming_back;
 mod command_line;
 mod demo;
 mod deps;
 mod door;
 mod drain;
+mod explain;
 mod huge_values;
+mod indexes;
 mod kit;
 mod l1;
 mod library;
@@ -24,8 +28,10 @@ mod migrate;
 mod one_actor;
 mod outbox;
 mod patterns;
+mod pgbench;
 mod postgres_away;
 mod process;
+mod proof;
 mod pubsub;
 mod race;
 mod reading;
@@ -33,6 +39,7 @@ mod redis_away;
 mod redis_refuses;
 mod repository;
 mod single_flight;
+mod storm;
 mod supervisor;
 mod support;
 mod sweep_storm;

@@ -334,7 +334,7 @@ async fn a_bad_configuration_and_a_broken_query_end_it_with_a_report() {
     let broken = config_of("titel FROM", database.url());
     let (code, stdout, stderr) = said(&cachewarden(&broken, &["run"]).await);
     assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
-    for part in ["column \"titel\" does not exist", "cachewarden.toml:8:25"] {
+    for part in ["column \"titel\" does not exist", "cachewarden.toml:9:25"] {
         assert!(stderr.contains(part), "{part} is not in\n{stderr}");
     }
 }
@@ -358,7 +358,8 @@ async fn an_address_in_use_ends_it_with_a_hint() {
 #[tokio::test]
 async fn what_is_not_served_yet_is_named_in_one_warning() {
     let redis = redis();
-    let parts = "[http]\nlisten = \"127.0.0.1:0\"\n[l1]\ncapacity = \"1MiB\"\n[audit]\nrate = 5\n";
+    let parts =
+        "[http]\nlisten = \"127.0.0.1:0\"\n[l1]\ncapacity = \"1MiB\"\n[locks]\nmax_ttl = \"1m\"\n";
     let mut daemon = Spawned::start_with(
         |address| {
             format!(
@@ -375,7 +376,7 @@ async fn what_is_not_served_yet_is_named_in_one_warning() {
         .filter(|line| line.contains("not served"))
         .collect();
     assert_eq!(warnings.len(), 1, "{stderr}");
-    for part in ["http", "l1", "audit"] {
+    for part in ["http", "l1", "locks"] {
         assert!(warnings[0].contains(part), "{stderr}");
     }
 }

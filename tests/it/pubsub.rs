@@ -11,7 +11,7 @@ use super::support::eventually::eventually;
 use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value};
 use super::support::servers::redis;
-use super::support::world::{World, figure, raw};
+use super::support::world::{World, count, figure, raw};
 
 const CALC: &str = r#"
     [namespaces.calc]
@@ -406,8 +406,8 @@ async fn more_patterns_than_can_be_acknowledged_are_all_swept() {
     eventually(DEADLINE, async || {
         let pending = figure(&mut client, "cachewarden_sweeps_pending", "").await;
         assert!(pending < 100, "{pending}");
-        let left = raw.command(&["DBSIZE"]).await;
-        (left == Value::Int(0)).then_some(()).ok_or(left)
+        let left = count(&mut raw).await;
+        (left == 0).then_some(()).ok_or(left)
     })
     .await;
     daemon.stop().await;

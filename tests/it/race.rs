@@ -5,28 +5,34 @@
 //! invalidates through one of the daemons, several times, with pauses of the same length; readers read until it is done.
 //! Then all is quiet, and Redis must hold what Postgres says, or nothing.
 //!
+//! The same rounds through a watched table: nobody invalidates but the database's queue, and a change counts as acknowledged
+//! when its row has left it.
+//!
 //! The same rounds with a fill that does not look at its lease must end with stale values: else the race was not run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 use cachewarden::Warden;
 use cachewarden::cache::Scripts;
 use cachewarden::cli::demo::servers::Redis;
 use cachewarden::config::Config;
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use super::support::DEADLINE;
 use super::support::daemon::{InProcess, config};
 use super::support::resp::{Client, Value};
 use super::support::servers::{Database, database, redis};
+use super::support::watched::Watched;
 use super::support::world::{figure, raw};
 
 const ROUNDS: u64 = 500;
-/// Rounds that run side by side, each with a key of its own.
-const LANES: u64 = 5;
 const WRITES_A_ROUND: u64 = 4;
 const READERS_A_DAEMON: usize = 3;
+/// Between two looks at the queue.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// A load that ran past half of this would read without a lease, and a race without leases proves nothing.
 const CACHES: &str = r#"
     postgres.pool_size = 16
@@ -42,7 +48,32 @@ const CACHES: &str = r#"
 "#;
 /// The same, with the values kept in the daemons' own memory.
 const IN_MEMORY: &str = "l1 = true\n";
+/// The same, watched. Both daemons look at the queue as often as they may.
+const WATCHED: &str = r#"
+    [invalidation]
+    poll = "1ms"
+    [[invalidation.watch]]
+    table = "counters"
+    invalidate = ["counters:{id}"]
+"#;
 const UNCHECKED: &str = include_str!("scripts/end_leases_unchecked.lua");
+
+/// How a change is made known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Invalidated {
+    ByName,
+    ByWatch,
+}
+
+impl Invalidated {
+    /// Rounds that run side by side, each with a key of its own. Who waits for the queue leaves time for others.
+    fn lanes(self) -> u64 {
+        match self {
+            Self::ByName => 5,
+            Self::ByWatch => 10,
+        }
+    }
+}
 
 /// What came of all rounds.
 #[derive(Debug, Default)]
@@ -73,8 +104,37 @@ enum Heard {
 
 #[tokio::test]
 async fn no_fill_overwrites_an_invalidation_and_no_read_after_one_is_outdated() {
-    let outcome = race(Scripts::default, CACHES, Heard::ByAll).await;
+    let outcome = race(Invalidated::ByName, Scripts::default, Heard::ByAll).await;
     println!("with leases, {ROUNDS} rounds: {outcome:?}");
+    assert_never_stale(&outcome);
+}
+
+#[tokio::test]
+async fn no_fill_overwrites_what_a_watched_table_has_queued_and_no_read_after_it_is_outdated() {
+    let outcome = race(Invalidated::ByWatch, Scripts::default, Heard::ByAll).await;
+    println!("watched, with leases, {ROUNDS} rounds: {outcome:?}");
+    assert_never_stale(&outcome);
+}
+
+#[tokio::test]
+async fn the_race_finds_stale_values_when_fills_do_not_look_at_their_lease() {
+    let outcome = race(Invalidated::ByName, unchecked, Heard::ByAll).await;
+    println!("without, {ROUNDS} rounds: {outcome:?}");
+    assert_stale(&outcome);
+}
+
+#[tokio::test]
+async fn the_race_through_a_watched_table_finds_stale_values_without_that_look_too() {
+    let outcome = race(Invalidated::ByWatch, unchecked, Heard::ByAll).await;
+    println!("watched, without, {ROUNDS} rounds: {outcome:?}");
+    assert_stale(&outcome);
+}
+
+fn unchecked() -> Scripts {
+    Scripts::with_end(UNCHECKED)
+}
+
+fn assert_never_stale(outcome: &Outcome) {
     let sound = outcome.stale_reads == 0 && outcome.stale_rounds == 0;
     // Useful, too, and really raced.
     let lively = outcome.cached_rounds >= ROUNDS * 8 / 10 && outcome.refused > ROUNDS / 10;
@@ -83,42 +143,47 @@ async fn no_fill_overwrites_an_invalidation_and_no_read_after_one_is_outdated() 
 
 #[tokio::test]
 async fn with_memory_too_nothing_outdated_stays_and_who_invalidates_reads_afresh() {
-    let caches = format!("{CACHES}{IN_MEMORY}");
-    let outcome = race(Scripts::default, &caches, Heard::ByItsOwnDaemon).await;
+    let outcome = race(Invalidated::ByName, Scripts::default, Heard::ByItsOwnDaemon).await;
     println!("with leases and memory, {ROUNDS} rounds: {outcome:?}");
-    let sound = outcome.stale_reads == 0 && outcome.stale_rounds == 0;
-    let lively = outcome.cached_rounds >= ROUNDS * 8 / 10
-        && outcome.refused > ROUNDS / 10
-        && outcome.from_memory > ROUNDS;
-    assert!(sound && lively, "{outcome:?}");
+    assert_never_stale(&outcome);
+    assert!(outcome.from_memory > ROUNDS, "{outcome:?}");
 }
 
-#[tokio::test]
-async fn the_race_finds_stale_values_when_fills_do_not_look_at_their_lease() {
-    let unchecked = || Scripts::with_end(UNCHECKED);
-    let outcome = race(unchecked, CACHES, Heard::ByAll).await;
-    println!("without, {ROUNDS} rounds: {outcome:?}");
-    assert!(
-        outcome.stale_rounds > 5 && outcome.stale_reads > 5,
-        "{outcome:?}"
-    );
+fn assert_stale(outcome: &Outcome) {
+    let is_found = outcome.stale_rounds > 5 && outcome.stale_reads > 5;
+    assert!(is_found, "{outcome:?}");
 }
 
 /// Two daemons on one Redis and one database.
 struct Arena {
+    how: Invalidated,
     database: Database,
     redis: Redis,
     daemons: [InProcess; 2],
     heard: Heard,
 }
 
-async fn race(scripts: impl Fn() -> Scripts, caches: &str, heard: Heard) -> Outcome {
+async fn race(how: Invalidated, scripts: impl Fn() -> Scripts, heard: Heard) -> Outcome {
     let (database, redis) = (database().await, redis());
-    database
-        .execute("CREATE TABLE counters (id bigint PRIMARY KEY, version bigint)")
-        .await;
+    let table = "CREATE TABLE counters (id bigint PRIMARY KEY, version bigint)";
+    let (database, sections) = match how {
+        Invalidated::ByName => {
+            database.execute(table).await;
+            let memory = match heard {
+                Heard::ByAll => "",
+                Heard::ByItsOwnDaemon => IN_MEMORY,
+            };
+            (database, format!("{CACHES}{memory}"))
+        }
+        Invalidated::ByWatch => {
+            let sections = format!("{CACHES}{WATCHED}");
+            let watched = Watched::unmigrated_in(database, table, &sections).await;
+            watched.migrate().await;
+            (watched.database, sections)
+        }
+    };
     let start = async || {
-        let text = config(database.url(), &redis.redis_url(), caches);
+        let text = config(database.url(), &redis.redis_url(), &sections);
         let config = Config::from_toml(&text).unwrap();
         let warden = Warden::start_with_scripts(config, scripts()).await;
         InProcess {
@@ -127,13 +192,14 @@ async fn race(scripts: impl Fn() -> Scripts, caches: &str, heard: Heard) -> Outc
     };
     let daemons = [start().await, start().await];
     let arena = Arc::new(Arena {
+        how,
         database,
         redis,
         daemons,
         heard,
     });
     let mut lanes = JoinSet::new();
-    for lane in 0..LANES {
+    for lane in 0..how.lanes() {
         lanes.spawn(run_lane(Arc::clone(&arena), lane));
     }
     let mut outcome = lanes
@@ -153,6 +219,7 @@ async fn race(scripts: impl Fn() -> Scripts, caches: &str, heard: Heard) -> Outc
 
 async fn run_lane(arena: Arc<Arena>, lane: u64) -> Outcome {
     let mut writer = Writer {
+        how: arena.how,
         session: arena.database.client().await,
         daemons: [
             arena.daemons[0].client().await,
@@ -161,8 +228,9 @@ async fn run_lane(arena: Arc<Arena>, lane: u64) -> Outcome {
     };
     let mut straight = raw(&arena.redis).await;
     let mut outcome = Outcome::default();
-    for round in 0..ROUNDS / LANES {
-        let id = 1 + lane + round * LANES;
+    let lanes = arena.how.lanes();
+    for round in 0..ROUNDS / lanes {
+        let id = 1 + lane + round * lanes;
         writer.insert(id).await;
         outcome = outcome.plus(run_round(&arena, &mut writer, id).await);
         // All reads were answered, so all fills have run: this is what stays.
@@ -242,6 +310,7 @@ async fn read_on(
 }
 
 struct Writer {
+    how: Invalidated,
     session: tokio_postgres::Client,
     daemons: [Client; 2],
 }
@@ -259,11 +328,34 @@ impl Writer {
         self.session.batch_execute(&sql).await.unwrap();
         self.session.batch_execute(pause).await.unwrap();
         let key = format!("counters:{id}");
+        if self.how == Invalidated::ByWatch {
+            until_applied(&self.session, &key).await;
+            return 0;
+        }
         let by = usize::from((id + version).is_multiple_of(2));
         let removed = self.daemons[by].command(&["CACHE.INVALIDATE", &key]).await;
         assert!(matches!(removed, Value::Int(0 | 1)), "{removed:?}");
         by
     }
+}
+
+/// Until the queue holds nothing of this key: a row is removed when it is applied, and not before.
+async fn until_applied(session: &tokio_postgres::Client, key: &str) {
+    let sql = "SELECT count(*) FROM cachewarden.outbox WHERE keys @> ARRAY[$1]";
+    let applied = async {
+        while session
+            .query_one(sql, &[&key])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            > 0
+        {
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    timeout(DEADLINE, applied)
+        .await
+        .unwrap_or_else(|_| panic!("{key} stays in the queue"));
 }
 
 impl Outcome {

@@ -6,7 +6,7 @@ use super::support::daemon::{InProcess, Spawned, config};
 use super::support::eventually::eventually;
 use super::support::resp::Value;
 use super::support::servers::{database, redis};
-use super::support::world::{figure, raw, release, statements};
+use super::support::world::{count, figure, raw, release, statements};
 
 #[tokio::test]
 async fn a_full_redis_serves_hits_and_invalidations_and_reads_beside_it_are_right() {
@@ -83,8 +83,8 @@ async fn without_rights_in_redis_reads_are_right_and_with_them_they_are_cached()
         assert_reads(&mut client, 1..=4).await;
         assert_eq!(client.command(&["GET", "items:4444"]).await, Value::Nil);
         // Neither values nor leases, which others would wait for.
-        eventually(DEADLINE, async || match raw.command(&["DBSIZE"]).await {
-            Value::Int(0) => Ok(()),
+        eventually(DEADLINE, async || match count(&mut raw).await {
+            0 => Ok(()),
             keys => Err((rights, keys)),
         })
         .await;

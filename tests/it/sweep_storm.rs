@@ -34,6 +34,8 @@ const COUNTERS: &str = r#"
     load_timeout = "30s"
 "#;
 
+const INDEX: &str = "cachewarden:index:counters:";
+
 /// What came of fillers at full speed while patterns fire.
 #[derive(Debug, Default)]
 struct Outcome {
@@ -44,11 +46,15 @@ struct Outcome {
     stale_keys: u64,
     refused: u64,
     filled: u64,
+    /// Sweeps by an index.
+    indexed: u64,
+    /// Values that stood in no index although it was whole.
+    unlisted: u64,
 }
 
 /// Two daemons; a writer that changes all rows and then invalidates them by pattern, through either daemon in turn; readers
 /// of both that never pause.
-async fn storm(scripts: impl Fn() -> Scripts) -> Outcome {
+async fn storm(more: &str, scripts: impl Fn() -> Scripts) -> Outcome {
     let (database, redis) = (database().await, redis());
     let create = format!(
         "CREATE TABLE counters (id bigint PRIMARY KEY, version bigint);
@@ -56,7 +62,8 @@ async fn storm(scripts: impl Fn() -> Scripts) -> Outcome {
     );
     database.execute(&create).await;
     let start = async || {
-        let text = config(database.url(), &redis.redis_url(), COUNTERS);
+        let more = [COUNTERS, more].concat();
+        let text = config(database.url(), &redis.redis_url(), &more);
         let config = Config::from_toml(&text).unwrap();
         Warden::start_with_scripts(config, scripts()).await.unwrap()
     };
@@ -111,11 +118,15 @@ async fn storm(scripts: impl Fn() -> Scripts) -> Outcome {
         let left = raw.command(&["GET", &format!("counters:{id}")]).await;
         let truth = Value::bulk(format!("\"{WRITES}\""));
         outcome.stale_keys += u64::from(left != truth && left != Value::Nil);
+        let entry = ["ZSCORE", INDEX, &format!("counters:{id}")];
+        let is_listed = raw.command(&entry).await != Value::Nil;
+        outcome.unlisted += u64::from(left != Value::Nil && !is_listed);
     }
     for daemon in &daemons {
         let mut client = Client::connect(daemon.resp_addr().unwrap()).await;
         outcome.refused += figure(&mut client, "cachewarden_fills_total", "refused").await;
         outcome.filled += figure(&mut client, "cachewarden_fills_total", "filled").await;
+        outcome.indexed += figure(&mut client, "cachewarden_indexed_sweeps_total", "swept").await;
         daemon.stop().await;
     }
     outcome
@@ -123,7 +134,7 @@ async fn storm(scripts: impl Fn() -> Scripts) -> Outcome {
 
 #[tokio::test]
 async fn keys_that_are_filled_during_sweeps_are_never_left_outdated() {
-    let outcome = storm(Scripts::default).await;
+    let outcome = storm("", Scripts::default).await;
     println!("with leases: {outcome:?}");
     let sound = outcome.stale_reads == 0 && outcome.stale_keys == 0;
     let lively = outcome.reads >= WRITES * READS_A_WRITE
@@ -135,7 +146,27 @@ async fn keys_that_are_filled_during_sweeps_are_never_left_outdated() {
 #[tokio::test]
 async fn sweeps_leave_outdated_keys_when_fills_do_not_look_at_their_lease() {
     let unchecked = include_str!("scripts/end_leases_unchecked.lua");
-    let outcome = storm(|| Scripts::with_end(unchecked)).await;
+    let outcome = storm("", || Scripts::with_end(unchecked)).await;
     println!("without: {outcome:?}");
     assert!(outcome.stale_reads > 0, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn keys_that_are_filled_during_sweeps_by_an_index_are_never_left_outdated() {
+    let outcome = storm("index = true", Scripts::default).await;
+    println!("by the index: {outcome:?}");
+    let sound = outcome.stale_reads == 0 && outcome.stale_keys == 0 && outcome.unlisted == 0;
+    let lively = outcome.indexed >= WRITES / 2 && outcome.filled > 10 * WRITES;
+    assert!(sound && lively, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn sweeps_by_an_index_leave_outdated_keys_when_fills_are_not_listed() {
+    let unlisted = include_str!("scripts/end_leases_unlisted.lua");
+    let outcome = storm("index = true", || Scripts::with_end(unlisted)).await;
+    println!("without entries: {outcome:?}");
+    assert!(
+        outcome.stale_reads > 0 && outcome.unlisted > 0,
+        "{outcome:?}"
+    );
 }

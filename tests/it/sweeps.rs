@@ -21,7 +21,7 @@ use super::support::eventually::eventually;
 use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value};
 use super::support::servers::redis;
-use super::support::world::{World, figure, raw, release};
+use super::support::world::{World, count, figure, raw, release};
 
 const SHOP: &str = "
     CREATE TABLE courses (id bigint PRIMARY KEY, title text);
@@ -62,7 +62,7 @@ pub(super) async fn fill(raw: &mut Client, prefix: &str, count: u32) {
 }
 
 async fn size(raw: &mut Client) -> Value {
-    raw.command(&["DBSIZE"]).await
+    Value::Int(count(raw).await)
 }
 
 async fn passes(client: &mut Client, result: &str) -> u64 {

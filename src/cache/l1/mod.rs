@@ -13,7 +13,8 @@
 //!    whoever should end it is. When it is lost, everything is forgotten.
 //! 4. An entry ends with its value's life in Redis, and after `l1.ttl`.
 //! 5. What is invalidated through this daemon is forgotten in all shards before it is acknowledged.
-//! 6. What an announced sweep is about to remove, or has just removed, is not read. Every hit passes [`L1::hit`].
+//! 6. What an announced sweep is about to remove, or has just removed, is not read, nor what nobody can prove to be fresh.
+//!    Every hit passes [`L1::hit`].
 //! 7. All entries together never take more than `l1.capacity`.
 //!
 //! ```text
@@ -26,9 +27,10 @@
 mod ear;
 mod kept;
 
+use super::freshness::{Freshness, Standing};
 use super::leases::MISSING;
 use super::messages::{Found, State};
-use super::spaces::Spaces;
+use super::spaces::{Space, Spaces};
 use super::sweeps::Sweeps;
 use crate::config;
 use crate::keyspace::{RoutedKey, expiry};
@@ -54,6 +56,7 @@ struct Inner {
     ttl: Duration,
     spaces: Spaces,
     sweeps: Sweeps,
+    freshness: Freshness,
     hasher: RandomState,
     metrics: Metrics,
     counters: Vec<CacheMetrics>,
@@ -64,9 +67,9 @@ struct Shard {
     ear: Ear,
     /// Until then all that changes is heard.
     certain_until: Option<Instant>,
-    /// Hits, and remembered missing rows, by space, since they were last added to the metrics: a hit touches nothing that
-    /// other threads touch.
-    counts: Vec<[u64; 2]>,
+    /// Hits, remembered missing rows and stale hits, by space, since they were last added to the metrics: a hit touches nothing
+    /// that other threads touch.
+    counts: Vec<[u64; 3]>,
 }
 
 impl Default for L1 {
@@ -76,25 +79,27 @@ impl Default for L1 {
             capacity: 0,
             ttl: Duration::ZERO,
         };
-        let (spaces, sweeps) = (Spaces::of(&[], &[]), Sweeps::default());
-        Self::new(&config, 0, &spaces, &sweeps, &Metrics::new())
+        let (spaces, judges) = (Spaces::of(&[], &[]), <(Sweeps, Freshness)>::default());
+        Self::new(&config, 0, &spaces, judges, &Metrics::new())
     }
 }
 
 /// An entry that may be read.
 pub struct Hit<'a> {
     entry: &'a Entry,
-    spaces: &'a Spaces,
+    space: &'a Space,
+    /// Whether it is outdated could not be seen of late.
+    is_stale: bool,
     now: Instant,
 }
 
 impl L1 {
-    /// So many shards, all empty, and off until Redis is heard.
+    /// So many shards, all empty, and off until Redis is heard. `judges` say which hits are none.
     pub fn new(
         config: &config::L1,
         shards: usize,
         spaces: &Spaces,
-        sweeps: &Sweeps,
+        judges: (Sweeps, Freshness),
         metrics: &Metrics,
     ) -> Self {
         let is_used = config.capacity > 0 && spaces.iter().any(|space| space.l1);
@@ -104,14 +109,15 @@ impl L1 {
                 kept: Kept::new(config.capacity / shards),
                 ear: Ear::new(),
                 certain_until: None,
-                counts: vec![[0; 2]; spaces.iter().count()],
+                counts: vec![[0; 3]; spaces.iter().count()],
             })
         };
         Self(Arc::new(Inner {
             shards: (0..shards).map(|_| shard()).collect(),
             ttl: config.ttl,
             spaces: spaces.clone(),
-            sweeps: sweeps.clone(),
+            sweeps: judges.0,
+            freshness: judges.1,
             hasher: RandomState::default(),
             metrics: metrics.clone(),
             counters: spaces
@@ -149,13 +155,24 @@ impl L1 {
         if inner.sweeps.doubts_kept(key, entry.asked) {
             return None;
         }
+        let space = inner.spaces.get(entry.space);
+        let standing = inner.freshness.standing(space, now);
+        if standing == Standing::Unproven {
+            return None;
+        }
         let hit = Hit {
             entry,
-            spaces: &inner.spaces,
+            is_stale: standing == Standing::Stale,
+            space,
             now,
         };
         if let Some(counts) = counts.get_mut(usize::from(entry.space.0)) {
-            counts[usize::from(hit.value().is_none())] += 1;
+            let state = match hit.value() {
+                None => 1,
+                Some(_) if hit.is_stale => 2,
+                Some(_) => 0,
+            };
+            counts[state] += 1;
         }
         Some(answer(&hit))
     }
@@ -221,9 +238,10 @@ impl L1 {
             let mut shard = shard.lock();
             bytes += shard.kept.bytes();
             for (counts, counters) in shard.counts.iter_mut().zip(&self.0.counters) {
-                let [hits, missing] = std::mem::take(counts);
+                let [hits, missing, stale] = std::mem::take(counts);
                 counters.hit_l1.inc_by(hits);
                 counters.missing.inc_by(missing);
+                counters.stale.inc_by(stale);
             }
         }
         self.0.metrics.observe_l1(bytes, self.is_certain());
@@ -259,10 +277,13 @@ impl Hit<'_> {
     /// The whole answer.
     pub fn found(&self) -> Found {
         let entry = self.entry;
-        let space = self.spaces.get(entry.space);
+        let hit = match self.is_stale {
+            true => State::Stale,
+            false => State::HitL1,
+        };
         let (state, life) = match self.value() {
-            Some(_) => (State::HitL1, space.life(&entry.key, None)),
-            None => (State::Missing, space.missing_ttl),
+            Some(_) => (hit, self.space.life(&entry.key, None)),
+            None => (State::Missing, self.space.missing_ttl),
         };
         let left = (entry.asked + entry.left).saturating_duration_since(self.now);
         Found {

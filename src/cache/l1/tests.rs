@@ -24,8 +24,8 @@ const SPACES: &str = r#"
 fn l1() -> (L1, Config) {
     let config = Config::from_toml(SPACES).expect("a sound configuration");
     let spaces = Spaces::of(&config.caches, &config.namespaces);
-    let (sweeps, metrics) = (Sweeps::default(), Metrics::new());
-    let l1 = L1::new(&config.l1, 1, &spaces, &sweeps, &metrics);
+    let judges = Default::default();
+    let l1 = L1::new(&config.l1, 1, &spaces, judges, &Metrics::new());
     (l1, config)
 }
 

@@ -1,9 +1,9 @@
 //! What the database's catalog says of the watched tables and of what is installed.
 
-use tokio_postgres::types::Oid;
+use tokio_postgres::types::{Oid, Type};
 use tokio_postgres::{Client, Row};
 
-use super::definition::{KEYS, WATCH};
+use super::definition::WATCH;
 use crate::config::Watch;
 use crate::repository::error::describe;
 
@@ -40,7 +40,43 @@ pub(super) struct Relation {
     pub name: String,
     /// As in `pg_class.relkind`: `r` a table, `p` a partitioned one.
     pub kind: String,
-    pub columns: Vec<String>,
+    pub columns: Vec<Column>,
+}
+
+impl Relation {
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}
+
+/// A column of a table.
+#[derive(Clone, Debug)]
+pub(super) struct Column {
+    pub name: String,
+    pub printed: Printed,
+}
+
+/// What may become of a value that is printed, by its type; the worse, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Printed {
+    /// The same text in every session, and it cannot fail.
+    Plainly,
+    /// The same text, but it may be longer than memory allows.
+    AtLength,
+    /// A text that depends on the session's settings; or the type is somebody's own, and nothing is known.
+    Anyhow,
+}
+
+impl Printed {
+    fn of(type_oid: Oid) -> Self {
+        match Type::from_oid(type_oid) {
+            Some(
+                Type::INT2 | Type::INT4 | Type::INT8 | Type::NUMERIC | Type::BOOL | Type::UUID,
+            ) => Self::Plainly,
+            Some(Type::TEXT | Type::VARCHAR | Type::BPCHAR) => Self::AtLength,
+            _ => Self::Anyhow,
+        }
+    }
 }
 
 /// A trigger that calls a function of ours.
@@ -63,7 +99,7 @@ pub(super) struct Trigger {
 /// A function of a watch.
 pub(super) struct Function {
     pub name: String,
-    /// With its arguments, for dropping it.
+    /// With its parentheses, for dropping it.
     pub signature: String,
     pub body: String,
 }
@@ -97,7 +133,7 @@ async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, toki
         Vec::new()
     };
     let triggers = client.query(TRIGGERS, &[]).await?;
-    let functions = client.query(FUNCTIONS, &[&KEYS, &WATCH]).await?;
+    let functions = client.query(FUNCTIONS, &[&WATCH]).await?;
     Ok(Catalog {
         is_standby: server.try_get(0)?,
         has_schema: server.try_get(1)?,
@@ -126,18 +162,25 @@ WITH RECURSIVE tree (oid, depth) AS (
 ), parts AS (SELECT oid, min(depth) AS depth FROM tree GROUP BY oid)
 SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind::text,
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
-             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+       ARRAY(SELECT a.atttypid FROM pg_catalog.pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
 FROM parts
 JOIN pg_catalog.pg_class c ON c.oid = parts.oid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 ORDER BY parts.depth, 2";
 
 fn relation(row: &Row) -> Result<Relation, tokio_postgres::Error> {
+    let (names, types): (Vec<String>, Vec<Oid>) = (row.try_get(3)?, row.try_get(4)?);
+    let columns = names.into_iter().zip(types).map(|(name, type_oid)| Column {
+        name,
+        printed: Printed::of(type_oid),
+    });
     Ok(Relation {
         oid: row.try_get(0)?,
         name: row.try_get(1)?,
         kind: row.try_get(2)?,
-        columns: row.try_get(3)?,
+        columns: columns.collect(),
     })
 }
 
@@ -169,7 +212,7 @@ const FUNCTIONS: &str = "\
 SELECT p.proname::text, p.oid::regprocedure::text, p.prosrc
 FROM pg_catalog.pg_proc p
 WHERE p.pronamespace = to_regnamespace('cachewarden')
-  AND (starts_with(p.proname::text, $1) OR starts_with(p.proname::text, $2))
+  AND starts_with(p.proname::text, $1)
 ORDER BY 1 DESC";
 
 fn function(row: &Row) -> Result<Function, tokio_postgres::Error> {

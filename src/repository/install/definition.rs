@@ -1,55 +1,53 @@
-//! The functions of a watched table, as SQL: what a row's keys are, and the trigger that queues them.
+//! The trigger function of a watched table, as SQL: what a row's keys are, and that they are queued.
+//!
+//! It is called for every statement that changes the table, and is on the writer's bill. So it does no more than the table
+//! needs: what every row would give is not asked of each, and who cannot fail is not watched.
 
 use std::fmt::Write;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::keyspace::{ChangePart, ChangeTemplate, MAX_KEY_BYTES};
+use super::catalog::Printed;
+use crate::keyspace::{ChangePart, ChangeTemplate, MAX_KEY_BYTES, ParamType};
 
-/// Begin the names of our functions.
-pub(super) const KEYS: &str = "keys_";
+/// Begins the names of our functions.
 pub(super) const WATCH: &str = "watch_";
 
-/// Two functions. They are named after a hash of what they do, so tables whose changes invalidate
-/// alike share them, and one that is there is known to be right.
+/// A trigger function. It is named after a hash of what it does, so tables whose changes invalidate alike share it, and
+/// one that is there is known to be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Definition {
     /// Such as `watch_0123456789abcdef`.
     pub trigger: String,
-    /// Makes both, for nobody but the triggers to call.
+    /// Makes it, for nobody but the triggers to call.
     pub create: String,
-    /// The bodies by function name: a function that has another was tampered with.
-    pub bodies: [(String, String); 2],
+    /// A function of that name with another body was tampered with.
+    pub body: String,
 }
 
 impl Definition {
-    /// For rows of a table: what `templates` make of them. A statement that changes more than
-    /// `max_keys` of them is told as patterns.
-    pub fn new(templates: &[&ChangeTemplate], max_keys: usize) -> Self {
-        let columns = columns(templates);
-        let keys_body = keys_body(templates, &columns);
-        let watch_body = |keys: &str| watch_body(templates, &columns, max_keys, keys);
-        let hash = xxh3_64(format!("{keys_body}\n{}", watch_body(KEYS)).as_bytes());
-        let (keys, trigger) = (format!("{KEYS}{hash:016x}"), format!("{WATCH}{hash:016x}"));
-        let watch_body = watch_body(&keys);
-        let params: Vec<String> = (0..columns.len()).map(|n| format!("c{n} text")).collect();
-        let params = params.join(", ");
-        // Dates and times as the keys spell them, whatever the writer's session is set to; names from
-        // the catalog, whatever it has in its path. With the owner's rights: writers need none of ours.
+    /// For rows of a table: what `templates` make of them. A statement that changes more than `max_keys` of them is told
+    /// as patterns. `printed`: what may become of the named columns, of all the worst.
+    pub fn new(templates: &[&ChangeTemplate], max_keys: usize, printed: Printed) -> Self {
+        let body = body(templates, max_keys, printed);
+        // Names from the catalog, whatever the writer has in its path. With the owner's rights: writers need none of ours.
+        let mut settings = "SET search_path = pg_catalog, pg_temp".to_owned();
+        if printed == Printed::Anyhow {
+            // Dates and times as the keys spell them, whatever the writer's session is set to.
+            settings += " SET DateStyle = 'ISO, YMD' SET TimeZone = 'UTC'";
+        }
+        let hash = xxh3_64(format!("{settings}\n{body}").as_bytes());
+        let trigger = format!("{WATCH}{hash:016x}");
         let create = format!(
-            "CREATE OR REPLACE FUNCTION cachewarden.{keys}({params}) RETURNS TABLE (entry text, is_pattern boolean)\n\
-             LANGUAGE sql STABLE AS {};\n\
-             CREATE OR REPLACE FUNCTION cachewarden.{trigger}() RETURNS trigger\n\
-             LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp\n\
-             SET DateStyle = 'ISO, YMD' SET TimeZone = 'UTC' AS {};\n\
-             REVOKE ALL ON FUNCTION cachewarden.{keys}, cachewarden.{trigger} FROM PUBLIC;",
-            dollar_quoted(&keys_body),
-            dollar_quoted(&watch_body),
+            "CREATE OR REPLACE FUNCTION cachewarden.{trigger}() RETURNS trigger\n\
+             LANGUAGE plpgsql SECURITY DEFINER {settings} AS {};\n\
+             REVOKE ALL ON FUNCTION cachewarden.{trigger} FROM PUBLIC;",
+            dollar_quoted(&body),
         );
         Self {
             create,
-            bodies: [(keys, keys_body), (trigger.clone(), watch_body)],
             trigger,
+            body,
         }
     }
 }
@@ -57,71 +55,121 @@ impl Definition {
 /// The columns that templates name, each once.
 pub(super) fn columns<'t>(templates: &[&'t ChangeTemplate]) -> Vec<&'t str> {
     let mut names: Vec<&str> = Vec::new();
-    for part in templates.iter().flat_map(|template| template.parts()) {
-        if let ChangePart::Column { name, .. } = part
-            && !names.contains(&name.as_str())
-        {
+    for name in templates.iter().flat_map(|template| columns_of(template)) {
+        if !names.contains(&name) {
             names.push(name);
         }
     }
     names
 }
 
-/// One row in, an entry a template out. An entry without a value for each of its columns is NULL; a
-/// key that would be too long is none, and a pattern that would be becomes the widest.
-fn keys_body(templates: &[&ChangeTemplate], columns: &[&str]) -> String {
-    let mut rows = Vec::new();
-    for template in templates {
-        let entry: Vec<String> = template
-            .parts()
-            .iter()
-            .map(|part| match part {
-                ChangePart::Text(text) => literal(text),
-                ChangePart::Column { name, kind } => {
-                    let at = columns.iter().position(|column| column == name);
-                    let mut value = format!("c{}", at.unwrap_or_default());
-                    if let Some(kind) = kind {
-                        value = format!("cachewarden.as_{}({value})", kind.sql_name());
-                    }
-                    if template.is_pattern() {
-                        value = format!("cachewarden.escape({value})");
-                    }
-                    value
-                }
-            })
-            .collect();
-        let widest = literal(&template.widest());
-        rows.push(format!(
-            "({}, {}, {widest})",
-            entry.join(" || "),
-            template.is_pattern()
-        ));
-    }
-    format!(
-        "\n    SELECT CASE WHEN octet_length(e.entry) <= {MAX_KEY_BYTES} THEN e.entry\n\
-         \x20               WHEN e.is_pattern AND e.entry IS NOT NULL THEN e.widest END, e.is_pattern\n\
-         \x20   FROM (VALUES\n        {}\n    ) AS e (entry, is_pattern, widest)\n",
-        rows.join(",\n        ")
-    )
+/// The columns that a template names, a name as often as it stands there.
+fn columns_of(template: &ChangeTemplate) -> impl Iterator<Item = &str> {
+    template.parts().iter().filter_map(|part| match part {
+        ChangePart::Column { name, .. } => Some(name.as_str()),
+        ChangePart::Text(_) => None,
+    })
 }
 
-fn watch_body(
-    templates: &[&ChangeTemplate],
-    columns: &[&str],
-    max_keys: usize,
-    keys: &str,
-) -> String {
-    let args: Vec<String> = (0..columns.len()).map(|n| format!("r.c{n}")).collect();
-    let select = |from: &str| {
+/// What templates make of the rows of a subquery, each row once.
+struct Entries {
+    /// An expression a template that names columns.
+    each: Vec<String>,
+    /// The keys and the patterns of all rows, as arrays; NULL for no rows.
+    exact: String,
+    globs: String,
+}
+
+impl Entries {
+    fn of(templates: &[&ChangeTemplate], columns: &[&str]) -> Self {
+        let (mut each, mut arrays) = (Vec::new(), [Vec::new(), Vec::new()]);
+        for wants_patterns in [false, true] {
+            let wanted = |template: &&&ChangeTemplate| template.is_pattern() == wants_patterns;
+            let arrays = &mut arrays[usize::from(wants_patterns)];
+            let mut constant = Vec::new();
+            for template in templates.iter().filter(wanted) {
+                if template.is_constant() {
+                    constant.push(literal(&template.widest()));
+                    continue;
+                }
+                let name = format!("e{}", each.len());
+                // Rows that differ in no other column give the same.
+                let is_distinct = self::columns(&[*template]).len() == columns.len();
+                let distinct = if is_distinct { "" } else { "DISTINCT " };
+                arrays.push(format!(
+                    "array_agg({distinct}{name}) FILTER (WHERE {name} IS NOT NULL)"
+                ));
+                each.push(format!("{} AS {name}", entry(template, columns)));
+            }
+            if !constant.is_empty() {
+                let constant = constant.join(", ");
+                arrays.push(format!(
+                    "CASE WHEN count(*) > 0 THEN ARRAY[{constant}]::text[] END"
+                ));
+            }
+            if arrays.is_empty() {
+                arrays.push("NULL::text[]".to_owned());
+            }
+        }
+        let [exact, globs] = arrays.map(|arrays| arrays.join(" || "));
+        Self { each, exact, globs }
+    }
+
+    fn select(&self, rows: &str) -> String {
         format!(
-            "SELECT array_agg(DISTINCT k.entry) FILTER (WHERE NOT k.is_pattern),\n\
-             \x20                  array_agg(DISTINCT k.entry) FILTER (WHERE k.is_pattern)\n\
+            "SELECT {},\n\
+             \x20                  {}\n\
              \x20           INTO exact, globs\n\
-             \x20           FROM ({from}) AS r, cachewarden.{keys}({}) AS k\n\
-             \x20           WHERE k.entry IS NOT NULL;",
-            args.join(", ")
+             \x20           FROM (SELECT {} FROM ({rows}) AS r) AS e;",
+            self.exact,
+            self.globs,
+            self.each.join(", ")
         )
+    }
+}
+
+/// A row's key or pattern. Without a value for each of its columns it is NULL; a key that would be too long is none, and a
+/// pattern that would be becomes the widest.
+fn entry(template: &ChangeTemplate, columns: &[&str]) -> String {
+    let mut longest = Some(0);
+    let mut parts = Vec::new();
+    for part in template.parts() {
+        let (sql, bytes) = match part {
+            ChangePart::Text(text) => (literal(text), Some(text.len())),
+            ChangePart::Column { name, kind } => {
+                let at = columns.iter().position(|column| column == name);
+                let mut value = format!("r.c{}", at.unwrap_or_default());
+                let mut bytes = kind.map(ParamType::longest);
+                if let Some(kind) = kind {
+                    value = format!("cachewarden.as_{}({value})", kind.sql_name());
+                }
+                if template.is_pattern() {
+                    value = format!("cachewarden.escape({value})");
+                    bytes = bytes.map(|bytes| 2 * bytes);
+                }
+                (value, bytes)
+            }
+        };
+        parts.push(sql);
+        longest = longest.zip(bytes).map(|(sum, more)| sum + more);
+    }
+    let entry = parts.join(" || ");
+    if longest.is_some_and(|bytes| bytes <= MAX_KEY_BYTES) {
+        return entry;
+    }
+    let beyond = match template.is_pattern() {
+        true => format!(
+            "WHEN ({entry}) IS NOT NULL THEN {} ",
+            literal(&template.widest())
+        ),
+        false => String::new(),
     };
+    format!("CASE WHEN octet_length({entry}) <= {MAX_KEY_BYTES} THEN {entry} {beyond}END")
+}
+
+fn body(templates: &[&ChangeTemplate], max_keys: usize, printed: Printed) -> String {
+    let columns = columns(templates);
+    let entries = Entries::of(templates, &columns);
     // As text, compared byte by byte: not every type can be compared, nor every collation searched.
     // Printed and not cast: a cast may be the table's owner's own function, and would run with our
     // rights.
@@ -136,19 +184,18 @@ fn watch_body(
         }
         list
     };
-    let (old, new) = (of("t"), of("t"));
-    let inserted = select(&format!(
-        "{new} FROM cachewarden_new AS t GROUP BY 1{}",
-        group_by(columns)
+    let row = of("t");
+    let group_by: String = (0..columns.len()).map(|n| format!(", {}", n + 2)).collect();
+    let inserted = entries.select(&format!(
+        "{row} FROM cachewarden_new AS t GROUP BY 1{group_by}"
     ));
-    let deleted = select(&format!(
-        "{old} FROM cachewarden_old AS t GROUP BY 1{}",
-        group_by(columns)
+    let deleted = entries.select(&format!(
+        "{row} FROM cachewarden_old AS t GROUP BY 1{group_by}"
     ));
-    let updated = select(&format!(
-        "{old} FROM cachewarden_old AS t UNION {new} FROM cachewarden_new AS t"
+    let updated = entries.select(&format!(
+        "{row} FROM cachewarden_old AS t UNION {row} FROM cachewarden_new AS t"
     ));
-    let one = select(&format!(
+    let one = entries.select(&format!(
         "{} WHERE TG_OP <> 'INSERT' UNION {} WHERE TG_OP <> 'DELETE'",
         of("OLD"),
         of("NEW")
@@ -161,6 +208,20 @@ fn watch_body(
     };
     let (many_old, many_new) = (is_many("cachewarden_old"), is_many("cachewarden_new"));
     let (exact, globs) = widest(templates);
+    let (watched, unless) = match printed {
+        Printed::Plainly => ("", ""),
+        Printed::AtLength | Printed::Anyhow => (
+            "
+    -- Whatever goes wrong in here, the writer goes on. Nothing is written in here: a block that writes takes a
+    -- transaction id of its own, and many of those make every snapshot of everybody dearer.
+    BEGIN",
+            "
+    EXCEPTION WHEN OTHERS THEN
+        RAISE WARNING 'cachewarden cannot tell the keys of the changed rows and invalidates all: %', SQLERRM;
+        is_bulk := true;
+    END;",
+        ),
+    };
     format!(
         "
 DECLARE
@@ -171,10 +232,7 @@ BEGIN
     -- The statement triggers speak for all rows of a statement; for what is replicated here they are not asked.
     IF TG_LEVEL = 'ROW' AND NOT cachewarden.is_apply_worker() THEN
         RETURN NULL;
-    END IF;
-    -- Whatever goes wrong in here, the writer goes on. Nothing is written in here: a block that writes takes a
-    -- transaction id of its own, and many of those make every snapshot of everybody dearer.
-    BEGIN
+    END IF;{watched}
         IF TG_LEVEL = 'ROW' THEN
             {one}
         ELSIF TG_OP = 'INSERT' THEN
@@ -192,11 +250,7 @@ BEGIN
             IF NOT is_bulk THEN
             {deleted}
             END IF;
-        END IF;
-    EXCEPTION WHEN OTHERS THEN
-        RAISE WARNING 'cachewarden cannot tell the keys of the changed rows and invalidates all: %', SQLERRM;
-        is_bulk := true;
-    END;
+        END IF;{unless}
     IF is_bulk THEN
         exact := {exact};
         globs := {globs};
@@ -209,10 +263,6 @@ BEGIN
 END
 "
     )
-}
-
-fn group_by(columns: &[&str]) -> String {
-    (0..columns.len()).map(|n| format!(", {}", n + 2)).collect()
 }
 
 /// Keys and patterns, as SQL, that hold whatever rows changed.
@@ -278,7 +328,9 @@ mod tests {
     fn a_name_stands_for_what_is_done() {
         let one = ChangeTemplate::parse("a:{id}").unwrap();
         let two = ChangeTemplate::parse("a:{id:int}").unwrap();
-        let name = |templates: &[&ChangeTemplate], max| Definition::new(templates, max).trigger;
+        let name = |templates: &[&ChangeTemplate], max| {
+            Definition::new(templates, max, Printed::Plainly).trigger
+        };
         assert_eq!(name(&[&one], 10), name(&[&one], 10));
         assert_ne!(name(&[&one], 10), name(&[&one], 11));
         assert_ne!(name(&[&one], 10), name(&[&two], 10));

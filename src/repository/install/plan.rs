@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::types::Oid;
 
-use super::catalog::{Catalog, Lookup, Relation, Trigger};
+use super::catalog::{Catalog, Lookup, Printed, Relation, Trigger};
 use super::definition::{Definition, columns};
 use super::migrations::{self, Migration};
 use super::triggers::{ROW, STATEMENT};
@@ -68,6 +68,18 @@ struct Target<'a> {
     templates: Vec<&'a ChangeTemplate>,
 }
 
+impl Target<'_> {
+    /// What may become of the columns that the templates name.
+    fn printed(&self) -> Printed {
+        let named = columns(&self.templates).into_iter();
+        let printed = named.map(|name| match self.relation.column(name) {
+            Some(column) => column.printed,
+            None => Printed::Anyhow,
+        });
+        printed.max().unwrap_or(Printed::Plainly)
+    }
+}
+
 pub(super) fn compare(catalog: &Catalog, watches: &[Watch], max_keys: usize) -> Plan {
     let mut plan = Plan::default();
     if let (true, false) = (catalog.is_standby, watches.is_empty()) {
@@ -85,7 +97,7 @@ pub(super) fn compare(catalog: &Catalog, watches: &[Watch], max_keys: usize) -> 
     let mut functions = BTreeSet::new();
     let targets = plan.targets(catalog, watches);
     for target in targets.values() {
-        let definition = Definition::new(&target.templates, max_keys);
+        let definition = Definition::new(&target.templates, max_keys, target.printed());
         plan.install(catalog, target, &definition, &mut functions);
     }
     plan.clear(catalog, &targets, &functions);
@@ -179,9 +191,10 @@ impl Plan {
         };
         for (n, template) in watch.templates.iter().enumerate() {
             for column in columns(&[&template.template]) {
-                if !table.columns.iter().any(|name| name == column) {
+                if table.column(column).is_none() {
                     let message = format!("{} has no column `{column}`", table.name);
-                    let hint = format!("its columns are {}", table.columns.join(", "));
+                    let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
+                    let hint = format!("its columns are {}", names.join(", "));
                     self.problem(at, Some(n), message, &hint);
                 }
             }
@@ -202,7 +215,7 @@ impl Plan {
         self.problem(at, None, message, hint);
     }
 
-    /// Functions and triggers of one table.
+    /// Function and triggers of one table.
     fn install(
         &mut self,
         catalog: &Catalog,
@@ -211,19 +224,14 @@ impl Plan {
         functions: &mut BTreeSet<String>,
     ) {
         let table = &target.relation.name;
-        let is_right = |(name, body): &(String, String)| {
-            let there = catalog
-                .functions
-                .iter()
-                .find(|function| function.name == *name);
-            there.is_some_and(|function| function.body == *body)
-        };
+        let has_function = catalog
+            .functions
+            .iter()
+            .any(|f| f.name == definition.trigger && f.body == definition.body);
         let mut sql = String::new();
-        let has_functions = definition.bodies.iter().all(is_right);
-        if !has_functions && !functions.contains(&definition.trigger) {
+        if functions.insert(definition.trigger.clone()) && !has_function {
             sql += &format!("{}\n", definition.create);
         }
-        functions.extend(definition.bodies.iter().map(|(name, _)| name.clone()));
         let is_partitioned = target.relation.kind == "p";
         let row = (!is_partitioned).then_some(&ROW);
         let mut flaws = BTreeSet::new();
@@ -242,7 +250,7 @@ impl Plan {
             }
             sql += &wanted.create(table, &definition.trigger);
         }
-        if !has_functions && flaws.is_empty() {
+        if !has_function && flaws.is_empty() {
             flaws.insert("changed by hand");
         }
         // Without the schema nothing can be there, and one line says so.

@@ -19,6 +19,7 @@
 //! Faults it survives, each with a test in `tests/it/outbox.rs`: a claimer is dropped, killed,
 //! frozen; its connection is cut; Postgres has no such tables.
 
+mod proof;
 mod statements;
 
 use std::collections::BTreeMap;
@@ -34,10 +35,11 @@ use super::RepositoryError;
 use super::connect::Connector;
 use super::dsn::Dsn;
 use crate::config;
+pub use proof::{Applied, Look};
 use statements::Connection;
 
-/// Three to hold claims on, and one to look at the backlog meanwhile.
-const CONNECTIONS: usize = 4;
+/// Three to hold claims on, and meanwhile one each to look for what waits, to count it, and to note or read what was applied.
+const CONNECTIONS: usize = 6;
 /// The most rows that are handed out together.
 const MAX_ROWS: usize = 10_000;
 /// How long a claim may be held: then Postgres ends its session, and hands the rows to others. Who
@@ -124,7 +126,7 @@ impl Outbox {
     }
 
     /// Claims the oldest rows that nobody else has claimed: at most `limit`, and fewer if they are
-    /// large. `None`: there are none now. While four claims are held, a fifth waits for one of them. May
+    /// large. `None`: there are none now. While six claims are held, a seventh waits for one of them. May
     /// be dropped at any time.
     ///
     /// # Errors

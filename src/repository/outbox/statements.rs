@@ -7,7 +7,7 @@ use futures_util::future::try_join;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
-use super::{Backlog, Change};
+use super::{Applied, Backlog, Change};
 use crate::repository::error::describe;
 
 /// Keys and patterns that are handed out together, unless the oldest row alone has more.
@@ -65,12 +65,34 @@ SELECT (SELECT count(*) FROM (SELECT FROM cachewarden.outbox LIMIT $1) AS waitin
        (SELECT greatest(extract(epoch FROM clock_timestamp() - at), 0)::float8
         FROM cachewarden.outbox ORDER BY id LIMIT 1)";
 
+const LOOK: &str = "\
+SELECT ARRAY(SELECT id FROM cachewarden.outbox ORDER BY id LIMIT $1),
+       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
+const APPLIED_SINCE: &str = "\
+WITH since AS (
+    SELECT keys, patterns FROM cachewarden.applied
+    WHERE at >= 'epoch'::timestamptz + $1::bigint * interval '1 microsecond'
+)
+SELECT ARRAY(SELECT DISTINCT name FROM since, unnest(keys) AS name WHERE name IS NOT NULL LIMIT $2),
+       ARRAY(SELECT DISTINCT name FROM since, unnest(patterns) AS name WHERE name IS NOT NULL LIMIT $2),
+       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
+const NOTE: &str = "\
+WITH forgotten AS (
+    DELETE FROM cachewarden.applied WHERE id = ANY(ARRAY(
+        SELECT id FROM cachewarden.applied WHERE at < clock_timestamp() - $3 * interval '1 millisecond'
+        ORDER BY at LIMIT $4 FOR UPDATE SKIP LOCKED))
+)
+INSERT INTO cachewarden.applied (keys, patterns) VALUES ($1, $2)";
+
 /// A connection that may write, with what it will be asked.
 pub(super) struct Connection {
     client: Client,
     claim: Statement,
     remove: Statement,
     backlog: Statement,
+    look: Statement,
 }
 
 impl Connection {
@@ -81,6 +103,7 @@ impl Connection {
             claim: prepare(CLAIM).await?,
             remove: prepare(REMOVE).await?,
             backlog: prepare(BACKLOG).await?,
+            look: prepare(LOOK).await?,
             client,
         })
     }
@@ -126,6 +149,44 @@ impl Connection {
             .execute(BURY, &[&ids, &reasons, &MAX_DEAD])
             .await;
         buried.map(drop).map_err(|error| describe(&error))
+    }
+
+    /// The oldest rows, and the time.
+    pub async fn look(&mut self, limit: usize) -> Result<(Vec<i64>, i64), String> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let row = self.client.query_one(&self.look, &[&limit]).await;
+        let read = row.and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        read.map_err(|error| describe(&error))
+    }
+
+    /// What was applied since a time.
+    pub async fn applied_since(&mut self, since: i64, limit: usize) -> Result<Applied, String> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let row = self
+            .client
+            .query_one(APPLIED_SINCE, &[&since, &limit])
+            .await;
+        let read = row.and_then(|row| {
+            Ok(Applied {
+                keys: row.try_get(0)?,
+                patterns: row.try_get(1)?,
+                now_us: row.try_get(2)?,
+            })
+        });
+        read.map_err(|error| describe(&error))
+    }
+
+    /// Notes what was applied without having been queued.
+    pub async fn note(
+        &mut self,
+        keys: &[String],
+        patterns: &[String],
+        replay_window: Duration,
+    ) -> Result<(), String> {
+        let window_ms = replay_window.as_secs_f64() * 1000.0;
+        let binds: [&(dyn ToSql + Sync); 4] = [&keys, &patterns, &window_ms, &FORGET_AT_ONCE];
+        let noted = self.client.execute(NOTE, &binds).await;
+        noted.map(drop).map_err(|error| describe(&error))
     }
 
     pub async fn commit(&mut self) -> Result<(), String> {

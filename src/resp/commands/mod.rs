@@ -1,5 +1,6 @@
 //! The commands this door serves: one table, one file a group.
 
+mod explain;
 mod reads;
 mod server;
 mod session;
@@ -31,6 +32,7 @@ pub(super) enum Verb {
     CacheGet,
     CacheInvalidate,
     CacheCount,
+    CacheExplain,
     Publish,
     Hello,
     Auth,
@@ -83,6 +85,7 @@ commands! {
     CacheGet "CACHE.GET" 2 ["readonly" "fast"] (1, 1, 1) "cachewarden" "Returns a value with its state, age and remaining life.";
     CacheInvalidate "CACHE.INVALIDATE" -2 ["write"] (1, -1, 1) "cachewarden" "Invalidates keys and whatever matches patterns; answered once acknowledged, with the number removed.";
     CacheCount "CACHE.COUNT" -2 ["readonly"] (1, -1, 1) "cachewarden" "Counts what CACHE.INVALIDATE would remove, and removes nothing.";
+    CacheExplain "CACHE.EXPLAIN" 2 ["readonly" "fast"] (1, 1, 1) "cachewarden" "Tells all that is known of a key: its value's age, its lease, what happened to it, what would invalidate it.";
     Publish "PUBLISH" 3 ["pubsub" "fast"] (0, 0, 0) "pubsub" "Publishes a message on Redis, on a channel for invalidations.";
     Hello "HELLO" -1 ["noscript" "fast" "no_auth"] (0, 0, 0) "connection" "Chooses the protocol version, authenticates, names the connection.";
     Auth "AUTH" -2 ["noscript" "fast" "no_auth"] (0, 0, 0) "connection" "Authenticates the connection.";
@@ -189,6 +192,7 @@ pub(super) async fn run(
         Verb::Del | Verb::Unlink => writes::delete(door, caches, &args, out).await,
         Verb::CacheInvalidate => writes::invalidate(door, caches, &args, out).await,
         Verb::CacheCount => writes::count_matches(door, &args, out).await,
+        Verb::CacheExplain => explain::explain(door, args[0], session.protocol, out).await,
         Verb::Publish => writes::publish(door, args[0], args[1], out).await,
         Verb::Hello => session.hello(door, &args, out).await,
         Verb::Auth => session.auth(door, &args, out).await,

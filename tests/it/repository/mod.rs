@@ -39,6 +39,9 @@ fn cache(key: &str, query: &str, shape: Shape) -> Cache {
         max_loads: 2000,
         max_value: 1 << 20,
         l1: false,
+        index: false,
+        watched: false,
+        max_unproven: Duration::ZERO,
         query_span: 0..0,
     }
 }

@@ -1,6 +1,6 @@
 -- The negative control of the race: stores each key's value without looking at the lease, as plain cache-aside does.
 -- KEYS, ARGV and what it returns: as in `src/cache/scripts/end_leases.lua`
-local n = (#KEYS - 1) / 2
+local n = (#KEYS - 2) / 2
 local answers = {}
 for i = 1, n do
   if ARGV[2 * i] ~= '0' then

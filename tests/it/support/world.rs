@@ -90,6 +90,18 @@ pub async fn joined(client: &mut Client) -> u64 {
     figure(client, "cachewarden_flights_joined_total", "").await
 }
 
+/// How many keys a Redis holds, but for the heartbeat that daemons leave in it.
+pub async fn count(raw: &mut Client) -> i64 {
+    let replies = raw.pipeline(&[&["DBSIZE"], &["EXISTS", HEARTBEAT]]).await;
+    let [Value::Int(keys), Value::Int(heartbeat)] = replies.as_slice() else {
+        panic!("{replies:?}")
+    };
+    keys - heartbeat
+}
+
+/// Where daemons leave it.
+pub const HEARTBEAT: &str = "cachewarden:heartbeat";
+
 /// All keys of a Redis, each with its remaining life in milliseconds.
 pub async fn keys_with_life(raw: &mut Client) -> Vec<(String, i64)> {
     let Value::Array(keys) = raw.command(&["KEYS", "*"]).await else {

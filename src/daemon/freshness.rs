@@ -1,0 +1,160 @@
+//! What keeps what is cached fresh, made from the configuration: who empties the database's queue, who proves that it is
+//! emptied, and who decides which Redis is read.
+
+use super::warden::StartError;
+use crate::cache::{Freshness, Notes, Sweeps};
+use crate::config::Config;
+use crate::invalidation::{
+    Applying, Barrier, Drain, Gatekeeper, InvalidationHandle, LookedAt, Noter, Prover, QueueSide,
+};
+use crate::keyspace::{Pattern, Scope};
+use crate::repository::Outbox;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime;
+
+/// How long a start waits until all is applied that was queued before. Until then watched caches are read from Postgres, so a
+/// later start would gain nothing but speed.
+const LONGEST_BARRIER: Duration = Duration::from_secs(10);
+
+/// The parts of one daemon.
+pub(super) struct Keeping {
+    pub(super) freshness: Freshness,
+    pub(super) sweeps: Sweeps,
+    scope: Arc<Scope>,
+    invalidation: InvalidationHandle,
+    metrics: Metrics,
+    /// If any table is watched.
+    queue: Option<Queue>,
+    poll: Duration,
+    /// Who decides which Redis is read.
+    pub(super) gatekeeper: Gatekeeper,
+}
+
+struct Queue {
+    side: QueueSide,
+    applying: Applying,
+}
+
+impl Keeping {
+    /// Makes the parts, for `upkeep` and its siblings, which are not used from now on unless that was decided. The barrier is up
+    /// already, if anything is watched.
+    pub(super) fn new(
+        config: &Config,
+        upkeep: &Store,
+        runtime: runtime::Handle,
+        invalidation: InvalidationHandle,
+        metrics: Metrics,
+    ) -> Result<Self, StartError> {
+        let settings = &config.invalidation;
+        let sweeps = Sweeps::default();
+        let watched = config.postgres.as_ref();
+        let queue = match watched.filter(|_| !settings.watches.is_empty()) {
+            None => None,
+            Some(postgres) => {
+                let barrier = Barrier::new(sweeps.clone(), watched_by(config), metrics.clone());
+                barrier.raise(Instant::now());
+                Some(Queue {
+                    side: QueueSide {
+                        outbox: Outbox::new(postgres, settings, runtime)?,
+                        barrier,
+                        looked_at: LookedAt::default(),
+                        notes: Notes::kept(),
+                    },
+                    applying: Applying::default(),
+                })
+            }
+        };
+        let scope = Arc::new(config.scope());
+        Ok(Self {
+            gatekeeper: Gatekeeper::new(
+                upkeep.clone(),
+                Arc::clone(&scope),
+                sweeps.clone(),
+                invalidation.clone(),
+                queue.as_ref().map(|queue| queue.side.clone()),
+                settings.replay_window,
+                metrics.clone(),
+            ),
+            freshness: match queue {
+                Some(_) => Freshness::watched(),
+                None => Freshness::default(),
+            },
+            sweeps,
+            scope,
+            invalidation,
+            metrics,
+            queue,
+            poll: settings.poll,
+        })
+    }
+
+    /// Where it is noted what is invalidated without the queue: nowhere, if there is none.
+    pub(super) fn notes(&self) -> Notes {
+        let queue = self.queue.as_ref();
+        queue
+            .map(|queue| queue.side.notes.clone())
+            .unwrap_or_default()
+    }
+
+    /// Who empties the queue, who looks whether it is empty, and who writes down what it did not have; if there is any.
+    pub(super) fn queue(&self, store: Store) -> Option<(Drain, Prover, Noter)> {
+        let Queue { side, applying } = self.queue.as_ref()?;
+        let drain = Drain {
+            outbox: side.outbox.clone(),
+            invalidation: self.invalidation.clone(),
+            scope: Arc::clone(&self.scope),
+            store,
+            metrics: self.metrics.clone(),
+            applying: applying.clone(),
+            poll: self.poll,
+            held: Drain::HELD,
+        };
+        let prover = Prover {
+            outbox: side.outbox.clone(),
+            freshness: self.freshness.clone(),
+            barrier: side.barrier.clone(),
+            applying: applying.clone(),
+            looked_at: side.looked_at.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let noter = Noter {
+            notes: side.notes.clone(),
+            outbox: side.outbox.clone(),
+            scope: Arc::clone(&self.scope),
+            metrics: self.metrics.clone(),
+        };
+        Some((drain, prover, noter))
+    }
+
+    /// Waits until what was queued before is applied, but not for ever.
+    pub(super) async fn caught_up(&self) {
+        let Some(queue) = &self.queue else { return };
+        let caught_up = tokio::time::timeout(LONGEST_BARRIER, queue.side.barrier.down());
+        if caught_up.await.is_err() {
+            let seconds = LONGEST_BARRIER.as_secs();
+            tracing::warn!(
+                seconds,
+                "changes that were queued before the start are not applied yet; until they are, watched caches are read from postgres"
+            );
+        }
+    }
+}
+
+/// Everything under the prefixes that a watch names keys of.
+fn watched_by(config: &Config) -> Vec<Pattern> {
+    let caches = config.caches.iter().filter(|cache| cache.watched);
+    let namespaces = config
+        .namespaces
+        .iter()
+        .filter(|namespace| namespace.watched);
+    let mut prefixes: Vec<&str> = caches
+        .map(|cache| cache.key.prefix())
+        .chain(namespaces.map(|namespace| namespace.prefix.as_str()))
+        .collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    prefixes.into_iter().map(Pattern::all_under).collect()
+}

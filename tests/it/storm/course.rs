@@ -1,0 +1,255 @@
+//! The course of a storm: calm, a fault, recovery, and calm again.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+use cachewarden::cache::Scripts;
+use fastrand::Rng;
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::faults::{Fault, PROMISES, Side};
+use super::history::{History, Tally};
+use super::load::{self, Field, WRITERS, Way};
+use super::world::{self, World};
+use crate::support::DEADLINE;
+use crate::support::eventually::eventually;
+
+/// The shortest fault ends before anybody has noticed.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// Calm is promised this long after the last fault.
+const RECOVERY: Duration = Duration::from_secs(5);
+/// Readers of each daemon, and straight from Redis.
+const READERS: usize = 8;
+const STRAIGHT_READERS: usize = 2;
+
+/// What is done, and what is switched off.
+pub struct Plan {
+    pub seed: u64,
+    /// Happen one after the other.
+    pub faults: Vec<Fault>,
+    /// Then others are drawn, until it has lasted so long.
+    pub lasts: Duration,
+    /// The longest that one fault lasts.
+    pub longest_fault: Duration,
+    /// Changes made before each fault, and after the last.
+    pub calm_writes: u64,
+    /// Those of daemons in this process; else they are processes of their own, and can be killed.
+    pub scripts: Option<fn() -> Scripts>,
+    pub are_tables_watched: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            faults: Vec::new(),
+            lasts: Duration::ZERO,
+            longest_fault: Duration::from_millis(900),
+            calm_writes: 100,
+            scripts: None,
+            are_tables_watched: true,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub tally: Tally,
+    pub faults: u32,
+    /// Changes made in calm weather, and how long it was calm.
+    pub calm_writes: u64,
+    pub calm: Duration,
+    /// From the end of a fault until it was calm.
+    pub longest_recovery: Duration,
+    /// How late this machine was with a plain timer.
+    pub late: Duration,
+    /// What Redis holds or a daemon answers when all is over, and is not what the database says.
+    pub wrong_at_rest: Vec<String>,
+}
+
+impl Outcome {
+    /// Nothing was outdated beyond the bound, and nothing is wrong at rest.
+    pub fn is_true(&self) -> bool {
+        self.tally.stale == 0 && self.wrong_at_rest.is_empty()
+    }
+
+    /// In calm weather.
+    pub fn writes_a_second(&self) -> f64 {
+        self.calm_writes as f64 / self.calm.as_secs_f64()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tally, .. } = self;
+        write!(
+            f,
+            "{} reads in {:.1?} of calm, hit rate {:.1} %, {:.0} writes/s, worst staleness {:.0?}, {} stale, refused {:?}; \
+             {} faults, {} reads meanwhile, {} refused, {} stale and silent, {} marked; longest recovery {:.0?}; \
+             machine late by {:.0?}; {} wrong at rest",
+            tally.reads,
+            self.calm,
+            100.0 * tally.hit_rate(),
+            self.writes_a_second(),
+            tally.worst,
+            tally.stale,
+            tally.errors,
+            self.faults,
+            tally.rough_reads,
+            tally.rough_errors,
+            tally.silent,
+            tally.marked,
+            self.longest_recovery,
+            self.late,
+            self.wrong_at_rest.len(),
+        )
+    }
+}
+
+/// Runs a plan.
+pub async fn storm(plan: Plan) -> Outcome {
+    let mut world = World::start(plan.scripts).await;
+    if !plan.are_tables_watched {
+        let off = "ALTER TABLE items DISABLE TRIGGER ALL; ALTER TABLE lists DISABLE TRIGGER ALL";
+        world.session().await.batch_execute(off).await.unwrap();
+    }
+    world.recovered().await;
+    let field = Arc::new(Field {
+        history: History::new(),
+        daemons: Mutex::new(world.addresses()),
+        redis: world.redis.socket(),
+        postgres: world.database.clone(),
+        weather: 0.into(),
+        never_silent: false.into(),
+        reads: 0.into(),
+        writes: 0.into(),
+        over: false.into(),
+    });
+    let mut random = Rng::with_seed(plan.seed);
+    let mut writers = JoinSet::new();
+    for number in 0..WRITERS {
+        writers.spawn(load::write(Arc::clone(&field), number, random.fork()));
+    }
+    let mut readers = JoinSet::new();
+    let ways = [
+        (Way::Daemon(0), READERS),
+        (Way::Daemon(1), READERS),
+        (Way::Straight, STRAIGHT_READERS),
+    ];
+    for (way, count) in ways {
+        for _ in 0..count {
+            readers.spawn(load::read(Arc::clone(&field), way, random.fork()));
+        }
+    }
+    let over = Arc::clone(&field);
+    let late = tokio::spawn(world::late(move || over.over.load(SeqCst)));
+
+    let mut outcome = Outcome::default();
+    outcome.pass(plan, random, &field, &mut world).await;
+    field.over.store(true, SeqCst);
+    writers.join_all().await;
+    let tallies = readers.join_all().await;
+    outcome.tally = tallies.into_iter().fold(Tally::default(), Tally::plus);
+    outcome.late = late.await.unwrap();
+    outcome.wrong_at_rest = world.wrong_at_rest(&field.history).await;
+    world.stop().await;
+    outcome
+}
+
+impl Outcome {
+    async fn pass(&mut self, plan: Plan, mut random: Rng, field: &Field, world: &mut World) {
+        let begun = Instant::now();
+        let mut planned = VecDeque::from(plan.faults);
+        self.calm(field, plan.calm_writes).await;
+        loop {
+            let mut faults = match planned.pop_front() {
+                Some(fault) => vec![fault],
+                None if begun.elapsed() < plan.lasts => vec![draw(&mut random)],
+                None => return,
+            };
+            // Every second one comes with another.
+            if random.bool() {
+                let other = |other: &mut Fault| other.side() != faults[0].side();
+                let drawn = Some(draw(&mut random)).filter(|_| planned.is_empty());
+                let with = planned.pop_front_if(other).or(drawn);
+                faults.extend(with.filter(|with| with.side() != faults[0].side()));
+            }
+            let range = plan.longest_fault.saturating_sub(SHORTEST);
+            let lasts = SHORTEST + range.mul_f64(random.f64());
+            self.break_down(field, &mut faults, lasts, world).await;
+            self.calm(field, plan.calm_writes).await;
+        }
+    }
+
+    /// Lets writers make so many changes, which no machine is too slow for.
+    async fn calm(&mut self, field: &Field, writes: u64) {
+        let begun = Instant::now();
+        let before = field.writes.load(SeqCst);
+        eventually(3 * DEADLINE, async || {
+            let made = field.writes.load(SeqCst) - before;
+            (made >= writes).then_some(()).ok_or(made)
+        })
+        .await;
+        self.calm += begun.elapsed();
+        self.calm_writes += field.writes.load(SeqCst) - before;
+    }
+
+    async fn break_down(
+        &mut self,
+        field: &Field,
+        faults: &mut [Fault],
+        lasts: Duration,
+        world: &mut World,
+    ) {
+        let never_silent = faults.iter().all(|fault| fault.promise().never_silent);
+        field.never_silent.store(never_silent, SeqCst);
+        field.weather.fetch_add(1, SeqCst);
+        // A daemon is the last to come back: it is not started before its servers are.
+        faults.sort_by_key(|fault| fault.side() == Side::Daemon);
+        for fault in faults.iter() {
+            fault.begin(world).await;
+        }
+        *field.daemons.lock() = world.addresses();
+        sleep(lasts).await;
+        for fault in faults.iter() {
+            fault.end(world).await;
+        }
+        *field.daemons.lock() = world.addresses();
+        let healed = Instant::now();
+        let recovered = timeout(RECOVERY, world.recovered()).await;
+        let took = healed.elapsed();
+        tell(&format!(
+            "{faults:?} for {lasts:.0?}, calm after {took:.0?}"
+        ));
+        if recovered.is_err() {
+            tell("not all was well by then, and it counts all the same");
+        }
+        self.longest_recovery = self.longest_recovery.max(took);
+        self.faults += 1;
+        field.weather.fetch_add(1, SeqCst);
+    }
+}
+
+/// Any fault that is survived.
+fn draw(random: &mut Rng) -> Fault {
+    let rows: Vec<Fault> = PROMISES
+        .iter()
+        .filter(|promise| promise.holds)
+        .map(|promise| promise.fault)
+        .collect();
+    rows[random.usize(..rows.len())]
+}
+
+#[allow(
+    clippy::print_stdout,
+    reason = "the course of a storm is told as it goes"
+)]
+fn tell(what: &str) {
+    println!("storm: {what}");
+}

@@ -1,0 +1,122 @@
+//! The storm: what the cache says is what the database says, whatever goes wrong.
+//!
+//! Writers change versioned rows of watched tables. Readers read them through two daemons and straight from Redis, and
+//! every read is held against the instants at which the versions were committed. Servers, connections and daemons are
+//! broken in turn, in an order drawn from a seed, sometimes two at a time.
+//!
+//! - In calm weather no read finds a value that was outdated for longer than a second when the read was sent.
+//! - It is calm from when all that was queued before the last fault ended has been applied, or five seconds after it.
+//! - When all is over, every cached value is the database's.
+//! - And it is worth it: most reads are hits, and writers are not held up. A daemon that caches nothing is always right.
+//!
+//! The same storm with the triggers disabled, and with fills that do not look at their lease, must be found out by the same
+//! checks.
+//!
+//! `make storm` runs it for longer; `STORM_SECONDS` and `STORM_SEED` say how long and which; `STORM_FAULT` names a
+//! single one of [`faults`], for who works on it.
+
+mod course;
+mod faults;
+mod history;
+mod load;
+mod world;
+
+use std::env;
+use std::time::Duration;
+
+use cachewarden::cache::Scripts;
+use fastrand::Rng;
+
+use course::{Outcome, Plan, storm};
+use faults::{Fault, PROMISES, Promise};
+
+/// Changes made without a fault, so that a control has something to find.
+const CONTROL_WRITES: u64 = 1_500;
+/// One is nearly always enough: a late fill stays until the row is written again, and is there at the end or not.
+const CONTROL_STORMS: u64 = 5;
+/// A quiet machine makes many more; a busy one is given time instead.
+const WRITES_A_SECOND: f64 = 200.0;
+const HIT_RATE: f64 = 0.8;
+/// In a long storm: long enough for every breaker, claim and deadline to run out meanwhile.
+const LONG_FAULT: Duration = Duration::from_secs(4);
+const UNCHECKED: &str = include_str!("../scripts/end_leases_unchecked.lua");
+
+/// Every fault that is survived, in an order drawn from the seed; or the one that `STORM_FAULT` names, survived or not.
+fn every_fault(seed: u64) -> Vec<Fault> {
+    if let Ok(name) = env::var("STORM_FAULT") {
+        let named = |promise: &&Promise| format!("{:?}", promise.fault) == name;
+        let row = PROMISES.iter().find(named);
+        return vec![row.unwrap_or_else(|| panic!("no fault is {name}")).fault];
+    }
+    let rows = PROMISES.iter().filter(|promise| promise.holds);
+    let mut faults: Vec<Fault> = rows.map(|promise| promise.fault).collect();
+    Rng::with_seed(seed).shuffle(&mut faults);
+    faults
+}
+
+/// A number from the environment.
+fn asked(name: &str) -> Option<u64> {
+    let text = env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is no number: {text}")),
+    )
+}
+
+/// True, and of use all the time.
+fn is_right(outcome: &Outcome) -> bool {
+    outcome.is_true() && outcome.tally.hit_rate() >= HIT_RATE && outcome.calm_writes > 0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_goes_wrong_nothing_is_outdated_for_long_and_nothing_is_wrong_at_rest() {
+    let seed = asked("STORM_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let seconds = asked("STORM_SECONDS");
+    println!("storm: STORM_SEED={seed}");
+    let mut plan = Plan {
+        seed,
+        faults: every_fault(seed),
+        ..Plan::default()
+    };
+    if let Some(seconds) = seconds {
+        plan.lasts = Duration::from_secs(seconds);
+        plan.longest_fault = LONG_FAULT;
+    }
+    let outcome = storm(plan).await;
+    println!("storm: {outcome}");
+    assert!(is_right(&outcome), "{outcome:#?}");
+    // Who asks for a long one has the machine to themselves.
+    let is_quick = outcome.writes_a_second() >= WRITES_A_SECOND;
+    assert!(is_quick || seconds.is_none(), "{outcome:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_storm_finds_out_tables_whose_triggers_are_disabled() {
+    let outcome = storm(Plan {
+        calm_writes: CONTROL_WRITES,
+        are_tables_watched: false,
+        ..Plan::default()
+    })
+    .await;
+    println!("without triggers: {outcome}");
+    let is_found = outcome.tally.stale > 0 && !outcome.wrong_at_rest.is_empty();
+    assert!(is_found, "{outcome:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_storm_finds_out_fills_that_do_not_look_at_their_lease() {
+    for seed in 0..CONTROL_STORMS {
+        let outcome = storm(Plan {
+            seed,
+            calm_writes: CONTROL_WRITES,
+            scripts: Some(|| Scripts::with_end(UNCHECKED)),
+            ..Plan::default()
+        })
+        .await;
+        println!("without leases: {outcome}");
+        if !outcome.is_true() {
+            return;
+        }
+    }
+    panic!("{CONTROL_STORMS} storms have not found it out");
+}
