@@ -1,7 +1,7 @@
 //! S9: fifty thousand of a million keys by pattern, and what a neighbour on the same Redis notices.
 //!
 //! Work: `CACHE.INVALIDATE bench:0:*` until it is acknowledged. Peer: a loop of `SCAN MATCH COUNT 100` and one `DEL` a page, as
-//! everybody writes it, over a connection of its own. Meanwhile somebody else sends Redis a `GET` every 50 µs.
+//! everybody writes it, over a connection of its own. A second daemon does the same with an index of the keys. Meanwhile somebody else sends Redis a `GET` every 50 µs.
 
 use crate::support::filled::{Filled, Neighbour};
 use crate::support::rounds::Spread;
@@ -12,14 +12,17 @@ const PATTERN: &str = "bench:0:*";
 
 pub fn run(bench: &Bench) -> Result<Report, BenchError> {
     let filled = Filled::open()?;
-    let mut sides: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
+    let indexed = filled.indexed()?;
+    let mut sides: [Vec<Run>; 3] = [Vec::new(), Vec::new(), Vec::new()];
     for round in 0..bench.rounds {
-        for turn in 0..2 {
-            let side = (round + turn) % 2;
+        for turn in 0..3 {
+            let side = (round + turn) % 3;
             filled.refill()?;
+            filled.list(0)?;
             let neighbour = Neighbour::of(&filled)?;
             let taken = match side {
                 0 => filled.invalidate(PATTERN),
+                1 => indexed.invalidate(PATTERN),
                 _ => filled.by_hand(PATTERN),
             };
             let waits = neighbour.stop()?;
@@ -29,7 +32,7 @@ pub fn run(bench: &Bench) -> Result<Report, BenchError> {
             });
         }
     }
-    let [ours, theirs] = &sides;
+    let [ours, indexed, theirs] = &sides;
     let mut report = Report::default();
     report.rows.push(row(
         "50,000 of 1,000,000 keys by pattern: time",
@@ -47,12 +50,31 @@ pub fn run(bench: &Bench) -> Result<Report, BenchError> {
         Limits::at_most(10.0, 5.0),
         (&[], &[]),
     ));
+    report.rows.push(row(
+        "the same with an index of the cache's keys: time",
+        "SCAN 100 + DEL",
+        Spread::of_ratio(&millis(indexed), &millis(theirs)),
+        Unit::Times,
+        Limits::at_most(0.2, 0.05),
+        (indexed, theirs),
+    ));
+    report.rows.push(row(
+        "the same: a neighbour's longest wait",
+        "",
+        Spread::of(indexed.iter().map(|run| run.waits.max)),
+        Unit::Millis,
+        Limits::at_most(10.0, 5.0),
+        (&[], &[]),
+    ));
     report.notes.push(format!(
-        "S9, the neighbour's waits: median {:.2} ms and longest {:.1} ms beside ours, {:.2} and {:.1} beside theirs",
+        "S9, the neighbour's waits: median {:.2} ms and longest {:.1} ms beside ours, {:.2} and {:.1} beside theirs, \
+         {:.2} and {:.1} beside a sweep by an index",
         middle(ours, |run| run.waits.median),
         middle(ours, |run| run.waits.max),
         middle(theirs, |run| run.waits.median),
         middle(theirs, |run| run.waits.max),
+        middle(indexed, |run| run.waits.median),
+        middle(indexed, |run| run.waits.max),
     ));
     Ok(report)
 }

@@ -1,5 +1,7 @@
 //! A Redis with a million keys behind a daemon, and a neighbour who goes on asking it.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -81,17 +83,54 @@ impl Filled {
 
     /// Has the daemon remove what matches, and gives the time until it was acknowledged.
     pub fn invalidate(&self, pattern: &str) -> Result<Duration, BenchError> {
-        let mut daemon = connect(self.port)?;
-        let begun = Instant::now();
-        let removed: usize = redis::cmd("CACHE.INVALIDATE")
-            .arg(pattern)
-            .query(&mut daemon)
-            .map_err(failed)?;
-        let taken = begun.elapsed();
-        whole(removed)?;
-        Ok(taken)
+        sweep(self.port, pattern)
     }
 
+    /// A second daemon, which keeps an index of the keys that patterns remove.
+    pub fn indexed(&self) -> Result<Indexed, BenchError> {
+        let port = free_port()?;
+        let config = self.backends.write_config("indexed.toml", port)?;
+        // The cache stands at the end.
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(&config)
+            .map_err(BenchError::io(format!("open {}", config.display())))?;
+        file.write_all(b"index = true\n")
+            .map_err(BenchError::io("write the configuration"))?;
+        let indexed = Indexed {
+            _daemon: Daemon::start(&self.backends.folder, &config)?,
+            port,
+        };
+        // Builds the index: the keys are there already.
+        let mut daemon = connect(port)?;
+        let none: usize = redis::cmd("CACHE.INVALIDATE")
+            .arg("bench:none:*")
+            .query(&mut daemon)
+            .map_err(failed)?;
+        match none {
+            0 => Ok(indexed),
+            removed => Err(unexpected(removed, 0)),
+        }
+    }
+
+    /// Lists the keys of a pattern in the index, as daemons do in the step that fills them.
+    pub fn list(&self, pattern: usize) -> Result<(), BenchError> {
+        const SCRIPT: &str =
+            "for i = ARGV[2], ARGV[3] do redis.call('ZADD', KEYS[1], 0, ARGV[1] .. i) end";
+        let mut redis = connect(self.redis_port())?;
+        for first in (1..=MATCHING).step_by(A_CALL) {
+            redis::cmd("EVAL")
+                .arg(SCRIPT)
+                .arg(1)
+                .arg("cachewarden:index:bench:")
+                .arg(format!("bench:{pattern}:"))
+                .arg(first)
+                .arg((first + A_CALL - 1).min(MATCHING))
+                .exec(&mut redis)
+                .map_err(failed)?;
+        }
+        Ok(())
+    }
     /// The same as everybody writes it: pages of 100, one `DEL` a page.
     pub fn by_hand(&self, pattern: &str) -> Result<Duration, BenchError> {
         let mut redis = connect(self.redis_port())?;
@@ -120,14 +159,43 @@ impl Filled {
     }
 }
 
+/// A daemon that keeps an index.
+pub struct Indexed {
+    _daemon: Daemon,
+    port: u16,
+}
+
+impl Indexed {
+    /// Has it remove what matches, and gives the time until it was acknowledged.
+    pub fn invalidate(&self, pattern: &str) -> Result<Duration, BenchError> {
+        sweep(self.port, pattern)
+    }
+}
+
+fn sweep(port: u16, pattern: &str) -> Result<Duration, BenchError> {
+    let mut daemon = connect(port)?;
+    let begun = Instant::now();
+    let removed: usize = redis::cmd("CACHE.INVALIDATE")
+        .arg(pattern)
+        .query(&mut daemon)
+        .map_err(failed)?;
+    let taken = begun.elapsed();
+    whole(removed)?;
+    Ok(taken)
+}
+
 fn whole(removed: usize) -> Result<(), BenchError> {
     if removed == MATCHING {
         return Ok(());
     }
-    Err(BenchError::Helper {
+    Err(unexpected(removed, MATCHING))
+}
+
+fn unexpected(removed: usize, expected: usize) -> BenchError {
+    BenchError::Helper {
         program: "sweep",
-        message: format!("{removed} of {MATCHING} keys were removed"),
-    })
+        message: format!("{removed} keys were removed, and not {expected}"),
+    }
 }
 
 pub fn connect(port: u16) -> Result<Connection, BenchError> {

@@ -14,6 +14,7 @@
 use super::compare::is_same;
 use super::look::{Life, Look, Looking};
 use super::origins::Origins;
+use super::pass::PassError;
 use crate::cache::{Source, Spaces, Sweeps};
 use crate::config::{self, Config};
 use crate::keyspace::{RoutedKey, expiry};
@@ -26,6 +27,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
+/// Why a key is undecided whose row could not be read.
+const NOT_LOADED: &str = "postgres did not load it";
 /// Queued changes waited for at once; more of them are a backlog, and nothing is called wrong before that is gone.
 const MAX_AWAITED: usize = 1000;
 /// How long they are awaited: many times what an invalidation takes.
@@ -121,6 +124,33 @@ impl Checker {
         }))
     }
 
+    /// Sees that every declared query can be asked, and, if tables are watched (`watches`), that the queue can be looked at.
+    ///
+    /// # Errors
+    /// If one of them cannot.
+    pub(super) async fn prepare(&self, watches: bool) -> Result<(), PassError> {
+        let problems = self.repository.check().await;
+        let problems = problems.map_err(PassError::Postgres)?;
+        if !problems.is_empty() {
+            return Err(PassError::Queries(problems));
+        }
+        if watches {
+            let looked = self.pending.naming(&[], 1).await;
+            looked.map_err(PassError::Queue)?;
+        }
+        Ok(())
+    }
+
+    /// Tells a Postgres that is away from one that refuses some keys.
+    pub(super) fn still_there(&self, checked: &[Checked]) -> Result<(), PassError> {
+        let not_loaded = |checked: &Checked| checked.verdict == Verdict::Undecided(NOT_LOADED);
+        if self.repository.is_up() || !checked.iter().any(not_loaded) {
+            return Ok(());
+        }
+        let lost = RepositoryError::Connect("it was lost on the way".to_owned());
+        Err(PassError::Postgres(lost))
+    }
+
     /// Refuses further loads, and returns when none runs.
     pub async fn close(&self) {
         self.repository.close().await;
@@ -184,7 +214,7 @@ impl Checker {
                     }
                     Err(error) => {
                         tracing::debug!(%error, "a cached value could not be compared");
-                        Verdict::Undecided("postgres did not load it")
+                        Verdict::Undecided(NOT_LOADED)
                     }
                 };
                 checked.push(Checked { key, verdict });

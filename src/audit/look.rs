@@ -9,7 +9,8 @@ use std::time::Duration;
 const MAX_BYTES: &str = "4194304";
 /// Keys of one look: what Redis does for them holds up everybody else for as long as it runs.
 const MAX_KEYS: usize = 128;
-/// By how much two tellings of one expiry may differ: Redis rounds both time and life to milliseconds.
+/// By how much two tellings of one expiry may differ, in milliseconds: a Redis before 7.0 cannot be asked for it, and what
+/// is told instead is rounded twice.
 const ROUNDING_MS: u64 = 2;
 
 /// What Redis holds of one key.
@@ -104,29 +105,29 @@ impl Looking {
 }
 
 fn read(reply: Reply) -> Option<Vec<Look>> {
-    let mut answers = reply.into_list()?.into_iter();
-    let now_ms = u64::try_from(answers.next()?.as_integer()?).ok()?;
-    answers.map(|answer| look(answer, now_ms)).collect()
+    reply.into_list()?.into_iter().map(look).collect()
 }
 
-fn look(answer: Reply, now_ms: u64) -> Option<Look> {
-    let [value, left_ms, token, lease_ms]: [Reply; 4] = answer.into_list()?.try_into().ok()?;
+fn look(answer: Reply) -> Option<Look> {
+    let [value, left_ms, ends_ms, token, lease_ms]: [Reply; 5] =
+        answer.into_list()?.try_into().ok()?;
     let text = |reply: Reply| match reply {
         Reply::Text(text) => Some(text),
         _ => None,
     };
-    let left_ms = u64::try_from(left_ms.as_integer()?).ok();
-    let lease_ms = u64::try_from(lease_ms.as_integer()?).unwrap_or(0);
+    // Negative: it does not end, or is not there.
+    let millis = |reply: Reply| Some(u64::try_from(reply.as_integer()?).ok());
     let token = text(token).and_then(|token| <[u8; 4]>::try_from(token.as_ref()).ok());
+    let lease_left = Duration::from_millis(millis(lease_ms)?.unwrap_or(0));
     Some(Look {
         value: text(value),
         life: Life {
-            left: left_ms.map(Duration::from_millis),
-            ends_ms: left_ms.map(|left_ms| now_ms + left_ms),
+            left: millis(left_ms)?.map(Duration::from_millis),
+            ends_ms: millis(ends_ms)?,
         },
         lease: token.map(|token| HeldLease {
             token,
-            left: Duration::from_millis(lease_ms),
+            left: lease_left,
         }),
     })
 }
@@ -137,20 +138,15 @@ mod tests {
 
     #[test]
     fn a_value_that_was_filled_anew_has_another_life() {
-        let life = |left_ms: i64, now_ms: u64| {
-            let answer = [
-                Reply::Nil,
-                Reply::Integer(left_ms),
-                Reply::Nil,
-                Reply::Integer(-2),
-            ];
-            look(Reply::List(answer.to_vec()), now_ms)
-                .expect("an answer")
-                .life
+        let life = |left_ms: i64, ends_ms: i64| {
+            let numbers = [left_ms, ends_ms, -2].map(Reply::Integer);
+            let [left_ms, ends_ms, lease_ms] = numbers;
+            let answer = vec![Reply::Nil, left_ms, ends_ms, Reply::Nil, lease_ms];
+            look(Reply::List(answer)).expect("an answer").life
         };
-        assert!(life(1000, 5000).is_same(life(900, 5101)));
-        assert!(!life(1000, 5000).is_same(life(1000, 5100)));
-        assert!(life(-1, 5000).is_same(life(-1, 5100)));
-        assert!(!life(-1, 5000).is_same(life(1000, 5000)));
+        assert!(life(1000, 6000).is_same(life(900, 6001)));
+        assert!(!life(1000, 6000).is_same(life(1000, 6100)));
+        assert!(life(-1, -1).is_same(life(-1, -1)));
+        assert!(!life(-1, -1).is_same(life(1000, 6000)));
     }
 }

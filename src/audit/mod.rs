@@ -24,6 +24,7 @@ mod explain;
 mod look;
 mod messages;
 mod origins;
+mod pass;
 mod sampler;
 mod story;
 
@@ -33,4 +34,5 @@ pub use explain::Explanation;
 pub use look::HeldLease;
 pub use messages::{AuditHandle, Explain};
 pub use origins::Origins;
+pub use pass::{Example, Findings, Pass, PassError, PassOptions, Progress, Tally};
 pub use story::{Told, token};

@@ -56,8 +56,8 @@ impl Sampler {
         let rate = u32::try_from(self.parts.rate).unwrap_or(u32::MAX);
         let mut up = self.parts.store.up();
         loop {
-            // A keeper that is gone takes this actor with it.
-            let _up = up.wait_for(|up| *up).await;
+            // What it answers is a lock that the keeper waits for to say that Redis is away: it must not be kept.
+            drop(up.wait_for(|up| *up).await);
             let begun = Instant::now();
             match self.round(together).await {
                 Ok(taken) => {

@@ -42,6 +42,9 @@ pub enum CacheError {
     /// The actor died with the request in hand.
     #[error("the cache actor restarted; ask again")]
     Restarted,
+    /// An invalidation was given up half-way.
+    #[error("the sweep was cancelled, and outdated values may be left")]
+    Cancelled,
     /// A value that a program wants stored is larger than its namespace allows.
     #[error("a value of {bytes} bytes is larger than max_value, {limit}")]
     TooLarge { bytes: usize, limit: usize },
@@ -61,6 +64,7 @@ impl CacheError {
             | CacheError::TooLarge { .. } => Class::LoadFailed,
             CacheError::Store(_)
             | CacheError::Restarted
+            | CacheError::Cancelled
             | CacheError::Actor(AskError::Unavailable { .. } | AskError::TimedOut { .. }) => {
                 Class::Unavailable
             }
@@ -85,6 +89,7 @@ impl CacheError {
             }
             CacheError::Loader(_) | CacheError::LoaderPanicked => "mend the program's loader",
             CacheError::Store(_) => "start Redis, or check [redis] url",
+            CacheError::Cancelled => "invalidate again",
             CacheError::Actor(_) | CacheError::Restarted => "ask again",
         }
     }

@@ -52,6 +52,15 @@ impl AskError {
 
 /// Sends one command.
 pub(super) fn ask(config: &Config, words: &[Vec<u8>]) -> Result<Reply, AskError> {
+    ask_within(REPLY_TIMEOUT, config, words)
+}
+
+/// The same for a command that is answered at once, or not worth waiting for.
+pub(super) fn ask_within(
+    patience: Duration,
+    config: &Config,
+    words: &[Vec<u8>],
+) -> Result<Reply, AskError> {
     let Some(listen) = config.resp.listen.first() else {
         return Err(AskError::AnyPort);
     };
@@ -63,7 +72,7 @@ pub(super) fn ask(config: &Config, words: &[Vec<u8>]) -> Result<Reply, AskError>
         address: address.clone(),
         source,
     };
-    let mut client = connect(config, listen, &address)?;
+    let mut client = connect(config, listen, &address, patience)?;
     if let Some(password) = &config.resp.password {
         let auth = [b"AUTH".as_slice(), password.expose().as_bytes()];
         refuse_errors(client.ask(&auth).map_err(no_answer)?)?;
@@ -91,7 +100,12 @@ fn near(address: SocketAddr) -> Result<SocketAddr, AskError> {
     }
 }
 
-fn connect(config: &Config, listen: &Listen, shown: &str) -> Result<Client, AskError> {
+fn connect(
+    config: &Config,
+    listen: &Listen,
+    shown: &str,
+    patience: Duration,
+) -> Result<Client, AskError> {
     let unreachable = |source| AskError::Connect {
         address: shown.to_owned(),
         source,
@@ -100,7 +114,7 @@ fn connect(config: &Config, listen: &Listen, shown: &str) -> Result<Client, AskE
         Listen::Unix(path) => {
             let stream = UnixStream::connect(path).map_err(unreachable)?;
             stream
-                .set_read_timeout(Some(REPLY_TIMEOUT))
+                .set_read_timeout(Some(patience))
                 .map_err(unreachable)?;
             Ok(Client::over(stream))
         }
@@ -109,7 +123,7 @@ fn connect(config: &Config, listen: &Listen, shown: &str) -> Result<Client, AskE
             let open = || {
                 let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
                 stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+                stream.set_read_timeout(Some(patience))?;
                 Ok(stream)
             };
             let stream = open().map_err(unreachable)?;

@@ -1,4 +1,4 @@
-//! `cachewarden invalidate`: has the running daemon remove keys.
+//! `cachewarden invalidate`: has the running daemon remove keys, or give up removing them.
 
 use super::client::Reply;
 use super::{ask, check, exit};
@@ -12,6 +12,10 @@ pub struct Args {
     /// Only say how many keys would be removed
     #[arg(long)]
     dry_run: bool,
+    /// Give up sweeps that the daemon has under way, and remove nothing: those whose patterns match, '*' for all. What they
+    /// have not removed is given out again
+    #[arg(long, conflicts_with = "dry_run")]
+    cancel: bool,
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
@@ -30,15 +34,21 @@ pub(super) fn run(path: &Path, args: Args) -> u8 {
     };
     let (command, name, verb) = if args.dry_run {
         ("CACHE.COUNT", "would_remove", "this would remove")
+    } else if args.cancel {
+        ("CACHE.CANCEL", "cancelled", "cancelled")
     } else {
         ("CACHE.INVALIDATE", "removed", "removed")
     };
     let mut words = vec![command.as_bytes().to_vec()];
     words.extend(args.targets.into_iter().map(OsString::into_vec));
+    let (one, many) = match args.cancel {
+        true => ("sweep", "sweeps"),
+        false => ("key", "keys"),
+    };
     match ask::ask(&config, &words) {
         Ok(Reply::Int(count)) if args.json => println!("{{\"{name}\":{count}}}"),
-        Ok(Reply::Int(1)) => println!("{verb} 1 key"),
-        Ok(Reply::Int(count)) => println!("{verb} {count} keys"),
+        Ok(Reply::Int(1)) => println!("{verb} 1 {one}"),
+        Ok(Reply::Int(count)) => println!("{verb} {count} {many}"),
         Ok(other) => {
             exit::tell(format_args!(
                 "the daemon answered something unexpected: {other}"

@@ -6,6 +6,7 @@
 )]
 
 mod ask;
+mod audit;
 pub mod check;
 mod client;
 pub mod demo;
@@ -34,7 +35,8 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 something is wrong (a stop that was late, a tour step that failed, a pattern that is refused), 64 usage, \
+Exit codes: 0 done, 1 something is wrong (a stop that was late, a tour step that failed, a pattern that is refused, a value \
+that is inconsistent), 64 usage, \
 69 a server or address is unavailable, 70 an actor could not be kept running, 71 the system refused, \
 78 the configuration is wrong.
 
@@ -51,6 +53,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Remove keys, or what matches patterns, through the running daemon
     Invalidate(invalidate::Args),
+    /// Compare every cached value with Postgres
+    Audit(audit::Args),
     /// Try it: private Postgres and Redis, a sample shop, and the daemon in front of them
     Demo(demo::Args),
 }
@@ -64,6 +68,7 @@ impl Cli {
             Command::Check(args) => check::run(&config, &args),
             Command::Migrate(args) => migrate::run(&config, &args),
             Command::Invalidate(args) => invalidate::run(&config, args),
+            Command::Audit(args) => audit::run(&config, &args),
             Command::Demo(args) => demo::run(&args),
         };
         ExitCode::from(code)

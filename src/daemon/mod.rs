@@ -13,6 +13,7 @@
 //! ```
 
 mod auditing;
+mod database;
 mod freshness;
 mod info;
 mod memory;

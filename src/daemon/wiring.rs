@@ -2,12 +2,12 @@
 
 use super::freshness::Keeping;
 use super::warden::{Ended, StartError};
-use super::{auditing, info, memory};
+use super::{auditing, database, info, memory};
 use crate::audit::{AuditHandle, Checker};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};
 use crate::config::Config;
 use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, InvalidationParts};
-use crate::repository::{Installer, Repository, RepositoryError, WatchProblem};
+use crate::repository::Repository;
 use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
 use crate::supervisor::{ChildSpec, Health, RestartPolicy, Supervisor};
@@ -97,8 +97,8 @@ impl Running {
     ) -> Result<Running, StartError> {
         let listening = resp::open(&config.resp)?;
         let io_threads = IoThreads::start()?;
-        let repository = repository(config, &io_threads).await?;
-        watches(config, &io_threads).await?;
+        let repository = database::repository(config, &io_threads.handle).await?;
+        database::check_watches(config, &io_threads.handle).await?;
         let metrics = Metrics::new();
         let spaces = Spaces::of(&config.caches, &config.namespaces);
 
@@ -441,60 +441,6 @@ async fn with_reports<T>(stopping: impl Future<Output = T>) -> T {
 /// them: a second serving thread made every request dearer and none quicker, for batches got smaller and misses changed threads.
 fn half_of_the_cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
-}
-
-/// The repository, its queries checked. A Postgres that is away is no reason not to start: hits can be served.
-async fn repository(
-    config: &Config,
-    io_threads: &IoThreads,
-) -> Result<Option<Repository>, StartError> {
-    let Some(postgres) = &config.postgres else {
-        return Ok(None);
-    };
-    let repository = Repository::new(postgres, &config.caches, io_threads.handle.clone())?;
-    match repository.check().await {
-        Ok(problems) if problems.is_empty() => {}
-        Ok(problems) => {
-            let reports: Vec<String> = problems
-                .iter()
-                .map(|problem| {
-                    let hint = problem.hint.as_deref();
-                    config.report_query(problem.cache, problem.offset, &problem.message, hint)
-                })
-                .collect();
-            return Err(StartError::Queries(reports.join("\n\n")));
-        }
-        Err(error @ RepositoryError::Connect(_)) => {
-            tracing::warn!(%error, "the queries could not be checked; misses will fail until postgres is there");
-        }
-        Err(error) => return Err(error.into()),
-    }
-    Ok(Some(repository))
-}
-
-/// Sees that what is watched is installed: a change that nobody tells of would leave its old value cached. A Postgres that is
-/// away is no reason not to start; nothing changes in it either.
-async fn watches(config: &Config, io_threads: &IoThreads) -> Result<(), StartError> {
-    let Some(postgres) = config
-        .postgres
-        .as_ref()
-        .filter(|_| !config.invalidation.watches.is_empty())
-    else {
-        return Ok(());
-    };
-    let installer = Installer::new(postgres, &config.invalidation, io_threads.handle.clone())?;
-    match Arc::new(installer).plan().await {
-        Ok(plan) if plan.problems.is_empty() && plan.flaws.is_empty() => Ok(()),
-        Ok(plan) => {
-            let problems = [plan.problems, plan.flaws].concat();
-            Err(StartError::Watches(WatchProblem::report(&problems, config)))
-        }
-        Err(error @ RepositoryError::Connect(_)) => {
-            tracing::warn!(%error, "whether the watched tables have their triggers could not be checked");
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Why the daemon ended, for whoever waits for it.

@@ -1,14 +1,15 @@
 //! The invalidation actor: takes messages, keeps the sweeper going, answers. Thin.
 
 use super::indexes::Indexes;
-use super::messages::{CountTargets, InvalidateTargets, InvalidationHandle, Publish};
+use super::messages::{CancelSweeps, CountTargets, InvalidateTargets, InvalidationHandle, Publish};
+use super::queue::Queue;
 use super::scripts::Scripts;
 use super::subscriber::Subscriber;
-use super::sweeper::{Queue, Sweeper};
+use super::sweeper::Sweeper;
 use super::{InvalidationError, count, invalidate};
 use crate::cache::{CacheHandle, Notes, Sweeps, Trace};
 use crate::config::Invalidation;
-use crate::keyspace::Scope;
+use crate::keyspace::{Pattern, Scope};
 use crate::store::Store;
 use crate::supervisor::{Later, Ping, Shutdown};
 use crate::telemetry::{Metrics, SourceKind};
@@ -167,6 +168,18 @@ impl Handler<CountTargets> for InvalidationActor {
     }
 }
 
+impl Handler<CancelSweeps> for InvalidationActor {
+    type Result = Result<u64, InvalidationError>;
+
+    fn handle(&mut self, cancel: CancelSweeps, _ctx: &mut Context<Self>) -> Self::Result {
+        let is_meant = |sweep: &Pattern| {
+            let mut patterns = cancel.patterns.iter();
+            patterns.any(|pattern| pattern.matches(sweep.text()))
+        };
+        Ok(self.parts.queue.cancel(is_meant))
+    }
+}
+
 impl Handler<Publish> for InvalidationActor {
     type Result = ResponseFuture<Result<u64, InvalidationError>>;
 
@@ -190,7 +203,8 @@ impl Handler<Shutdown> for InvalidationActor {
 
     fn handle(&mut self, _: Shutdown, ctx: &mut Context<Self>) -> Self::Result {
         let (later, promise) = Later::new();
-        // A sweep is not waited for: who asked is told, and may ask another daemon.
+        // A sweep is not waited for: who asked is told, and may ask another daemon; a row of the queue is handed to one. What
+        // was announced stays so until it expires: meanwhile the others do not give out what is left.
         self.parts.queue.let_go();
         promise.keep(());
         ctx.stop();

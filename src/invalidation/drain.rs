@@ -5,7 +5,9 @@
 //! 2. A claim is given back well before Postgres would take it. A sweep that takes longer goes on, and its rows are
 //!    remembered when it is over: claimed again, they are removed without another sweep. Otherwise a sweep that is always
 //!    longer than a claim would never be the last.
-//! 3. A sweep does not hold up what is committed meanwhile: several claims are applied at once.
+//! 3. Sweeps do not hold up what is committed meanwhile: several claims are applied at once. The first few follow one another
+//!    as quickly as there are changes. The others are spread over the time that a claim is held at most, so that there is
+//!    always one to be had within half a second, however long the sweeps of those before take.
 //! 4. While Redis is away nothing is claimed: the rows wait where they are safe.
 
 use super::changes;
@@ -14,7 +16,7 @@ use super::prover::Applying;
 use super::subscriber::drive;
 use crate::cache::Origin;
 use crate::keyspace::{Scope, Targets};
-use crate::repository::{Claim, MAX_HELD, Outbox};
+use crate::repository::{Claim, MAX_CLAIMS, MAX_HELD, Outbox};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use futures_util::future::LocalBoxFuture;
@@ -28,8 +30,13 @@ use tokio::time::{sleep, timeout};
 
 /// Rows claimed together.
 const CLAIM_ROWS: usize = 1000;
-/// Claims applied at once. The queue lends a connection to each, and one more for looks at the backlog.
-const MAX_CLAIMS: usize = 3;
+/// Claims that are taken at once when there are changes. Sweeps that take no longer than usual never need more.
+const QUICK_CLAIMS: usize = 3;
+/// Before each further claim, unless one is done with meanwhile.
+const SPARING_PAUSE: Duration =
+    Duration::from_millis(Drain::HELD.as_millis() as u64 / (MAX_CLAIMS - QUICK_CLAIMS) as u64);
+/// Changes whose sweeps go on, those without a claim by now included.
+const MAX_UNDER_WAY: usize = 200;
 /// Rows remembered whose sweep was over too late. Beyond, they are swept again.
 const MAX_LATE: usize = 100_000;
 /// The pause when there is nothing to do.
@@ -64,6 +71,8 @@ struct Shared {
     late: RefCell<HashMap<i64, Instant>>,
     /// Claims that could not be applied, one after the other.
     failed: Cell<u32>,
+    /// Claims that are held.
+    held: Cell<usize>,
 }
 
 impl Drain {
@@ -87,6 +96,7 @@ impl Drain {
                     errors = 0;
                     let is_full = claim.rows().len() >= CLAIM_ROWS;
                     pause = if is_full { Duration::ZERO } else { self.poll };
+                    shared.held.set(shared.held.get() + 1);
                     let (drain, shared) = (self.clone(), Rc::clone(&shared));
                     applying.push(Box::pin(async move { drain.apply(claim, &shared).await }));
                 }
@@ -103,8 +113,11 @@ impl Drain {
             }
             let pause = pause.max(after(shared.failed.get()));
             drive(&mut applying, sleep(jittered(pause))).await;
-            while applying.len() >= MAX_CLAIMS {
-                futures_util::StreamExt::next(&mut applying).await;
+            if shared.held.get() >= QUICK_CLAIMS {
+                next_within(SPARING_PAUSE, &mut applying).await;
+            }
+            while shared.held.get() >= MAX_CLAIMS || applying.len() >= MAX_UNDER_WAY {
+                next_within(self.poll, &mut applying).await;
             }
         }
     }
@@ -151,6 +164,7 @@ impl Drain {
             Err(_late) => {
                 let ids: Vec<i64> = claim.rows().iter().map(|row| row.id).collect();
                 drop(claim);
+                shared.let_go();
                 tracing::debug!(
                     rows = ids.len(),
                     "queued changes take long to apply, and will be claimed again"
@@ -158,6 +172,7 @@ impl Drain {
                 (work.await, Err(ids))
             }
         };
+        let is_held = claim.is_ok();
         match (answer, claim) {
             (Ok(Ok(_removed)), Ok(claim)) => self.conclude(claim, shared).await,
             (Ok(Ok(_removed)), Err(ids)) => {
@@ -169,6 +184,9 @@ impl Drain {
             }
             (Ok(Err(error)), _) => shared.fail(&error),
             (Err(error), _) => shared.fail(&error),
+        }
+        if is_held {
+            shared.let_go();
         }
     }
 
@@ -208,10 +226,24 @@ impl Drain {
 }
 
 impl Shared {
+    /// A claim is held no more.
+    fn let_go(&self) {
+        self.held.set(self.held.get().saturating_sub(1));
+    }
+
     fn fail(&self, error: &dyn std::fmt::Display) {
         self.failed.set(self.failed.get().saturating_add(1));
         tell(self.failed.get(), error);
     }
+}
+
+/// Waits until one of them is over, but no longer than this.
+async fn next_within<T>(
+    most: Duration,
+    applying: &mut FuturesUnordered<LocalBoxFuture<'static, T>>,
+) {
+    // None are left, or none is over yet: the same to who asks.
+    let _over = timeout(most, futures_util::StreamExt::next(applying)).await;
 }
 
 /// The first of a row of failures is for everybody, the others are for who looks closely.

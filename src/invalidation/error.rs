@@ -16,6 +16,9 @@ pub enum InvalidationError {
     /// The actor is overloaded, restarting, or late.
     #[error("{0}")]
     Actor(AskError),
+    /// Somebody gave the sweep up: what it has not removed stays.
+    #[error("the sweep was cancelled")]
+    Cancelled,
     /// The daemon stops with the sweep under way.
     #[error("the daemon stops before the sweep is done")]
     Stopped,
@@ -28,6 +31,7 @@ impl InvalidationError {
             InvalidationError::Keys(error) => error,
             InvalidationError::Store(error) => CacheError::Store(error),
             InvalidationError::Actor(error) => CacheError::Actor(error),
+            InvalidationError::Cancelled => CacheError::Cancelled,
             InvalidationError::Stopped => CacheError::Restarted,
         }
     }

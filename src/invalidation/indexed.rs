@@ -35,6 +35,9 @@ impl Sweeper {
     ) -> Result<Outcome, Broken> {
         let mut outcome = Outcome::default();
         for sweep in sweeps {
+            if !self.with(|pending| pending.holds(sweep.id)) {
+                continue;
+            }
             let index = self.indexes.index(sweep.pattern.head());
             let is_swept = match index {
                 None => false,
@@ -57,7 +60,7 @@ impl Sweeper {
         Ok(outcome)
     }
 
-    /// Whether it could, to the end.
+    /// Whether it could, to the end, or as far as it was wanted.
     async fn sweep_by(
         &self,
         index: &Index,
@@ -77,7 +80,8 @@ impl Sweeper {
             pace.page_took(sent.elapsed());
             self.metrics.swept_keys.inc_by(page.removed);
             self.with(|pending| pending.removed(sweep.id, page.removed));
-            if range.is_over(page, most) {
+            let is_wanted = self.with(|pending| pending.holds(sweep.id));
+            if range.is_over(page, most) || !is_wanted {
                 return Ok(true);
             }
             revealed.extend(self.reveal(&ground.pinned).await?);

@@ -2,7 +2,7 @@
 
 use super::InvalidationError;
 use super::actor::InvalidationParts;
-use super::sweeper::Swept;
+use super::queue::{Swept, Unswept};
 use crate::cache::{Invalidate, Origin};
 use crate::keyspace::{Pattern, Targets};
 use crate::store::StoreError;
@@ -59,7 +59,10 @@ pub(super) async fn wait(swept: Vec<oneshot::Receiver<Swept>>) -> Result<u64, In
     let mut removed = 0;
     for swept in swept {
         let swept = swept.await.map_err(|_gone| InvalidationError::Stopped)?;
-        removed += swept.map_err(InvalidationError::Store)?;
+        removed += swept.map_err(|unswept| match unswept {
+            Unswept::Late(error) => InvalidationError::Store(error),
+            Unswept::Cancelled => InvalidationError::Cancelled,
+        })?;
     }
     Ok(removed)
 }

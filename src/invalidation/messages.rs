@@ -2,7 +2,7 @@
 
 use super::{InvalidationActor, InvalidationError};
 use crate::cache::Origin;
-use crate::keyspace::Targets;
+use crate::keyspace::{Pattern, Targets};
 use crate::supervisor::Handle;
 use actix::{Addr, Message};
 use bytes::Bytes;
@@ -22,6 +22,14 @@ pub struct InvalidateTargets {
 #[rtype(result = "Result<u64, InvalidationError>")]
 pub struct CountTargets {
     pub targets: Targets,
+}
+
+/// Gives up the sweeps, waiting or under way in this daemon, whose pattern as a text matches one of these; how many. Who waits
+/// for one is told. What a watched table asks for comes back with its row.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<u64, InvalidationError>")]
+pub struct CancelSweeps {
+    pub patterns: Vec<Pattern>,
 }
 
 /// Publishes a message on a channel of Redis; how many heard it.
@@ -44,6 +52,7 @@ const LONGEST_SWEEP: Duration = Duration::from_secs(600);
 pub struct InvalidationHandle {
     pub invalidate: Handle<InvalidateTargets>,
     pub count: Handle<CountTargets>,
+    pub cancel: Handle<CancelSweeps>,
     pub publish: Handle<Publish>,
 }
 
@@ -53,6 +62,7 @@ impl InvalidationHandle {
         Self {
             invalidate: Handle::unbound("invalidation", MAX_IN_FLIGHT, LONGEST_SWEEP),
             count: Handle::unbound("invalidation", MAX_COUNTS, LONGEST_SWEEP),
+            cancel: Handle::unbound("invalidation", MAX_IN_FLIGHT, Duration::from_secs(60)),
             publish: Handle::unbound("invalidation", MAX_IN_FLIGHT, Duration::from_secs(60)),
         }
     }
@@ -62,11 +72,13 @@ impl InvalidationHandle {
             Some(address) => {
                 self.invalidate.bind(address.clone().recipient());
                 self.count.bind(address.clone().recipient());
+                self.cancel.bind(address.clone().recipient());
                 self.publish.bind(address.clone().recipient());
             }
             None => {
                 self.invalidate.unbind();
                 self.count.unbind();
+                self.cancel.unbind();
                 self.publish.unbind();
             }
         }

@@ -128,7 +128,7 @@ impl<W> Pending<W> {
     /// A pass begins: whom it serves.
     pub(super) fn begin_pass(&mut self) -> Vec<Sweep> {
         self.advance(Stage::Revoked, Stage::Swept);
-        self.swept().map(Job::sweep).collect()
+        self.under_way()
     }
 
     /// Keys of the pass under way were removed.
@@ -167,6 +167,32 @@ impl<W> Pending<W> {
             .collect();
         self.orphans.extend(orphans.iter().cloned());
         orphans
+    }
+
+    /// Gives up whatever `is_meant`, announced or not: who waited for it.
+    pub(super) fn cancel(&mut self, is_meant: impl Fn(&Pattern) -> bool) -> Vec<Done<W>> {
+        let (cancelled, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.jobs)
+            .into_iter()
+            .partition(|job| is_meant(&job.pattern));
+        self.jobs = left;
+        let begun = cancelled.iter().filter(|job| job.stage != Stage::New);
+        self.orphans.extend(begun.map(Job::sweep));
+        cancelled.into_iter().map(Job::done).collect()
+    }
+
+    /// Whether this one is still wanted.
+    pub(super) fn holds(&self, id: Uuid) -> bool {
+        self.jobs.iter().any(|job| job.id == id)
+    }
+
+    /// Whom the pass under way still serves.
+    pub(super) fn under_way(&self) -> Vec<Sweep> {
+        self.swept().map(Job::sweep).collect()
+    }
+
+    /// Whether any announcement is to be withdrawn.
+    pub(super) fn any_orphans(&self) -> bool {
+        !self.orphans.is_empty()
     }
 
     /// Everybody who waits: nobody does any more, and the patterns stay.
@@ -290,6 +316,31 @@ mod tests {
             .into_iter()
             .map(|done| done.waiting.len());
         assert_eq!(waiting.sum::<usize>(), 10_000, "nobody is forgotten");
+    }
+
+    #[test]
+    fn what_is_cancelled_is_left_and_its_announcement_is_to_be_withdrawn() {
+        let mut pending = Pending::default();
+        for (text, who) in [("a:1*", 1), ("a:2*", 2)] {
+            add(&mut pending, text, who);
+        }
+        pending.take_new();
+        pending.revoked();
+        let pass = pending.begin_pass();
+        add(&mut pending, "a:1*", 3);
+        let cancelled = pending.cancel(|meant| *meant == pattern("a:1*"));
+        let waiting: Vec<_> = cancelled
+            .into_iter()
+            .flat_map(|done| done.waiting)
+            .collect();
+        assert_eq!(waiting, [1, 3]);
+        assert!(!pending.holds(pass[0].id) && pending.holds(pass[1].id));
+        assert_eq!(texts(&pending.under_way()), ["a:2*"]);
+        // The one that had not begun was never announced.
+        assert!(pending.any_orphans());
+        let orphans = pending.take_orphans();
+        assert_eq!((orphans.len(), orphans[0].id), (1, pass[0].id));
+        assert_eq!(pending.end_pass()[0].waiting, [2]);
     }
 
     #[test]

@@ -13,18 +13,17 @@
 
 use super::indexes::Indexes;
 use super::pending::{Done, Pending, Sweep};
+use super::queue::{Queue, Unswept, Waiting};
 use super::scripts::Scripts;
 use super::walk::Walk;
 use crate::cache::Sweeps;
-use crate::keyspace::{Pattern, Scope, names::LEASE_INDEX};
+use crate::keyspace::{Pattern, names::LEASE_INDEX};
 use crate::store::{Identity, Pinned, Store, StoreError};
 use crate::telemetry::Metrics;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
 /// How long other daemons heed an announcement that is not renewed.
@@ -52,16 +51,21 @@ pub(super) enum Broken {
     AnotherServer,
 }
 
-/// What who waits for a sweep gets: the number of keys it removed, or why that takes long.
-pub(super) type Swept = Result<u64, StoreError>;
-pub(super) type Waiting = oneshot::Sender<Swept>;
-
 /// The one connection, and to whom it leads.
 pub(super) struct Ground {
     pub(super) pinned: Pinned,
     identity: Identity,
     /// When all that is announced was announced last.
     announced: Cell<Instant>,
+}
+
+/// What became of a pass.
+enum Passed {
+    /// Nothing waits.
+    Nothing,
+    Whole,
+    /// Nobody wants it any more.
+    Cancelled,
 }
 
 impl Ground {
@@ -80,52 +84,6 @@ impl Ground {
             true => Ok(()),
             false => Err(Broken::AnotherServer),
         }
-    }
-}
-
-/// What waits to be swept. It outlives the actor: a restart begins again with it. Cheap to clone.
-#[derive(Clone, Default)]
-pub(super) struct Queue(Arc<Queued>);
-
-#[derive(Default)]
-struct Queued {
-    pending: Mutex<Pending<Waiting>>,
-    came: Notify,
-}
-
-impl Queue {
-    /// Adds a pattern; the answer is the number of keys removed once it is swept.
-    pub(super) fn add(
-        &self,
-        scope: &Scope,
-        pattern: Pattern,
-        claim: Option<Bytes>,
-    ) -> oneshot::Receiver<Swept> {
-        let (waiting, swept) = oneshot::channel();
-        let wide = scope.widened(&pattern);
-        self.0
-            .pending
-            .lock()
-            .add(pattern, wide, Some(waiting), claim);
-        self.0.came.notify_one();
-        swept
-    }
-
-    /// Tells who waits that it is in vain. The patterns stay.
-    pub(super) fn let_go(&self) {
-        drop(self.0.pending.lock().take_waiting());
-    }
-
-    /// How many patterns wait.
-    pub(super) fn len(&self) -> usize {
-        self.0.pending.lock().len()
-    }
-
-    /// Adds a pattern for which nobody waits.
-    pub(super) fn add_unheard(&self, scope: &Scope, pattern: Pattern) {
-        let wide = scope.widened(&pattern);
-        self.0.pending.lock().add(pattern, wide, None, None);
-        self.0.came.notify_one();
     }
 }
 
@@ -149,8 +107,8 @@ impl Sweeper {
         let mut pause = FIRST_PAUSE;
         let mut broken_since: Option<Instant> = None;
         loop {
-            if self.with(|pending| pending.len()) == 0 {
-                self.queue.0.came.notified().await;
+            if self.with(|pending| pending.len() == 0 && !pending.any_orphans()) {
+                self.queue.came().await;
                 continue;
             }
             match self.sweep_all().await {
@@ -176,9 +134,8 @@ impl Sweeper {
     /// Passes until nothing waits.
     async fn sweep_all(&self) -> Result<(), Broken> {
         let ground = Ground::of(&self.store).await?;
-        let orphans = self.with(Pending::take_orphans);
-        self.withdraw(&ground.pinned, &orphans).await;
         loop {
+            self.withdraw_orphans(&ground.pinned).await;
             self.reveal(&ground.pinned).await?;
             for _ in 0..=MAX_JOINS {
                 let announced = self.with(|pending| pending.announced());
@@ -187,10 +144,14 @@ impl Sweeper {
                     break;
                 }
             }
-            if !self.pass(&ground).await? {
-                return Ok(());
+            match self.pass(&ground).await? {
+                Passed::Nothing => return Ok(()),
+                Passed::Cancelled => {
+                    self.metrics.passed("cancelled");
+                    continue;
+                }
+                Passed::Whole => ground.check().await?,
             }
-            ground.check().await?;
             self.metrics.passed("done");
             let done = self.with(Pending::end_pass);
             self.conclude(&ground.pinned, done).await;
@@ -218,13 +179,13 @@ impl Sweeper {
         Ok(revealed)
     }
 
-    /// One walk through all keys, for all that wait; whether any does. What comes meanwhile has its leases ended at once. In
+    /// One walk through all keys, for all that wait. What comes meanwhile has its leases ended at once. In
     /// the first pages it still joins, and the walk begins anew; later it waits for the next.
-    async fn pass(&self, ground: &Ground) -> Result<bool, Broken> {
+    async fn pass(&self, ground: &Ground) -> Result<Passed, Broken> {
         let pinned = &ground.pinned;
         let mut pass = self.with(Pending::begin_pass);
         if pass.is_empty() {
-            return Ok(false);
+            return Ok(Passed::Nothing);
         }
         let (mut walk, mut joins) = (Walk::new(patterns(&pass)), 0);
         let mut builds = self.indexes.build(pinned, heads(&pass)).await?;
@@ -248,13 +209,21 @@ impl Sweeper {
                 walk = Walk::new(patterns(&pass));
                 builds = self.indexes.build(pinned, heads(&pass)).await?;
             }
+            if self.withdraw_orphans(pinned).await {
+                pass = self.with(|pending| pending.under_way());
+                if pass.is_empty() {
+                    return Ok(Passed::Cancelled);
+                }
+                walk.only(patterns(&pass));
+                doomed.retain(|key| matches_any(&pass, key));
+            }
             self.announce_again(ground).await?;
             walk.pause().await;
         }
         let removed = pinned.unlink(&doomed).await?;
         self.count(&pass, &doomed, &removed);
         self.metrics.indexes_built.inc_by(builds.end(pinned).await?);
-        Ok(true)
+        Ok(Passed::Whole)
     }
 
     /// Renews the announcements in time.
@@ -274,7 +243,7 @@ impl Sweeper {
     }
 
     fn count(&self, pass: &[Sweep], doomed: &[Bytes], removed: &[bool]) {
-        let mut pending = self.queue.0.pending.lock();
+        let mut pending = self.queue.pending();
         for (key, _) in doomed.iter().zip(removed).filter(|(_, removed)| **removed) {
             self.metrics.swept_keys.inc();
             for sweep in pass.iter().filter(|sweep| sweep.pattern.matches(key)) {
@@ -296,6 +265,13 @@ impl Sweeper {
         }
     }
 
+    /// Withdraws what was announced and is not swept any more; whether there was any.
+    async fn withdraw_orphans(&self, pinned: &Pinned) -> bool {
+        let orphans = self.with(Pending::take_orphans);
+        self.withdraw(pinned, &orphans).await;
+        !orphans.is_empty()
+    }
+
     /// Takes announcements back, here and elsewhere.
     async fn withdraw(&self, pinned: &Pinned, sweeps: &[Sweep]) {
         if sweeps.is_empty() {
@@ -314,7 +290,7 @@ impl Sweeper {
     fn tell(&self, broken: &Broken) {
         let Broken::Store(error) = broken else { return };
         for waiting in self.with(Pending::take_waiting) {
-            let _gone = waiting.send(Err(error.clone()));
+            let _gone = waiting.send(Err(Unswept::Late(error.clone())));
         }
     }
 
@@ -325,7 +301,7 @@ impl Sweeper {
     }
 
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Pending<Waiting>) -> T) -> T {
-        let mut pending = self.queue.0.pending.lock();
+        let mut pending = self.queue.pending();
         let result = work(&mut pending);
         let waiting = i64::try_from(pending.len()).unwrap_or(i64::MAX);
         self.metrics.sweeps_pending.set(waiting);

@@ -33,6 +33,11 @@ impl Walk {
         }
     }
 
+    /// Goes on for these only.
+    pub(super) fn only(&mut self, patterns: Vec<Pattern>) {
+        self.patterns = patterns;
+    }
+
     /// Whether every key was looked at.
     pub(super) fn is_over(&self) -> bool {
         self.pages > 0 && self.cursor == 0

@@ -9,7 +9,7 @@ pub type Room = (&'static str, &'static [&'static str]);
 #[rustfmt::skip] // one line a rule
 pub const ROOMS: &[Room] = &[
     ("main", &["cli"]),
-    ("cli", &["daemon", "supervisor", "repository", "telemetry", "config"]),
+    ("cli", &["daemon", "audit", "supervisor", "repository", "telemetry", "config"]),
     ("daemon", &["resp", "audit", "invalidation", "cache", "supervisor", "store", "repository", "telemetry", "config", "keyspace"]),
     ("resp", &["audit", "invalidation", "cache", "supervisor", "telemetry", "config", "keyspace"]),
     ("audit", &["cache", "supervisor", "store", "repository", "telemetry", "config", "keyspace"]),
@@ -48,6 +48,7 @@ pub const NAMES: &[Rule] = &[
     only("actix_rt", &["supervisor", "daemon", "resp/listener.rs"], "threads are made by the daemon; the listener deals connections out to them"),
     only("tokio", &["cli", "daemon", "resp", "audit", "invalidation", "cache", "supervisor", "store", "repository"], "keys, configuration and counters do not wait for anything"),
     only("clap", &["main", "cli"], "the command line is read in one room"),
+    only("indicatif", &["cli"], "only who typed the command looks at a terminal"),
     only("sd_notify", &["cli"], "the service manager is told by the binary, not by the library"),
     only("signal_hook", &["cli"], "signals belong to the binary; a program with a daemon inside keeps its own"),
     only("signal_hook_tokio", &["cli"], "signals belong to the binary; a program with a daemon inside keeps its own"),

@@ -9,7 +9,7 @@ use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value};
 use super::support::servers::redis;
 use super::support::watched::Watched;
-use super::support::world::{HEARTBEAT, figure, raw, statements};
+use super::support::world::{HEARTBEAT, figure, leave_heartbeat, raw, statements};
 
 const COURSES: &str = "CREATE TABLE courses (id bigint PRIMARY KEY, title text NOT NULL);
     INSERT INTO courses SELECT n, 'old' FROM generate_series(1, 100) n";
@@ -158,7 +158,7 @@ async fn what_was_invalidated_after_a_snapshot_is_never_read_from_it() {
     lose_two_invalidations(&mut scene, &mut client).await;
     scene.proxy.pass().await;
     reads_while_it_comes_back(&mut client, &["courses:1", "courses:2"], "\"new\"").await;
-    assert_eq!(met(&mut client, "earlier").await, 1);
+    assert_ne!(met(&mut client, "earlier").await, 0);
     // Whoever reads past the daemon sees it too, soon.
     let mut raw = scene.raw().await;
     eventually(DEADLINE, async || {
@@ -179,23 +179,16 @@ async fn control_a_snapshot_that_nobody_doubts_is_read() {
     let daemon = scene.daemon().await;
     let mut client = daemon.client().await;
     lose_two_invalidations(&mut scene, &mut client).await;
-    forge_heartbeat(&scene).await;
+    leave_heartbeat(&mut scene.raw().await).await;
     scene.proxy.pass().await;
-    until_redis_is(&mut client, 1).await;
-    assert_eq!(get(&mut client, "courses:1").await, "\"old\"");
+    eventually(DEADLINE, async || {
+        match get(&mut client, "courses:1").await {
+            old if old == "\"old\"" => Ok(()),
+            new => Err(new),
+        }
+    })
+    .await;
     daemon.stop().await;
-}
-
-async fn forge_heartbeat(scene: &Scene) {
-    let mut raw = scene.raw().await;
-    let info = raw.command(&["INFO"]).await;
-    let field = |name: &str| {
-        let mut lines = info.text().lines();
-        let found = lines.find_map(|line| line.strip_prefix(name));
-        found.unwrap().to_owned()
-    };
-    let text = format!("1 {} {} 0", field("run_id:"), field("master_replid:"));
-    raw.command(&["SET", HEARTBEAT, &text]).await;
 }
 
 #[tokio::test]
@@ -269,10 +262,19 @@ async fn a_redis_that_was_only_out_of_reach_keeps_what_it_has() {
     until_redis_is(&mut client, 0).await;
     scene.proxy.pass().await;
     until_redis_is(&mut client, 1).await;
-    assert_eq!(met(&mut client, "known").await, 1);
-    let before = statements(&mut client).await;
-    assert_eq!(get(&mut client, "courses:1").await, "\"old\"");
-    assert_eq!(statements(&mut client).await, before, "a hit");
+    assert_ne!(met(&mut client, "known").await, 0);
+    eventually(DEADLINE, async || {
+        let before = statements(&mut client).await;
+        assert_eq!(get(&mut client, "courses:1").await, "\"old\"");
+        // The connection of its core may come after another one.
+        match statements(&mut client).await - before {
+            0 => Ok(()),
+            loads => Err(loads),
+        }
+    })
+    .await;
+    let kept = figure(&mut client, "cachewarden_fills_total", "filled").await;
+    assert_eq!(kept, 1, "it was never filled again");
     daemon.stop().await;
 }
 
@@ -306,7 +308,7 @@ async fn data_of_another_server_are_noticed_on_an_open_connection() {
     // And they stay away.
     until_redis_is(&mut client, 1).await;
     assert_eq!(get(&mut client, "courses:1").await, "\"new\"");
-    assert_eq!(met(&mut client, "earlier").await, 1);
+    assert_ne!(met(&mut client, "earlier").await, 0);
     daemon.stop().await;
 }
 

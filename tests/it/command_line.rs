@@ -54,6 +54,11 @@ async fn keys_and_patterns_are_counted_and_removed_from_the_command_line() {
         ran("{\"removed\":18}\n")
     );
     assert_eq!(count(&mut raw).await, 0);
+    // Nothing is under way any more.
+    assert_eq!(
+        run(&["invalidate", "--cancel", "*"]).await,
+        ran("cancelled 0 sweeps\n")
+    );
     // What the daemon refuses is told in its words.
     let (code, stdout, stderr) = run(&["invalidate", "*"]).await;
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
@@ -76,7 +81,6 @@ async fn the_daemon_is_asked_with_its_password_over_tls_or_a_unix_socket() {
     // A name that the certificate is not made out to.
     let tcp = format!("127.0.0.1:{}", free_port().unwrap());
     for listen in [tcp, socket] {
-        fill(&mut raw, 3).await;
         let url = redis.redis_url();
         let tls = tls(&cert, &key);
         let text = format!(
@@ -84,6 +88,7 @@ async fn the_daemon_is_asked_with_its_password_over_tls_or_a_unix_socket() {
         );
         let mut daemon = Spawned::start_with(|_| text.clone(), |_| {});
         daemon.notice("READY=1").await;
+        fill(&mut raw, 3).await;
         let output = cachewarden(&text, &["invalidate", "calc:*"]).await;
         assert_eq!(said(&output), ran("removed 3 keys\n"), "{listen}");
         if !listen.starts_with("unix:") {

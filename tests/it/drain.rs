@@ -291,21 +291,14 @@ impl Handler<InvalidateTargets> for Slow {
     }
 }
 
-#[actix_rt::test]
-async fn what_always_takes_longer_than_a_claim_may_be_held_is_done_with_all_the_same() {
-    let shop = Shop::open().await;
+/// A drain that has its changes invalidated by whom the handle leads to.
+fn drain(shop: &Shop, invalidation: InvalidationHandle, held: Duration) -> Drain {
     let url = shop.watched.database.url();
     let settings = Config::from_toml(&config(url, &shop.redis.redis_url(), CACHES)).unwrap();
     let store = Store::siblings(&settings.redis, 1).unwrap().remove(0);
     actix_rt::spawn(store.clone().keep());
-    let invalidation = InvalidationHandle::unbound();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let slow = Slow {
-        asked: Arc::clone(&asked),
-    };
-    invalidation.invalidate.bind(slow.start().recipient());
     let postgres = settings.postgres.as_ref().unwrap();
-    let drain = Drain {
+    Drain {
         outbox: Outbox::new(postgres, &settings.invalidation, Handle::current()).unwrap(),
         invalidation,
         scope: Arc::new(settings.scope()),
@@ -313,13 +306,67 @@ async fn what_always_takes_longer_than_a_claim_may_be_held_is_done_with_all_the_
         metrics: Metrics::new(),
         applying: Applying::default(),
         poll: settings.invalidation.poll,
-        held: HELD,
+        held,
+    }
+}
+
+#[actix_rt::test]
+async fn what_always_takes_longer_than_a_claim_may_be_held_is_done_with_all_the_same() {
+    let shop = Shop::open().await;
+    let invalidation = InvalidationHandle::unbound();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let slow = Slow {
+        asked: Arc::clone(&asked),
     };
-    let draining = actix_rt::spawn(drain.run());
+    invalidation.invalidate.bind(slow.start().recipient());
+    let draining = actix_rt::spawn(drain(&shop, invalidation, HELD).run());
     shop.watched
         .execute("UPDATE courses SET title = 'new' WHERE id = 1")
         .await;
     shop.until_empty().await;
     draining.abort();
     assert_ne!(asked.load(Ordering::Relaxed), 0);
+}
+
+/// Is told of changes, and ends none of them: their sweeps take for ever.
+struct Endless {
+    told: Arc<AtomicUsize>,
+}
+
+impl Actor for Endless {
+    type Context = Context<Self>;
+}
+
+impl Handler<InvalidateTargets> for Endless {
+    type Result = ResponseFuture<Result<u64, InvalidationError>>;
+
+    fn handle(&mut self, _ask: InvalidateTargets, _ctx: &mut Context<Self>) -> Self::Result {
+        self.told.fetch_add(1, Ordering::Relaxed);
+        Box::pin(std::future::pending())
+    }
+}
+
+#[actix_rt::test]
+async fn what_is_committed_while_sweeps_of_many_changes_go_on_is_applied_all_the_same() {
+    const CHANGES: usize = 8;
+    let shop = Shop::open().await;
+    let invalidation = InvalidationHandle::unbound();
+    let told = Arc::new(AtomicUsize::new(0));
+    let endless = Endless {
+        told: Arc::clone(&told),
+    };
+    invalidation.invalidate.bind(endless.start().recipient());
+    let draining = actix_rt::spawn(drain(&shop, invalidation, 10 * DEADLINE).run());
+    for change in 1..=CHANGES {
+        shop.watched
+            .execute("UPDATE courses SET title = 'new' WHERE id = 1")
+            .await;
+        // So that none is claimed together with the one before.
+        eventually(DEADLINE, async || {
+            let told = told.load(Ordering::Relaxed);
+            (told == change).then_some(()).ok_or(told)
+        })
+        .await;
+    }
+    draining.abort();
 }

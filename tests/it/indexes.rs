@@ -20,7 +20,9 @@ const INDEX: &str = "cachewarden:index:calc:";
 
 /// A daemon whose programs fill `calc:`.
 async fn programs(redis: &Redis, indexed: bool) -> InProcess {
-    let more = format!("[namespaces.calc]\nprefix = \"calc:\"\nttl = \"5m\"\nindex = {indexed}\n");
+    let more = format!(
+        "redis.timeout = \"5s\"\n[namespaces.calc]\nprefix = \"calc:\"\nttl = \"5m\"\nindex = {indexed}\n"
+    );
     InProcess::start(&config_without_postgres(&redis.redis_url(), &more)).await
 }
 

@@ -8,7 +8,9 @@
 )]
 
 mod audit;
+mod audit_command;
 mod bad_frames;
+mod cancel;
 mod check;
 mod clients;
 mod coming_back;

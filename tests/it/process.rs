@@ -18,6 +18,7 @@ use super::support::eventually::eventually;
 use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value, frame};
 use super::support::servers::{database, database_in, own_postgres, redis, redis_with};
+use super::support::world::leave_heartbeat;
 
 const COURSES: &str = "CREATE TABLE courses (id bigint PRIMARY KEY, title text NOT NULL);
     INSERT INTO courses SELECT n, 'course-' || n FROM generate_series(1, 100) n";
@@ -251,6 +252,7 @@ async fn without_postgres_it_starts_and_serves_hits_and_loads_once_postgres_is_t
     behind
         .command(&["SET", "courses:1", cached, "EX", "600"])
         .await;
+    leave_heartbeat(&mut behind).await;
 
     let mut daemon = Spawned::start(database.url(), &redis.redis_url(), COURSE).await;
     let mut client = daemon.client().await;

@@ -187,7 +187,7 @@ async fn a_load_that_began_before_a_pattern_does_not_fill_after_it() {
 }
 
 /// The connection that sweeps.
-async fn sweeping_client(raw: &mut Client) -> String {
+pub(super) async fn sweeping_client(raw: &mut Client) -> String {
     eventually(DEADLINE, async || {
         let list = raw.command(&["CLIENT", "LIST"]).await;
         let mut lines = list.text().lines();

@@ -38,8 +38,10 @@ use crate::config;
 pub use proof::{Applied, Look};
 use statements::Connection;
 
-/// Three to hold claims on, and meanwhile one each to look for what waits, to count it, and to note or read what was applied.
-const CONNECTIONS: usize = 6;
+/// Claims that can be held at once: each is a transaction, and so a connection.
+pub const MAX_CLAIMS: usize = 16;
+/// Beside those, one each to look for what waits, to count it, and to note or read what was applied.
+const CONNECTIONS: usize = MAX_CLAIMS + 3;
 /// The most rows that are handed out together.
 const MAX_ROWS: usize = 10_000;
 /// How long a claim may be held: then Postgres ends its session, and hands the rows to others. Who
@@ -126,8 +128,8 @@ impl Outbox {
     }
 
     /// Claims the oldest rows that nobody else has claimed: at most `limit`, and fewer if they are
-    /// large. `None`: there are none now. While six claims are held, a seventh waits for one of them. May
-    /// be dropped at any time.
+    /// large. `None`: there are none now. One beyond [`MAX_CLAIMS`] waits for one of them. May be
+    /// dropped at any time.
     ///
     /// # Errors
     /// If Postgres is away or silent, or the queue is not installed. Nothing is claimed then.

@@ -33,6 +33,7 @@ pub(super) enum Verb {
     CacheInvalidate,
     CacheCount,
     CacheExplain,
+    CacheCancel,
     Publish,
     Hello,
     Auth,
@@ -86,6 +87,7 @@ commands! {
     CacheInvalidate "CACHE.INVALIDATE" -2 ["write"] (1, -1, 1) "cachewarden" "Invalidates keys and whatever matches patterns; answered once acknowledged, with the number removed.";
     CacheCount "CACHE.COUNT" -2 ["readonly"] (1, -1, 1) "cachewarden" "Counts what CACHE.INVALIDATE would remove, and removes nothing.";
     CacheExplain "CACHE.EXPLAIN" 2 ["readonly" "fast"] (1, 1, 1) "cachewarden" "Tells all that is known of a key: its value's age, its lease, what happened to it, what would invalidate it.";
+    CacheCancel "CACHE.CANCEL" -2 ["write"] (0, 0, 0) "cachewarden" "Gives up sweeps of this daemon whose patterns match; returns how many.";
     Publish "PUBLISH" 3 ["pubsub" "fast"] (0, 0, 0) "pubsub" "Publishes a message on Redis, on a channel for invalidations.";
     Hello "HELLO" -1 ["noscript" "fast" "no_auth"] (0, 0, 0) "connection" "Chooses the protocol version, authenticates, names the connection.";
     Auth "AUTH" -2 ["noscript" "fast" "no_auth"] (0, 0, 0) "connection" "Authenticates the connection.";
@@ -193,6 +195,7 @@ pub(super) async fn run(
         Verb::CacheInvalidate => writes::invalidate(door, caches, &args, out).await,
         Verb::CacheCount => writes::count_matches(door, &args, out).await,
         Verb::CacheExplain => explain::explain(door, args[0], session.protocol, out).await,
+        Verb::CacheCancel => writes::cancel(door, &args, out).await,
         Verb::Publish => writes::publish(door, args[0], args[1], out).await,
         Verb::Hello => session.hello(door, &args, out).await,
         Verb::Auth => session.auth(door, &args, out).await,

@@ -1,12 +1,14 @@
-//! `DEL`, `UNLINK`, `CACHE.INVALIDATE`, `CACHE.COUNT`, `PUBLISH`, and the refusal of `SET`.
+//! `DEL`, `UNLINK`, `CACHE.INVALIDATE`, `CACHE.COUNT`, `CACHE.CANCEL`, `PUBLISH`, and the refusal of `SET`.
 
 use super::super::codec::reply;
 use super::super::door::Door;
 use super::super::failure;
 use super::reads::route_all;
 use crate::cache::{CacheHandle, Invalidate, Origin};
-use crate::invalidation::{CountTargets, InvalidateTargets, InvalidationError, Publish};
-use crate::keyspace::{RoutedKey, Targets};
+use crate::invalidation::{
+    CancelSweeps, CountTargets, InvalidateTargets, InvalidationError, Publish,
+};
+use crate::keyspace::{Pattern, RoutedKey, TargetError, Targets};
 use crate::supervisor::AskError;
 use bytes::Bytes;
 
@@ -67,6 +69,22 @@ pub(super) async fn count_matches(door: &Door, args: &[&[u8]], out: &mut Vec<u8>
     if let Some(targets) = targets(door, args, out) {
         let answer = door.invalidation.count.ask(CountTargets { targets }).await;
         write_answer(answer, out);
+    }
+}
+
+/// Gives up sweeps, without touching a key: so any pattern may be named, `*` for all of them.
+pub(super) async fn cancel(door: &Door, args: &[&[u8]], out: &mut Vec<u8>) {
+    let patterns: Result<Vec<Pattern>, _> = args.iter().map(|arg| Pattern::parse(arg)).collect();
+    match patterns {
+        Ok(patterns) => {
+            let answer = door
+                .invalidation
+                .cancel
+                .ask(CancelSweeps { patterns })
+                .await;
+            write_answer(answer, out);
+        }
+        Err(error) => failure::target(out, &TargetError::Pattern(error)),
     }
 }
 

@@ -56,6 +56,7 @@ fn shapes() -> Vec<(&'static str, String, Option<String>)> {
         same("CACHE.INVALIDATE courses:count titled:course-7", ":1\r\n"),
         same("CACHE.COUNT courses:2 titled:course-7", ":0\r\n"),
         same("CACHE.INVALIDATE courses:zz*", ":0\r\n"),
+        same("CACHE.CANCEL *", ":0\r\n"),
         same(
             "CACHE.INVALIDATE *",
             "-BADPATTERN '*' is too wide; begin with a declared prefix…",

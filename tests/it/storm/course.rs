@@ -18,6 +18,8 @@ use super::load::{self, Field, WRITERS, Way};
 use super::world::{self, World};
 use crate::support::DEADLINE;
 use crate::support::eventually::eventually;
+use crate::support::world::raw;
+use crate::sweeps::fill;
 
 /// The shortest fault ends before anybody has noticed.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -41,6 +43,8 @@ pub struct Plan {
     /// Those of daemons in this process; else they are processes of their own, and can be killed.
     pub scripts: Option<fn() -> Scripts>,
     pub are_tables_watched: bool,
+    /// Keys of other programs in the same Redis: every sweep has to pass them.
+    pub others: u32,
 }
 
 impl Default for Plan {
@@ -53,6 +57,7 @@ impl Default for Plan {
             calm_writes: 100,
             scripts: None,
             are_tables_watched: true,
+            others: 0,
         }
     }
 }
@@ -119,6 +124,7 @@ pub async fn storm(plan: Plan) -> Outcome {
         let off = "ALTER TABLE items DISABLE TRIGGER ALL; ALTER TABLE lists DISABLE TRIGGER ALL";
         world.session().await.batch_execute(off).await.unwrap();
     }
+    fill(&mut raw(&world.redis).await, "others:", plan.others).await;
     world.recovered().await;
     let field = Arc::new(Field {
         history: History::new(),

@@ -79,16 +79,20 @@ pub const PROMISES: &[Promise] = &[
     survived(Fault::PostgresCut),
     survived(Fault::PostgresFrozen),
     survived(Fault::DaemonKilled),
-    survived(Fault::DaemonsKilled),
+    Promise {
+        fault: Fault::DaemonsKilled,
+        holds: true,
+        never_silent: true,
+    },
     survived(Fault::DaemonFrozen),
     survived(Fault::NetworkCut),
     survived(Fault::RedisSlow),
     survived(Fault::PostgresSlow),
-    survived(Fault::PostgresOutOfReach),
+    survived(Fault::RedisFromSnapshot),
     Promise {
-        fault: Fault::RedisFromSnapshot,
-        holds: false,
-        never_silent: false,
+        fault: Fault::PostgresOutOfReach,
+        holds: true,
+        never_silent: true,
     },
 ];
 

@@ -175,7 +175,11 @@ pub async fn read(field: Arc<Field>, way: Way, mut random: Rng) -> Tally {
         field.reads.fetch_add(1, SeqCst);
         match read {
             Ok(Read::Found { version, state }) => {
-                let outdated = field.history.outdated(row, version, sent);
+                let mut outdated = field.history.outdated(row, version, sent);
+                // Who reads past the daemons hears of no sweep: it ends in its own time.
+                if state == State::Straight && matches!(row, Row::List(_)) {
+                    outdated = Duration::ZERO;
+                }
                 let never_silent = field.never_silent.load(SeqCst);
                 tally.count(state, outdated, is_calm, never_silent);
             }

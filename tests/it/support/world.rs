@@ -102,6 +102,19 @@ pub async fn count(raw: &mut Client) -> i64 {
 /// Where daemons leave it.
 pub const HEARTBEAT: &str = "cachewarden:heartbeat";
 
+/// Leaves a heartbeat, as a daemon would that has just served these very data: nobody doubts them.
+pub async fn leave_heartbeat(raw: &mut Client) {
+    let info = raw.command(&["INFO"]).await;
+    let field = |name: &str| {
+        let mut lines = info.text().lines();
+        let found = lines.find_map(|line| line.strip_prefix(name));
+        found.unwrap().to_owned()
+    };
+    let text = format!("1 {} {} 0", field("run_id:"), field("master_replid:"));
+    let set = ["SET", HEARTBEAT, &text, "EX", "600"];
+    assert_eq!(raw.command(&set).await.text(), "OK");
+}
+
 /// All keys of a Redis, each with its remaining life in milliseconds.
 pub async fn keys_with_life(raw: &mut Client) -> Vec<(String, i64)> {
     let Value::Array(keys) = raw.command(&["KEYS", "*"]).await else {

@@ -1,0 +1,61 @@
+//! What is asked of Postgres before anything starts: whether it knows what the configuration names.
+
+use super::warden::StartError;
+use crate::config::Config;
+use crate::repository::{Installer, Repository, RepositoryError, WatchProblem};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// The repository, its queries checked. A Postgres that is away is no reason not to start: hits can be served.
+pub(super) async fn repository(
+    config: &Config,
+    runtime: &Handle,
+) -> Result<Option<Repository>, StartError> {
+    let Some(postgres) = &config.postgres else {
+        return Ok(None);
+    };
+    let repository = Repository::new(postgres, &config.caches, runtime.clone())?;
+    match repository.check().await {
+        Ok(problems) if problems.is_empty() => {}
+        Ok(problems) => {
+            let reports: Vec<String> = problems
+                .iter()
+                .map(|problem| {
+                    let hint = problem.hint.as_deref();
+                    config.report_query(problem.cache, problem.offset, &problem.message, hint)
+                })
+                .collect();
+            return Err(StartError::Queries(reports.join("\n\n")));
+        }
+        Err(error @ RepositoryError::Connect(_)) => {
+            tracing::warn!(%error, "the queries could not be checked; misses will fail until postgres is there");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Some(repository))
+}
+
+/// Sees that what is watched is installed: a change that nobody tells of would leave its old value cached. A Postgres that is
+/// away is no reason not to start; nothing changes in it either.
+pub(super) async fn check_watches(config: &Config, runtime: &Handle) -> Result<(), StartError> {
+    let Some(postgres) = config
+        .postgres
+        .as_ref()
+        .filter(|_| !config.invalidation.watches.is_empty())
+    else {
+        return Ok(());
+    };
+    let installer = Installer::new(postgres, &config.invalidation, runtime.clone())?;
+    match Arc::new(installer).plan().await {
+        Ok(plan) if plan.problems.is_empty() && plan.flaws.is_empty() => Ok(()),
+        Ok(plan) => {
+            let problems = [plan.problems, plan.flaws].concat();
+            Err(StartError::Watches(WatchProblem::report(&problems, config)))
+        }
+        Err(error @ RepositoryError::Connect(_)) => {
+            tracing::warn!(%error, "whether the watched tables have their triggers could not be checked");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
