@@ -9,7 +9,9 @@
     reason = "the table is for whoever runs it"
 )]
 
+mod s01_l1_hits;
 mod s04_redis_hits;
+mod s05_mostly_l1_hits;
 mod s06_cold_reads;
 mod s07_cold_mget;
 mod s08_stampede;
@@ -37,7 +39,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Target = fn(&Bench) -> Result<Report, BenchError>;
 
 const TARGETS: &[(&str, Target)] = &[
+    ("s01", s01_l1_hits::run),
     ("s04", s04_redis_hits::run),
+    ("s05", s05_mostly_l1_hits::run),
     ("s06", s06_cold_reads::run),
     ("s07", s07_cold_mget::run),
     ("s08", s08_stampede::run),

@@ -1,6 +1,6 @@
 //! The servers of a target: a private Postgres with one table, a private Redis, and the daemon in front of them.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::ops::Range;
@@ -47,9 +47,22 @@ pub struct World {
 impl World {
     /// Starts all three and fills the table: some five seconds.
     pub fn open() -> Result<Self, BenchError> {
+        Self::open_with("")
+    }
+
+    /// The same, with the cache also in a memory of this size.
+    pub fn open_in_memory(capacity: &str) -> Result<Self, BenchError> {
+        Self::open_with(&format!("l1 = true\n[l1]\ncapacity = \"{capacity}\"\n"))
+    }
+
+    /// `more` follows the declaration of the cache.
+    fn open_with(more: &str) -> Result<Self, BenchError> {
         let backends = Backends::open(ROWS, &[])?;
         let port = free_port()?;
         let config = backends.write_config("cachewarden.toml", port)?;
+        let written = OpenOptions::new().append(true).open(&config);
+        let appended = written.and_then(|mut file| file.write_all(more.as_bytes()));
+        appended.map_err(BenchError::io(format!("write {}", config.display())))?;
         let daemon = Daemon::start(&backends.folder, &config)?;
         let Backends {
             folder,

@@ -114,7 +114,9 @@ impl CacheActor {
             read.timer = timed.map(Stopwatch::start);
             self.direct.push(read);
         } else {
-            self.lookups.add(read, with_age, stopwatch);
+            // Who keeps a value must know how long.
+            let kept = self.parts.means.keeps_any(&read.keys);
+            self.lookups.add(read, with_age || kept, stopwatch);
             self.send_lookups(false);
         }
         let more_to_send = self.lookups.is_gathering() || !self.direct.is_empty();
@@ -127,7 +129,8 @@ impl CacheActor {
 
     /// Sends what may go; `gathered`: also what other mail may still add to.
     fn send_lookups(&mut self, gathered: bool) {
-        while let Some(sent) = self.lookups.next(gathered) {
+        while let Some(mut sent) = self.lookups.next(gathered) {
+            sent.lookup.note_heard(self.parts.means.heard());
             let (store, events) = (self.parts.means.store.clone(), self.events.clone());
             tokio::task::spawn_local(async move {
                 let found = sent.lookup.ask(sent.part.keys, &store).await;
@@ -236,11 +239,12 @@ impl CacheActor {
         let mut tally = Tally::new(means);
         let answer = |(key, place): (&RoutedKey, &u32)| {
             let held = match found {
-                Ok(found) => Ok((found.asked, found.take(*place))),
+                Ok(found) => Ok((found.asked, found.heard, found.take(*place))),
                 Err(error) => Err(&*error),
             };
-            let taken = held.map(|(asked, held)| {
+            let taken = held.map(|(asked, heard, held)| {
                 let held = held.filter(|_| !means.sweeps.doubts(&key.key, asked))?;
+                means.keep(key, &held, asked, heard);
                 means.held(key, held.value, held.left, now)
             });
             let answer = match taken {
@@ -431,8 +435,11 @@ impl Handler<Invalidate> for CacheActor {
         names.extend(invalidate.others);
         let means = self.parts.means.clone();
         means.count_invalidations(names.len(), invalidate.origin);
+        means.forget(&names);
         Box::pin(async move {
             let removed = means.leases.invalidate(&names).await;
+            // Whatever came of it, and before it is acknowledged.
+            means.forget(&names);
             let removed = removed.map_err(CacheError::Store);
             if invalidate.origin.is_noted() {
                 means.notes.keys(&names);

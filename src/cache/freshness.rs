@@ -100,6 +100,7 @@ mod tests {
             load_timeout: Duration::from_secs(1),
             max_loads: 1,
             max_value: 1,
+            l1: false,
             index: Index {
                 name: Bytes::new(),
                 is_kept: false,

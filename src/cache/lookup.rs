@@ -4,6 +4,7 @@
 
 use super::collect::ReplyTo;
 use super::distinct::Distinct;
+use super::l1::Moment;
 use super::messages::Loader;
 use super::parts::Part;
 use super::sizes::Sizes;
@@ -38,6 +39,7 @@ pub(super) struct Held {
 struct Wanted {
     space: SpaceId,
     by: u32,
+    with_age: bool,
 }
 
 /// A look-up: first it is gathered, then it is asked part by part.
@@ -49,17 +51,20 @@ pub(super) struct Lookup {
     keys: Distinct,
     /// What was expected for all of them when they were added, in bytes.
     bytes: usize,
-    with_age: bool,
     /// What was found so far, for the first of `wanted`.
     held: Vec<Option<Held>>,
     /// When its first part was asked for.
     asked: Option<Instant>,
+    /// What L1 had heard before that.
+    heard: Option<Moment>,
 }
 
 /// What a look-up found, handed out read by read.
 pub(super) struct LookedUp {
     /// No part of it was asked for before.
     pub(super) asked: Instant,
+    /// What L1 had heard before any part of it was asked for.
+    pub(super) heard: Option<Moment>,
     held: Vec<Option<Held>>,
     wanted: Vec<Wanted>,
 }
@@ -106,25 +111,32 @@ impl Lookup {
         sizes: &Sizes,
         stopwatch: Option<&Stopwatch>,
     ) {
-        self.with_age |= with_age;
         self.keys.reserve(read.keys.len());
         let keys = read.keys.iter();
-        read.places = keys.map(|wanted| self.place(wanted, sizes)).collect();
+        read.places = keys
+            .map(|wanted| self.place(wanted, with_age, sizes))
+            .collect();
         if self.reads.is_empty() {
             read.timer = stopwatch.map(Stopwatch::start);
         }
         self.reads.push(read);
     }
 
-    fn place(&mut self, wanted: &RoutedKey, sizes: &Sizes) -> u32 {
+    fn place(&mut self, wanted: &RoutedKey, with_age: bool, sizes: &Sizes) -> u32 {
         let (place, new) = self.keys.insert(&wanted.key);
         if new {
             let bytes = sizes.expected(wanted.space);
             self.bytes = self.bytes.saturating_add(bytes);
             let space = wanted.space;
-            self.wanted.push(Wanted { space, by: 1 });
+            self.wanted.push(Wanted {
+                space,
+                by: 1,
+                with_age,
+            });
         } else {
-            self.wanted[place as usize].by += 1;
+            let wanted = &mut self.wanted[place as usize];
+            wanted.by += 1;
+            wanted.with_age |= with_age;
         }
         place
     }
@@ -153,6 +165,13 @@ impl Lookup {
         self.asked.get_or_insert_with(Instant::now);
     }
 
+    /// What L1 has heard by now; the first time counts.
+    pub(super) fn note_heard(&mut self, heard: Option<Moment>) {
+        if self.held.is_empty() {
+            self.heard = heard;
+        }
+    }
+
     /// Asks for the next so many keys.
     pub(super) async fn ask(
         &self,
@@ -167,8 +186,10 @@ impl Lookup {
             // Redis takes `MGET` without a key for a mistake.
             return Ok(Vec::new());
         }
-        if self.with_age {
-            let found = store.mget_with_pttl(&keys).await?.into_iter();
+        let wanted = self.rest().iter().take(keys.len());
+        let aged: Vec<bool> = wanted.map(|wanted| wanted.with_age).collect();
+        if aged.contains(&true) {
+            let found = store.mget_with_pttl(&keys, &aged).await?.into_iter();
             let held = found.map(|(left, value)| {
                 let left = u64::try_from(left).ok().map(Duration::from_millis);
                 value.map(|value| Held { value, left })
@@ -219,6 +240,7 @@ impl Lookup {
     pub(super) fn finish(self) -> (Vec<Pending>, LookedUp) {
         let found = LookedUp {
             asked: self.asked.unwrap_or_else(Instant::now),
+            heard: self.heard,
             held: self.held,
             wanted: self.wanted,
         };

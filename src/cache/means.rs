@@ -2,8 +2,10 @@
 
 use super::Scripts;
 use super::freshness::{Freshness, Standing};
+use super::l1::{L1, Moment};
 use super::leases::{Leases, MISSING};
 use super::loaders::Loaders;
+use super::lookup::Held;
 use super::messages::{Answer, Found, Origin, State};
 use super::notes::Notes;
 use super::sizes::Sizes;
@@ -30,6 +32,8 @@ pub struct Means {
     pub(super) metrics: Metrics,
     pub(super) counters: Arc<[CacheMetrics]>,
     pub(super) sweeps: Sweeps,
+    /// And the number of its shard that is read here.
+    pub(super) l1: Option<(L1, usize)>,
     pub(super) trace: Trace,
     pub(super) freshness: Freshness,
     pub(super) notes: Notes,
@@ -56,6 +60,7 @@ impl Means {
             repository,
             metrics,
             sweeps: Sweeps::default(),
+            l1: None,
             trace: Trace::default(),
             freshness: Freshness::default(),
             notes: Notes::default(),
@@ -65,6 +70,39 @@ impl Means {
     /// Heeds sweeps that others announce.
     pub fn with_sweeps(self, sweeps: Sweeps) -> Self {
         Self { sweeps, ..self }
+    }
+
+    /// Keeps what is found in Redis in this shard of `l1`, too.
+    pub fn with_l1(self, l1: L1, shard: usize) -> Self {
+        let l1 = Some((l1, shard)).filter(|(l1, _)| l1.is_used());
+        Self { l1, ..self }
+    }
+
+    /// The moment to note before a look-up is sent, if its answer can be kept.
+    pub(super) fn heard(&self) -> Option<Moment> {
+        let (l1, shard) = self.l1.as_ref()?;
+        l1.heard(*shard)
+    }
+
+    /// Whether any of what is found under these keys can be kept.
+    pub(super) fn keeps_any(&self, keys: &[RoutedKey]) -> bool {
+        self.heard().is_some() && keys.iter().any(|key| self.spaces.get(key.space).l1)
+    }
+
+    /// Keeps what a look-up found, which was sent when `heard` was.
+    pub(super) fn keep(&self, key: &RoutedKey, held: &Held, asked: Instant, heard: Option<Moment>) {
+        if let (Some((l1, shard)), Some(left), Some(heard)) = (&self.l1, held.left, heard)
+            && self.spaces.get(key.space).l1
+        {
+            l1.keep(*shard, key, (&held.value, left), asked, heard);
+        }
+    }
+
+    /// Forgets what is invalidated.
+    pub(super) fn forget(&self, keys: &[Bytes]) {
+        if let Some((l1, _)) = &self.l1 {
+            l1.forget(keys);
+        }
     }
 
     /// Notes what happens to keys where others can ask for it.
@@ -92,6 +130,7 @@ impl Means {
         let counter = match answer {
             Ok(found) => match found.state {
                 State::Hit => &counters.hit,
+                State::HitL1 => &counters.hit_l1,
                 State::Stale => &counters.stale,
                 State::Miss => &counters.miss,
                 State::Missing => &counters.missing,

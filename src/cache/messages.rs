@@ -17,6 +17,8 @@ use std::time::Duration;
 pub enum State {
     /// The value lay in Redis.
     Hit,
+    /// It lay in the daemon's own memory.
+    HitL1,
     /// The same, and whether it is outdated could not be seen of late.
     Stale,
     /// It was loaded for this read, or for one that this read joined.

@@ -14,6 +14,7 @@
 //! 7. No exchange with Redis carries more values than `parts.rs` allows, as far as their size is known or can be guessed; one
 //!    that has to wait for others of its kind does not hold up what is small.
 //! 8. A hit that an announced sweep is about to remove is not given out: its key is invalidated by name and loaded ([`Sweeps`]).
+//! 9. A value kept in this process' own memory is not older than what was heard from Redis ([`L1`]).
 //! 9. A hit of a watched cache says so when nobody could look for changes of late, and is none when its cache wants that
 //!    ([`Freshness`]).
 //!
@@ -35,6 +36,7 @@ mod error;
 mod events;
 pub mod flights;
 mod freshness;
+mod l1;
 pub mod leases;
 mod loaders;
 mod lookup;
@@ -55,6 +57,7 @@ mod warmth;
 pub use actor::{CacheActor, CacheParts};
 pub use error::{CacheError, Class};
 pub use freshness::{Freshness, MARKED_AFTER, Standing};
+pub use l1::{Hit, L1};
 pub use leases::Scripts;
 pub use means::Means;
 pub use messages::{

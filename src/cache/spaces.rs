@@ -53,6 +53,8 @@ pub struct Space {
     pub max_loads: usize,
     /// Larger values, in bytes, are answered but not cached.
     pub max_value: usize,
+    /// Whether its values are kept in L1, too.
+    pub l1: bool,
     pub index: Index,
     /// Whether changes in the database are told of its keys.
     pub watched: bool,
@@ -96,6 +98,7 @@ impl Spaces {
             load_timeout: cache.load_timeout,
             max_loads: cache.max_loads,
             max_value: cache.max_value,
+            l1: cache.l1,
             index: index(cache.key.prefix()),
             watched: cache.watched,
             max_unproven: cache.max_unproven,
@@ -109,6 +112,7 @@ impl Spaces {
             load_timeout: namespace.load_timeout,
             max_loads: namespace.max_loads,
             max_value: namespace.max_value,
+            l1: false,
             index: index(&namespace.prefix),
             watched: namespace.watched,
             max_unproven: Duration::ZERO,

@@ -10,9 +10,10 @@
 //! 3. the look-up's answer arrives. It was sent before the key was renewed, so it is doubted all the same.
 
 use crate::keyspace::Pattern;
+use crate::store::PROOF_HOLDS;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ use xxhash_rust::xxh3::xxh3_128;
 const MAX_ANNOUNCED: usize = 4096;
 /// Renewed keys remembered a sweep. Beyond, a hit costs a load until the sweep ends.
 const MAX_RENEWED: usize = 100_000;
+/// Ended sweeps remembered at once. Of those before them Redis has told long ago, in all likelihood.
+const MAX_ENDED: usize = 64;
 
 /// The announced sweeps of one daemon, shared by its shards. Cheap to clone.
 #[derive(Clone, Default)]
@@ -34,6 +37,15 @@ struct Shared {
     any: AtomicBool,
     /// By the first segment of what they match, so that a hit meets only those of its own prefix.
     announced: RwLock<HashMap<Box<[u8]>, Vec<Announced>>>,
+    /// Whether any has ended lately: all that a hit in memory asks when none has.
+    any_ended: AtomicBool,
+    ended: Mutex<VecDeque<Ended>>,
+}
+
+/// A sweep that is over, and of which Redis may not have told everything yet.
+struct Ended {
+    pattern: Pattern,
+    at: Instant,
 }
 
 struct Announced {
@@ -79,10 +91,23 @@ impl Sweeps {
         let mut announced = self.0.announced.write();
         let now = Instant::now();
         announced.retain(|_, segment| {
+            for sweep in segment.iter().filter(|sweep| sweep.id == id) {
+                self.remember(&sweep.pattern, now);
+            }
             segment.retain(|sweep| sweep.id != id && sweep.until > now);
             !segment.is_empty()
         });
         self.0.any.store(!announced.is_empty(), Ordering::Release);
+    }
+
+    fn remember(&self, pattern: &Pattern, at: Instant) {
+        let mut ended = self.0.ended.lock();
+        if ended.len() >= MAX_ENDED {
+            ended.pop_front();
+        }
+        let pattern = pattern.clone();
+        ended.push_back(Ended { pattern, at });
+        self.0.any_ended.store(true, Ordering::Release);
     }
 
     /// How many are announced.
@@ -112,6 +137,27 @@ impl Sweeps {
                 let renewed = sweep.renewed.lock().get(&xxh3_128(key)).copied();
                 renewed.is_none_or(|renewed| asked <= renewed)
             })
+    }
+
+    /// The same of a value that lies in this process' memory: it may also be one that a sweep has removed from Redis a moment
+    /// ago, and nobody has told here. Whoever is not told for longer than a proof holds is not believed any more.
+    pub(super) fn doubts_kept(&self, key: &[u8], asked: Instant) -> bool {
+        if self.doubts(key, asked) {
+            return true;
+        }
+        if !self.0.any_ended.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut ended = self.0.ended.lock();
+        while ended
+            .front()
+            .is_some_and(|sweep| sweep.at.elapsed() > PROOF_HOLDS)
+        {
+            ended.pop_front();
+        }
+        self.0.any_ended.store(!ended.is_empty(), Ordering::Release);
+        let mut ended = ended.iter();
+        ended.any(|sweep| asked <= sweep.at && sweep.pattern.matches(key))
     }
 
     /// `keys` were invalidated by name; that was begun at `begun`, and is done. A sweep heard of later may be newer than
@@ -159,6 +205,18 @@ mod tests {
         sweeps.end(id);
         assert!(!sweeps.doubts(b"a:1", Instant::now()));
         assert!(sweeps.is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_in_memory_is_doubted_after_the_end_too_unless_it_is_newer() {
+        let (sweeps, id) = announced("a:*");
+        let asked = Instant::now();
+        assert!(sweeps.doubts_kept(b"a:1", asked));
+        sweeps.end(id);
+        assert!(!sweeps.doubts(b"a:1", asked));
+        assert!(sweeps.doubts_kept(b"a:1", asked));
+        assert!(!sweeps.doubts_kept(b"b:1", asked));
+        assert!(!sweeps.doubts_kept(b"a:1", Instant::now()));
     }
 
     #[test]

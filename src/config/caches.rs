@@ -44,6 +44,8 @@ pub struct Cache {
     pub max_loads: usize,
     /// The longest value that is cached, in bytes.
     pub max_value: usize,
+    /// Whether its values are kept in the daemon's own memory, too.
+    pub l1: bool,
     /// Whether an index of its keys is kept.
     pub index: bool,
     /// Whether a watch names keys under its prefix.
@@ -113,6 +115,7 @@ pub(super) fn cache(
             .unwrap_or(DEFAULT_LOAD_TIMEOUT),
         max_loads: table.count("max_loads").unwrap_or(DEFAULT_MAX_LOADS),
         max_value: table.count("max_value").unwrap_or(DEFAULT_MAX_VALUE),
+        l1: table.flag("l1").unwrap_or(false),
         index: table.flag("index").unwrap_or_default(),
         watched: false,
         max_unproven: table.duration("max_unproven").unwrap_or_default(),

@@ -16,6 +16,7 @@ mod environment;
 mod events;
 mod indexes;
 mod invalidation;
+mod l1;
 mod problem;
 mod query;
 mod reader;
@@ -40,6 +41,7 @@ pub use caches::{Cache, Namespace, Shape};
 pub use events::{EventPiece, EventRule, EventTemplate};
 pub use indexes::{Segment, segment, segments};
 pub use invalidation::{Invalidation, OnDeaf, TableName, Watch, WatchTemplate};
+pub use l1::L1;
 pub use problem::{Problem, Problems, Source};
 pub use query::{Piece, Query, QueryError};
 use reader::{Env, Reader};
@@ -62,6 +64,7 @@ pub struct Config {
     pub redis: Redis,
     pub resp: Resp,
     pub log: Log,
+    pub l1: L1,
     /// In the order of the text.
     pub caches: Vec<Cache>,
     /// In the order of the text.
@@ -238,6 +241,7 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         .and_then(|table| servers::redis(reader, table));
     let resp = servers::resp(reader, section("resp"));
     let log = servers::log(reader, section("log"));
+    let l1 = l1::l1(section("l1"));
     let audit = audit::audit(section("audit"));
     let mut claims = Vec::new();
     let (mut caches, mut namespaces) = (Vec::new(), Vec::new());
@@ -291,6 +295,7 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         redis: redis?,
         resp,
         log,
+        l1,
         caches,
         namespaces,
         invalidation,

@@ -119,7 +119,7 @@ pub(super) static ROOT: &[Key] = &[
     key("resp", Kind::Table(RESP), ""),
     key("http", Kind::Table(HTTP), "").later(),
     key("log", Kind::Table(LOG), ""),
-    key("l1", Kind::Table(L1), "").later(),
+    key("l1", Kind::Table(L1), ""),
     key("caches", Kind::Named(CACHE), ""),
     key("invalidation", Kind::Table(INVALIDATION), ""),
     key("namespaces", Kind::Named(NAMESPACE), ""),
@@ -249,7 +249,7 @@ const CACHE: &[Key] = &[
         r#"[{ hits = 100, ttl = "20m" }]"#,
     )
     .later(),
-    key("l1", Kind::Flag, "true").later(),
+    key("l1", Kind::Flag, "true"),
     key("index", Kind::Flag, "false"),
     key(
         "depends_on",

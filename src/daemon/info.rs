@@ -1,7 +1,7 @@
 //! What the daemon says of itself under `INFO`'s `# Cachewarden`.
 
 use super::wiring::actor_name;
-use crate::cache::CacheHandle;
+use crate::cache::{CacheHandle, L1};
 use crate::repository::Repository;
 use crate::resp::InfoSource;
 use crate::store::Store;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub(super) fn source(
     metrics: Metrics,
     caches: Arc<[CacheHandle]>,
+    l1: L1,
     stores: Vec<Store>,
     repository: Option<Repository>,
     health: Health,
@@ -21,6 +22,7 @@ pub(super) fn source(
         let redis_up = stores.iter().all(Store::is_up);
         let postgres_up = repository.as_ref().is_none_or(Repository::is_up);
         metrics.observe_targets(redis_up, postgres_up);
+        l1.observe();
         let actors = health.snapshot();
         for actor in &actors {
             metrics.observe_restarts(&actor.name, actor.restarts);

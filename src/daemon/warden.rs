@@ -2,7 +2,8 @@
 
 use super::wiring::{Running, STOP_DEADLINE, ended};
 use crate::cache::{
-    CacheError, CacheHandle, Found, GetOrLoad, Invalidate, Loader, Origin, Put, Read, Scripts,
+    CacheError, CacheHandle, Found, GetOrLoad, Hit, Invalidate, L1, Loader, Origin, Put, Read,
+    Scripts,
 };
 use crate::config::Config;
 use crate::invalidation::{InvalidateTargets, InvalidationHandle};
@@ -18,7 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Keys one call of `mget`, `mset` or `invalidate` takes at most.
@@ -131,6 +132,7 @@ struct Inner {
     invalidation: InvalidationHandle,
     caches_declared: usize,
     caches: Arc<[CacheHandle]>,
+    l1: L1,
     next: AtomicUsize,
     addresses: Vec<SocketAddr>,
     health: Health,
@@ -142,6 +144,7 @@ struct Inner {
 struct Started {
     invalidation: InvalidationHandle,
     caches: Arc<[CacheHandle]>,
+    l1: L1,
     addresses: Vec<SocketAddr>,
     health: Health,
 }
@@ -187,6 +190,7 @@ impl Warden {
             invalidation: started.invalidation,
             caches_declared,
             caches: started.caches,
+            l1: started.l1,
             next: AtomicUsize::new(0),
             addresses: started.addresses,
             health: started.health,
@@ -374,11 +378,35 @@ impl Warden {
     }
 
     async fn read(&self, keys: &[&str]) -> Result<Vec<Result<Found, CacheError>>, WardenError> {
-        let read = Read {
-            keys: self.route_all(keys)?.into(),
-            with_age: false,
+        let routed = self.route_all(keys)?;
+        let shard = self.shard();
+        let now = Instant::now();
+        let known = |key: &RoutedKey| {
+            self.0
+                .l1
+                .hit(shard, &key.key, now, |hit: &Hit<'_>| hit.found())
         };
-        Ok(self.actor().read.ask(read).await?)
+        let known: Vec<Option<Found>> = routed.iter().map(known).collect();
+        let rest = routed.into_iter().zip(&known);
+        let rest: Arc<[_]> = rest
+            .filter(|(_, known)| known.is_none())
+            .map(|(key, _)| key)
+            .collect();
+        let mut rest = if rest.is_empty() {
+            Vec::new()
+        } else {
+            let read = Read {
+                keys: rest,
+                with_age: false,
+            };
+            self.0.caches[shard].read.ask(read).await?
+        }
+        .into_iter();
+        let answers = known.into_iter().map(|known| match known {
+            Some(found) => Ok(found),
+            None => rest.next().unwrap_or(Err(CacheError::Restarted)),
+        });
+        Ok(answers.collect())
     }
 
     fn route_all(&self, keys: &[&str]) -> Result<Vec<RoutedKey>, WardenError> {
@@ -399,8 +427,11 @@ impl Warden {
 
     /// The actors in turn; any of them can answer anything.
     fn actor(&self) -> &CacheHandle {
-        let next = self.0.next.fetch_add(1, Ordering::Relaxed);
-        &self.0.caches[next % self.0.caches.len()]
+        &self.0.caches[self.shard()]
+    }
+
+    fn shard(&self) -> usize {
+        self.0.next.fetch_add(1, Ordering::Relaxed) % self.0.caches.len()
     }
 }
 
@@ -419,6 +450,7 @@ async fn live(
     let started = Started {
         invalidation: running.invalidation.clone(),
         caches: Arc::clone(&running.caches),
+        l1: running.l1.clone(),
         addresses: running.addresses.clone(),
         health: running.health(),
     };

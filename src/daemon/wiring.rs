@@ -2,9 +2,9 @@
 
 use super::freshness::Keeping;
 use super::warden::{Ended, StartError};
-use super::{auditing, database, info};
+use super::{auditing, database, info, memory};
 use crate::audit::{AuditHandle, Checker};
-use crate::cache::{CacheActor, CacheHandle, CacheParts, Means, Scripts, Spaces, Trace};
+use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};
 use crate::config::Config;
 use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, InvalidationParts};
 use crate::repository::Repository;
@@ -76,6 +76,7 @@ pub(super) struct Running {
     cores: Vec<ArbiterHandle>,
     pub(super) caches: Arc<[CacheHandle]>,
     pub(super) invalidation: InvalidationHandle,
+    pub(super) l1: L1,
     audit: AuditHandle,
     /// The auditor's connections to Postgres.
     checkers: Vec<Checker>,
@@ -115,6 +116,7 @@ impl Running {
             cores: Vec::new(),
             caches,
             invalidation: InvalidationHandle::unbound(),
+            l1: L1::default(),
             audit: AuditHandle::unbound(),
             checkers: Vec::new(),
             addresses: Vec::new(),
@@ -147,6 +149,7 @@ impl Running {
         let trace = Trace::default();
         // Before any store is kept: none is to be used that was not decided on.
         let keeping = self.keeping(config, &upkeep)?;
+        self.l1 = memory::open(config, spaces, &stores, &keeping, &self.metrics);
         self.start_caches(spaces, &stores, scripts, &keeping, &trace)?;
         let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
         let hearing = self.start_upkeep(config, &arbiter, upkeep.clone(), &keeping, &trace)?;
@@ -204,7 +207,8 @@ impl Running {
                 .with_sweeps(keeping.sweeps.clone())
                 .with_freshness(keeping.freshness.clone())
                 .with_notes(keeping.notes())
-                .with_trace(trace.clone()),
+                .with_trace(trace.clone())
+                .with_l1(self.l1.clone(), shard),
                 shard,
                 shards: Arc::clone(&self.caches),
             };
@@ -338,6 +342,7 @@ impl Running {
         let info = info::source(
             self.metrics.clone(),
             Arc::clone(&self.caches),
+            self.l1.clone(),
             stores,
             self.repository.clone(),
             self.health(),
@@ -345,6 +350,7 @@ impl Running {
         let asked = resp::Asked {
             caches: Arc::clone(&self.caches),
             invalidation: self.invalidation.clone(),
+            l1: self.l1.clone(),
             audit: self.audit.clone(),
         };
         let door = Door::new(config, asked, self.metrics.clone(), info);

@@ -205,6 +205,7 @@ mod tests {
             load_timeout: Duration::from_secs(1),
             max_loads: 1,
             max_value: 1 << 20,
+            l1: false,
             index: false,
             watched: false,
             max_unproven: Duration::ZERO,

@@ -3,11 +3,12 @@
 use super::codec::{Protocol, reply};
 use super::door::Door;
 use super::failure;
-use crate::cache::{Answer, Found, Read, State};
+use crate::cache::{Answer, Found, Hit, Read, State};
 use crate::keyspace::{KeyError, RoutedKey};
+use bytes::Bytes;
 use std::iter::Peekable;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Keys after which a batch is sent although more reads follow.
 const FULL: usize = 512;
@@ -23,14 +24,25 @@ enum Form {
     Described,
 }
 
-/// The keys of all commands in a row; in the place of one that leads nowhere stands its error.
+/// What needs no asking.
+enum Known {
+    /// The key leads nowhere.
+    Fault(KeyError),
+    /// L1 has it.
+    Value(Option<Bytes>),
+    Described(Found),
+}
+
+/// The keys of all commands in a row; in the place of one that L1 has, or that leads nowhere, stands its answer.
 #[derive(Default)]
 pub(super) struct Batch {
     forms: Vec<Form>,
     keys: Vec<RoutedKey>,
-    /// Errors, and in the place of which key each stands.
-    faults: Vec<(usize, KeyError)>,
+    /// What is known, and in the place of which key each stands.
+    known: Vec<(usize, Known)>,
     with_age: bool,
+    /// One look at the clock serves all reads until something is waited for.
+    now: Option<Instant>,
 }
 
 impl Batch {
@@ -42,31 +54,74 @@ impl Batch {
         self.len() >= FULL
     }
 
-    pub(super) fn get(&mut self, door: &Door, key: &[u8]) {
+    /// Adds a `GET`; or answers it at once, if nothing has to be answered before it and L1 has it. Whether it did.
+    pub(super) fn get(
+        &mut self,
+        door: &Door,
+        core: usize,
+        key: &[u8],
+        protocol: Protocol,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        if !self.is_empty() {
+            self.forms.push(Form::Value);
+            self.push(door, core, key);
+            return false;
+        }
+        let write = |hit: &Hit<'_>| write_value(hit.value(), protocol, out);
+        if door.hit(core, key, self.now(), write).is_some() {
+            return true;
+        }
         self.forms.push(Form::Value);
-        self.push(door, key);
+        self.route(door, key);
+        false
     }
 
-    pub(super) fn mget<'a>(&mut self, door: &Door, keys: impl ExactSizeIterator<Item = &'a [u8]>) {
+    pub(super) fn mget<'a>(
+        &mut self,
+        door: &Door,
+        core: usize,
+        keys: impl ExactSizeIterator<Item = &'a [u8]>,
+    ) {
         self.forms.push(Form::Values(keys.len()));
         self.keys.reserve(keys.len());
-        keys.for_each(|key| self.push(door, key));
+        keys.for_each(|key| self.push(door, core, key));
     }
 
-    pub(super) fn describe(&mut self, door: &Door, key: &[u8]) {
+    pub(super) fn describe(&mut self, door: &Door, core: usize, key: &[u8]) {
         self.forms.push(Form::Described);
-        self.push(door, key);
+        if let Some(found) = door.hit(core, key, self.now(), |hit: &Hit<'_>| hit.found()) {
+            return self.known.push((self.len(), Known::Described(found)));
+        }
         self.with_age = true;
+        self.route(door, key);
+    }
+
+    /// Time has passed.
+    pub(super) fn forget_time(&mut self) {
+        self.now = None;
+    }
+
+    fn now(&mut self) -> Instant {
+        *self.now.get_or_insert_with(Instant::now)
     }
 
     fn len(&self) -> usize {
-        self.keys.len() + self.faults.len()
+        self.keys.len() + self.known.len()
     }
 
-    fn push(&mut self, door: &Door, key: &[u8]) {
+    fn push(&mut self, door: &Door, core: usize, key: &[u8]) {
+        let value = |hit: &Hit<'_>| hit.value().cloned();
+        match door.hit(core, key, self.now(), value) {
+            Some(value) => self.known.push((self.len(), Known::Value(value))),
+            None => self.route(door, key),
+        }
+    }
+
+    fn route(&mut self, door: &Door, key: &[u8]) {
         match door.route(key) {
             Ok(key) => self.keys.push(key),
-            Err(error) => self.faults.push((self.len(), error)),
+            Err(error) => self.known.push((self.len(), Known::Fault(error))),
         }
     }
 
@@ -85,9 +140,9 @@ impl Batch {
         Replies {
             forms: self.forms.into_iter(),
             keys,
-            faults: self.faults.into_iter().peekable(),
+            known: self.known.into_iter().peekable(),
             at: 0,
-            faulty: 0,
+            known_so_far: 0,
             form: Form::Value,
             left: 0,
             answers: match answers {
@@ -102,10 +157,10 @@ impl Batch {
 pub(super) struct Replies {
     forms: std::vec::IntoIter<Form>,
     keys: Arc<[RoutedKey]>,
-    faults: Peekable<std::vec::IntoIter<(usize, KeyError)>>,
-    /// The place that comes next, and how many before it were faults.
+    known: Peekable<std::vec::IntoIter<(usize, Known)>>,
+    /// The place that comes next, and how many before it were known.
     at: usize,
-    faulty: usize,
+    known_so_far: usize,
     /// The form of the reply that is being written, and how many of its keys are left.
     form: Form,
     left: usize,
@@ -133,14 +188,24 @@ impl Replies {
             self.left -= 1;
             let at = self.at;
             self.at += 1;
-            if let Some((_, error)) = self.faults.next_if(|(place, _)| *place == at) {
-                self.faulty += 1;
-                failure::key(out, &error);
-            } else if let Some(key) = self.keys.get(at - self.faulty) {
+            if let Some((_, known)) = self.known.next_if(|(place, _)| *place == at) {
+                self.known_so_far += 1;
+                known.write(protocol, out);
+            } else if let Some(key) = self.keys.get(at - self.known_so_far) {
                 self.answers.write_next(key, self.form, protocol, out);
             }
         }
         true
+    }
+}
+
+impl Known {
+    fn write(&self, protocol: Protocol, out: &mut Vec<u8>) {
+        match self {
+            Known::Fault(error) => failure::key(out, error),
+            Known::Value(value) => write_value(value.as_ref(), protocol, out),
+            Known::Described(found) => describe(found, protocol, out),
+        }
     }
 }
 
@@ -158,7 +223,7 @@ impl Answers {
         match answer {
             Some(Ok(found)) => match form {
                 Form::Described => describe(&found, protocol, out),
-                Form::Value | Form::Values(_) => write_value(&found, protocol, out),
+                Form::Value | Form::Values(_) => write_value(found.value.as_ref(), protocol, out),
             },
             Some(Err(error)) => failure::read(out, key, &error),
             // An actor answers every key it was asked for.
@@ -167,8 +232,8 @@ impl Answers {
     }
 }
 
-fn write_value(found: &Found, protocol: Protocol, out: &mut Vec<u8>) {
-    match &found.value {
+fn write_value(value: Option<&Bytes>, protocol: Protocol, out: &mut Vec<u8>) {
+    match value {
         Some(value) => reply::bulk(out, value),
         None => reply::null(out, protocol),
     }
@@ -177,13 +242,14 @@ fn write_value(found: &Found, protocol: Protocol, out: &mut Vec<u8>) {
 fn describe(found: &Found, protocol: Protocol, out: &mut Vec<u8>) {
     let state: &[u8] = match found.state {
         State::Hit => b"hit",
+        State::HitL1 => b"hit-l1",
         State::Stale => b"stale",
         State::Miss => b"miss",
         State::Missing => b"missing",
     };
     reply::map(out, protocol, 4);
     reply::bulk(out, b"value");
-    write_value(found, protocol, out);
+    write_value(found.value.as_ref(), protocol, out);
     reply::bulk(out, b"state");
     reply::bulk(out, state);
     reply::bulk(out, b"age_ms");

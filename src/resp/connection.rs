@@ -247,9 +247,15 @@ impl Connection {
             }
         };
         match verb {
-            Verb::Get => batch.get(&self.door, request.arg(input, 1)),
-            Verb::Mget => batch.mget(&self.door, request.args(input).skip(1)),
-            Verb::CacheGet => batch.describe(&self.door, request.arg(input, 1)),
+            Verb::Get => {
+                let (key, protocol) = (request.arg(input, 1), self.session.protocol);
+                let out = &mut self.out;
+                if batch.get(&self.door, self.core, key, protocol, out) && out.len() >= SEND_AT {
+                    self.flush(batch).await?;
+                }
+            }
+            Verb::Mget => batch.mget(&self.door, self.core, request.args(input).skip(1)),
+            Verb::CacheGet => batch.describe(&self.door, self.core, request.arg(input, 1)),
             verb => {
                 self.flush(batch).await?;
                 let was_authenticated = self.session.authenticated;
@@ -283,6 +289,7 @@ impl Connection {
 
     /// Runs the batch, and sends when there is enough to send.
     async fn flush(&mut self, batch: &mut Batch) -> Result<(), End> {
+        batch.forget_time();
         if !batch.is_empty() {
             let batch = std::mem::take(batch);
             let protocol = self.session.protocol;

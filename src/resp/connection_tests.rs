@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::audit::AuditHandle;
-use crate::cache::CacheHandle;
+use crate::cache::{CacheHandle, L1};
 use crate::config::Config;
 use crate::invalidation::InvalidationHandle;
 use crate::resp::Asked;
@@ -23,6 +23,7 @@ fn door(patience: Patience) -> Arc<Door> {
         audit: AuditHandle::unbound(),
         caches: Arc::from([CacheHandle::unbound(DEADLINE)]),
         invalidation: InvalidationHandle::unbound(),
+        l1: L1::default(),
     };
     let mut door = Door::new(&config, asked, Metrics::new(), Arc::new(Vec::new));
     door.patience = patience;

@@ -4,7 +4,7 @@ use super::codec::Limits;
 use super::connection::Patience;
 use super::password::Password;
 use crate::audit::AuditHandle;
-use crate::cache::CacheHandle;
+use crate::cache::{CacheHandle, Hit, L1};
 use crate::config;
 use crate::invalidation::InvalidationHandle;
 use crate::keyspace::{KeyError, RoutedKey, Router, Scope};
@@ -22,6 +22,7 @@ pub struct Asked {
     /// One a core.
     pub caches: Arc<[CacheHandle]>,
     pub invalidation: InvalidationHandle,
+    pub l1: L1,
     pub audit: AuditHandle,
 }
 
@@ -32,6 +33,8 @@ pub struct Door {
     pub(super) spaces: Vec<(String, bool)>,
     pub(super) caches: Arc<[CacheHandle]>,
     pub(super) invalidation: InvalidationHandle,
+    /// None, if no cache uses it.
+    l1: Option<L1>,
     pub(super) audit: AuditHandle,
     /// What can be invalidated by name.
     pub(super) scope: Scope,
@@ -60,6 +63,7 @@ impl Door {
             spaces,
             caches: asked.caches,
             invalidation: asked.invalidation,
+            l1: Some(asked.l1).filter(L1::is_used),
             audit: asked.audit,
             scope: config.scope(),
             channels: config.invalidation.channels(),
@@ -72,6 +76,17 @@ impl Door {
             since: Instant::now(),
             clients: AtomicU64::new(0),
         }
+    }
+
+    /// What `answer` makes of a key's entry in L1, if there is one that may be read.
+    pub(super) fn hit<T>(
+        &self,
+        core: usize,
+        key: &[u8],
+        now: Instant,
+        answer: impl FnOnce(&Hit<'_>) -> T,
+    ) -> Option<T> {
+        self.l1.as_ref()?.hit(core, key, now, answer)
     }
 
     pub(super) fn route(&self, key: &[u8]) -> Result<RoutedKey, KeyError> {

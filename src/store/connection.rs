@@ -2,6 +2,7 @@
 
 use super::gate::Gate;
 use super::refusals::Refusals;
+use super::tracking::{Told, Tracking};
 use super::{Reply, Script, StoreError, stream};
 use crate::config;
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, IntoConnectionInfo, Pipeline, Value};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -32,6 +33,7 @@ struct Inner {
     /// The breaker of all siblings: how many outages there were. What one of them finds out costs the others nothing.
     outages: Arc<watch::Sender<u64>>,
     refusals: Arc<Refusals>,
+    tracking: OnceLock<Tracking>,
     gate: Arc<Gate>,
 }
 
@@ -62,6 +64,7 @@ impl Store {
                 up: watch::Sender::new(false),
                 outages: Arc::clone(&outages),
                 refusals: Arc::clone(&refusals),
+                tracking: OnceLock::new(),
                 gate: Arc::clone(&gate),
             }))
         };
@@ -76,18 +79,21 @@ impl Store {
         let mut refusal_told = false;
         loop {
             let outage = *outages.borrow_and_update();
-            let connected = match self.connect().await {
-                Ok(connection) => {
+            let connected = match self.connect_to_read().await {
+                Ok((connection, told)) => {
                     let current = Current { outage, connection };
-                    self.vouched_for(current, &mut outages).await
+                    let current = self.vouched_for(current, &mut outages).await;
+                    current.map(|current| (current, told))
                 }
                 Err(error) => Err(error),
             };
             match connected {
-                Ok(current) => {
+                Ok((current, told)) => {
                     pause = FIRST_PAUSE;
                     refusal_told = false;
-                    self.hold(current, &mut outages).await;
+                    if !self.hold(current, told, &mut outages).await {
+                        continue;
+                    }
                     tracing::warn!("redis is away; reads are answered from postgres");
                 }
                 Err(error @ StoreError::Refused { .. }) if !refusal_told => {
@@ -125,25 +131,29 @@ impl Store {
         values("MGET", reply, keys.len())
     }
 
-    /// Remaining life in milliseconds (negative as Redis' `PTTL` says it) and value of each key. `PTTL` goes first, so
-    /// that a race calls a new value old and never an old one new.
+    /// Remaining life in milliseconds (negative as Redis' `PTTL` says it) and value of each key; the life of those only that
+    /// are `aged`, else -1. `PTTL` goes first, so that a race calls a new value old and never an old one new.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn mget_with_pttl<K: AsRef<[u8]>>(
         &self,
         keys: &[K],
+        aged: &[bool],
     ) -> Result<Vec<(i64, Option<Bytes>)>, StoreError> {
         let mut pipeline = redis::pipe();
-        for key in keys {
+        let asked = || keys.iter().zip(aged).filter(|(_, aged)| **aged);
+        for (key, _) in asked() {
             pipeline.cmd("PTTL").arg(key.as_ref());
         }
         pipeline.add_command(mget(keys));
-        let mut replies = self.pipeline("MGET", &pipeline, keys.len() + 1).await?;
+        let expected = asked().count() + 1;
+        let mut replies = self.pipeline("MGET", &pipeline, expected).await?;
         let unexpected = || StoreError::Unexpected { command: "MGET" };
         let found = values("MGET", replies.pop().ok_or_else(unexpected)?, keys.len())?;
-        let lives = integers("PTTL", replies)?;
-        Ok(lives.into_iter().zip(found).collect())
+        let mut lives = integers("PTTL", replies)?.into_iter();
+        let mut life = |aged: &bool| aged.then(|| lives.next()).flatten().unwrap_or(-1);
+        Ok(aged.iter().map(&mut life).zip(found).collect())
     }
 
     /// Remaining life in milliseconds and the first `bytes` bytes of each key's value (empty when absent or no string).
@@ -253,7 +263,10 @@ impl Store {
         Err(error)
     }
 
-    async fn within_timeout<F: Future>(&self, exchange: F) -> Result<F::Output, StoreError> {
+    pub(super) async fn within_timeout<F: Future>(
+        &self,
+        exchange: F,
+    ) -> Result<F::Output, StoreError> {
         tokio::time::timeout(self.0.timeout, exchange)
             .await
             .map_err(|_elapsed| StoreError::TimedOut {
@@ -278,6 +291,15 @@ impl Store {
             *outages += u64::from(first);
             first
         });
+    }
+
+    pub(super) fn tracking(&self) -> Option<&Tracking> {
+        self.0.tracking.get()
+    }
+
+    pub(super) fn set_tracking(&self, tracking: Tracking) {
+        // Only the first: the connection tells one listener.
+        let _first = self.0.tracking.set(tracking);
     }
 
     /// How many outages there were.
@@ -309,23 +331,32 @@ impl Store {
             .map_err(|error| meaning("PING", &error))
     }
 
-    /// Publishes a connection and probes it until it is condemned.
-    async fn hold(&self, current: Current, outages: &mut watch::Receiver<u64>) {
+    /// Publishes a connection and probes it until it is condemned, or there is a better one. Whether Redis is away.
+    async fn hold(
+        &self,
+        current: Current,
+        told: Option<Told>,
+        outages: &mut watch::Receiver<u64>,
+    ) -> bool {
         let outage = current.outage;
         *self.0.current.write() = Some(current);
         self.0.up.send_replace(true);
         tracing::info!("redis is there");
+        let mut proving = std::pin::pin!(self.prove(told));
         while *outages.borrow() == outage {
             tokio::select! {
                 _ = outages.changed() => {}
+                () = &mut proving => break,
                 () = tokio::time::sleep(PROBE_EVERY) => {
                     // An outage found by the probe trips the breaker like any other.
                     let _found = self.command("PING", &redis::cmd("PING")).await;
                 }
             }
         }
+        let is_away = *outages.borrow() != outage;
         *self.0.current.write() = None;
         self.0.up.send_replace(false);
+        is_away
     }
 }
 

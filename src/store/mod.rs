@@ -8,6 +8,7 @@
 //! 3. Nothing is queued for a Redis that is away.
 //! 4. What must be one piece of work on one server has a connection of its own that is never replaced behind its back
 //!    ([`Pinned`]), and what is heard is heard on another ([`Subscription`]): each ends with its connection.
+//! 5. Who is told of changes ([`Listener`]) is told in order with the replies of the same connection, and told when that ends.
 //!
 //! ```text
 //!  command ─▶ up? ──no──▶ Unavailable, at once
@@ -28,6 +29,7 @@ mod scan;
 mod script;
 mod stream;
 mod subscription;
+mod tracking;
 
 pub use connection::Store;
 pub use error::StoreError;
@@ -36,3 +38,4 @@ pub use pinned::{Identity, Page, Pinned};
 pub use reply::Reply;
 pub use script::Script;
 pub use subscription::{Heard, Subscription};
+pub use tracking::{Listener, PROOF_HOLDS};

@@ -67,6 +67,8 @@ table! {
     redis_up: "cachewarden_redis_up", "1 while Redis answers, else 0";
     postgres_up: "cachewarden_postgres_up", "1 while Postgres answers, else 0";
     breaker_open: "cachewarden_breaker_open", "1 while nothing is sent to the target because it was found away";
+    tracking_up: "cachewarden_tracking_up", "1 while Redis tells what changes, so that L1 may answer; 0 while not, or if no cache uses L1";
+    l1_bytes: "cachewarden_l1_bytes", "Memory that the entries of L1 take";
     build_info: "cachewarden_build_info", "Always 1; the version is the label";
 }
 
@@ -147,12 +149,15 @@ pub struct Metrics {
     pub redis_up: Gauge,
     pub postgres_up: Gauge,
     pub breaker_open: Family<Target, Gauge>,
+    pub tracking_up: Gauge,
+    pub l1_bytes: Gauge,
 }
 
 /// The counters of one cache, looked up once: the hot path adds to an atomic and nothing else.
 #[derive(Clone, Debug)]
 pub struct CacheMetrics {
     pub hit: Counter,
+    pub hit_l1: Counter,
     pub stale: Counter,
     pub miss: Counter,
     pub missing: Counter,
@@ -219,6 +224,7 @@ impl Metrics {
         };
         CacheMetrics {
             hit: read("hit"),
+            hit_l1: read("hit-l1"),
             stale: read("stale"),
             miss: read("miss"),
             missing: read("missing"),
@@ -239,6 +245,12 @@ impl Metrics {
             let open = self.breaker_open.get_or_create(&Target { target });
             open.set(i64::from(!up));
         }
+    }
+
+    /// How much L1 holds, and whether it may answer.
+    pub fn observe_l1(&self, bytes: usize, tracking_up: bool) {
+        self.l1_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.tracking_up.set(i64::from(tracking_up));
     }
 
     /// How often each actor was restarted so far.
@@ -325,6 +337,8 @@ impl Metrics {
             Names::breaker_open,
             self.breaker_open.clone(),
         );
+        add(&mut registry, Names::tracking_up, self.tracking_up.clone());
+        add(&mut registry, Names::l1_bytes, self.l1_bytes.clone());
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         let build = Family::<[(&str, &str); 1], Gauge>::default();
         build.get_or_create(&version).set(1);

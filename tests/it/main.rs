@@ -23,6 +23,7 @@ mod explain;
 mod huge_values;
 mod indexes;
 mod kit;
+mod l1;
 mod library;
 mod loaders;
 mod migrate;

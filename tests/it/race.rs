@@ -36,6 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// A load that ran past half of this would read without a lease, and a race without leases proves nothing.
 const CACHES: &str = r#"
     postgres.pool_size = 16
+    # A machine that is busy is no Redis that is away.
+    redis.timeout = "20s"
 
     [caches.counter]
     key = "counters:{id:bigint}"
@@ -44,6 +46,8 @@ const CACHES: &str = r#"
     ttl = "10m"
     load_timeout = "30s"
 "#;
+/// The same, with the values kept in the daemons' own memory.
+const IN_MEMORY: &str = "l1 = true\n";
 /// The same, watched. Both daemons look at the queue as often as they may.
 const WATCHED: &str = r#"
     [invalidation]
@@ -86,34 +90,48 @@ struct Outcome {
     refused: u64,
     /// Fills that were stored.
     filled: u64,
+    /// Reads answered from a daemon's own memory.
+    from_memory: u64,
+}
+
+/// Who must not read what was invalidated, once that is acknowledged.
+#[derive(Clone, Copy)]
+enum Heard {
+    ByAll,
+    /// The other one hears of it a moment later.
+    ByItsOwnDaemon,
 }
 
 #[tokio::test]
 async fn no_fill_overwrites_an_invalidation_and_no_read_after_one_is_outdated() {
-    let outcome = race(Invalidated::ByName, Scripts::default).await;
+    let outcome = race(Invalidated::ByName, Scripts::default, Heard::ByAll).await;
     println!("with leases, {ROUNDS} rounds: {outcome:?}");
     assert_never_stale(&outcome);
 }
 
 #[tokio::test]
 async fn no_fill_overwrites_what_a_watched_table_has_queued_and_no_read_after_it_is_outdated() {
-    let outcome = race(Invalidated::ByWatch, Scripts::default).await;
+    let outcome = race(Invalidated::ByWatch, Scripts::default, Heard::ByAll).await;
     println!("watched, with leases, {ROUNDS} rounds: {outcome:?}");
     assert_never_stale(&outcome);
 }
 
 #[tokio::test]
 async fn the_race_finds_stale_values_when_fills_do_not_look_at_their_lease() {
-    let outcome = race(Invalidated::ByName, || Scripts::with_end(UNCHECKED)).await;
+    let outcome = race(Invalidated::ByName, unchecked, Heard::ByAll).await;
     println!("without, {ROUNDS} rounds: {outcome:?}");
     assert_stale(&outcome);
 }
 
 #[tokio::test]
 async fn the_race_through_a_watched_table_finds_stale_values_without_that_look_too() {
-    let outcome = race(Invalidated::ByWatch, || Scripts::with_end(UNCHECKED)).await;
+    let outcome = race(Invalidated::ByWatch, unchecked, Heard::ByAll).await;
     println!("watched, without, {ROUNDS} rounds: {outcome:?}");
     assert_stale(&outcome);
+}
+
+fn unchecked() -> Scripts {
+    Scripts::with_end(UNCHECKED)
 }
 
 fn assert_never_stale(outcome: &Outcome) {
@@ -121,6 +139,14 @@ fn assert_never_stale(outcome: &Outcome) {
     // Useful, too, and really raced.
     let lively = outcome.cached_rounds >= ROUNDS * 8 / 10 && outcome.refused > ROUNDS / 10;
     assert!(sound && lively, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn with_memory_too_nothing_outdated_stays_and_who_invalidates_reads_afresh() {
+    let outcome = race(Invalidated::ByName, Scripts::default, Heard::ByItsOwnDaemon).await;
+    println!("with leases and memory, {ROUNDS} rounds: {outcome:?}");
+    assert_never_stale(&outcome);
+    assert!(outcome.from_memory > ROUNDS, "{outcome:?}");
 }
 
 fn assert_stale(outcome: &Outcome) {
@@ -134,15 +160,20 @@ struct Arena {
     database: Database,
     redis: Redis,
     daemons: [InProcess; 2],
+    heard: Heard,
 }
 
-async fn race(how: Invalidated, scripts: impl Fn() -> Scripts) -> Outcome {
+async fn race(how: Invalidated, scripts: impl Fn() -> Scripts, heard: Heard) -> Outcome {
     let (database, redis) = (database().await, redis());
     let table = "CREATE TABLE counters (id bigint PRIMARY KEY, version bigint)";
     let (database, sections) = match how {
         Invalidated::ByName => {
             database.execute(table).await;
-            (database, CACHES.to_owned())
+            let memory = match heard {
+                Heard::ByAll => "",
+                Heard::ByItsOwnDaemon => IN_MEMORY,
+            };
+            (database, format!("{CACHES}{memory}"))
         }
         Invalidated::ByWatch => {
             let sections = format!("{CACHES}{WATCHED}");
@@ -165,6 +196,7 @@ async fn race(how: Invalidated, scripts: impl Fn() -> Scripts) -> Outcome {
         database,
         redis,
         daemons,
+        heard,
     });
     let mut lanes = JoinSet::new();
     for lane in 0..how.lanes() {
@@ -179,6 +211,7 @@ async fn race(how: Invalidated, scripts: impl Fn() -> Scripts) -> Outcome {
         let mut client = daemon.client().await;
         outcome.refused += figure(&mut client, "cachewarden_fills_total", "refused").await;
         outcome.filled += figure(&mut client, "cachewarden_fills_total", "filled").await;
+        outcome.from_memory += figure(&mut client, "cachewarden_reads_total", "hit-l1").await;
         daemon.warden.stop().await;
     }
     outcome
@@ -205,7 +238,10 @@ async fn run_lane(arena: Arc<Arena>, lane: u64) -> Outcome {
         let key = format!("counters:{id}");
         let left = straight.command(&["GET", &key]).await;
         outcome.stale_rounds += u64::from(left != Value::Nil && left != truth);
-        let calm = writer.daemons[0].command(&["GET", &key]).await;
+        let calm = match arena.heard {
+            Heard::ByAll => writer.daemons[0].command(&["GET", &key]).await,
+            Heard::ByItsOwnDaemon => until_calm(&mut writer.daemons, &key, &truth).await,
+        };
         let cached = straight.command(&["GET", &key]).await;
         outcome.cached_rounds += u64::from(calm == truth && cached == truth);
     }
@@ -214,24 +250,28 @@ async fn run_lane(arena: Arc<Arena>, lane: u64) -> Outcome {
 
 /// Readers against the writer, until the writer is done.
 async fn run_round(arena: &Arena, writer: &mut Writer, id: u64) -> Outcome {
-    // The newest version whose invalidation is acknowledged.
-    let acknowledged = Arc::new(AtomicU64::new(0));
+    // The newest version whose invalidation is acknowledged, to the readers of each daemon.
+    let acknowledged = [0; 2].map(|_| Arc::new(AtomicU64::new(0)));
     let done = Arc::new(AtomicBool::new(false));
     let mut readers = JoinSet::new();
-    for daemon in &arena.daemons {
+    for (daemon, acknowledged) in arena.daemons.iter().zip(&acknowledged) {
         for _ in 0..READERS_A_DAEMON {
             let client = daemon.client().await;
             readers.spawn(read_on(
                 client,
                 id,
-                Arc::clone(&acknowledged),
+                Arc::clone(acknowledged),
                 Arc::clone(&done),
             ));
         }
     }
     for version in 1..=WRITES_A_ROUND {
-        writer.write(id, version).await;
-        acknowledged.store(version, SeqCst);
+        let by = writer.write(id, version).await;
+        for (daemon, acknowledged) in acknowledged.iter().enumerate() {
+            if matches!(arena.heard, Heard::ByAll) || daemon == by {
+                acknowledged.store(version, SeqCst);
+            }
+        }
     }
     done.store(true, SeqCst);
     readers
@@ -239,6 +279,16 @@ async fn run_round(arena: &Arena, writer: &mut Writer, id: u64) -> Outcome {
         .await
         .into_iter()
         .fold(Outcome::default(), Outcome::plus)
+}
+
+/// Reads through both daemons until both say the truth: the one that did not invalidate hears of it a moment later.
+async fn until_calm(daemons: &mut [Client; 2], key: &str, truth: &Value) -> Value {
+    for daemon in daemons {
+        let calm = async { while daemon.command(&["GET", key]).await != *truth {} };
+        let calm = tokio::time::timeout(DEADLINE, calm).await;
+        assert!(calm.is_ok(), "{key} is not {truth:?} in the end");
+    }
+    truth.clone()
 }
 
 async fn read_on(
@@ -271,19 +321,21 @@ impl Writer {
         self.session.batch_execute(&sql).await.unwrap();
     }
 
-    /// Commits a version and invalidates its key, each after a pause of up to 4 ms.
-    async fn write(&mut self, id: u64, version: u64) {
+    /// Commits a version and invalidates its key, each after a pause of up to 4 ms. Through which daemon.
+    async fn write(&mut self, id: u64, version: u64) -> usize {
         let pause = "SELECT pg_sleep(random() * 0.004)";
         let sql = format!("{pause}; UPDATE counters SET version = {version} WHERE id = {id}");
         self.session.batch_execute(&sql).await.unwrap();
         self.session.batch_execute(pause).await.unwrap();
         let key = format!("counters:{id}");
         if self.how == Invalidated::ByWatch {
-            return until_applied(&self.session, &key).await;
+            until_applied(&self.session, &key).await;
+            return 0;
         }
-        let daemon = &mut self.daemons[usize::from((id + version).is_multiple_of(2))];
-        let removed = daemon.command(&["CACHE.INVALIDATE", &key]).await;
+        let by = usize::from((id + version).is_multiple_of(2));
+        let removed = self.daemons[by].command(&["CACHE.INVALIDATE", &key]).await;
         assert!(matches!(removed, Value::Int(0 | 1)), "{removed:?}");
+        by
     }
 }
 
@@ -315,6 +367,7 @@ impl Outcome {
             cached_rounds: self.cached_rounds + other.cached_rounds,
             refused: self.refused + other.refused,
             filled: self.filled + other.filled,
+            from_memory: self.from_memory + other.from_memory,
         }
     }
 }

@@ -38,6 +38,7 @@ fn cache(key: &str, query: &str, shape: Shape) -> Cache {
         load_timeout: DEADLINE,
         max_loads: 2000,
         max_value: 1 << 20,
+        l1: false,
         index: false,
         watched: false,
         max_unproven: Duration::ZERO,

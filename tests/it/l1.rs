@@ -1,0 +1,440 @@
+//! The level in the daemon's own memory: what it answers is what Redis holds, or held a moment ago and has not told yet.
+//!
+//! Of each test the premise is that the value lies in memory, which [`until_in_memory`] sees to; and without what Redis
+//! tells, it would stay there for `l1.ttl`, which is longer than any test waits.
+
+use cachewarden::cli::demo::servers::Redis;
+
+use super::support::DEADLINE;
+use super::support::daemon::{InProcess, config};
+use super::support::eventually::eventually;
+use super::support::resp::{Client, Value};
+use super::support::servers::{database, redis_with};
+use super::support::world::{World, figure, raw, statements};
+
+const ITEMS: &str = "
+    CREATE TABLE items (id bigint PRIMARY KEY, name text);
+    INSERT INTO items SELECT g, 'old' FROM generate_series(1, 100) g";
+
+const CACHES: &str = r#"
+    l1.ttl = "1h"
+
+    [caches.item]
+    key = "items:{id:bigint}"
+    query = "SELECT name FROM items WHERE id = :id"
+    shape = "scalar"
+    ttl = "10m"
+    ttl_jitter = "0%"
+    l1 = true
+
+    [caches.plain]
+    key = "plain:{id:bigint}"
+    query = "SELECT name FROM items WHERE id = :id"
+    shape = "scalar"
+    ttl = "10m"
+"#;
+
+fn old() -> Value {
+    Value::bulk("\"old\"")
+}
+
+fn new() -> Value {
+    Value::bulk("\"new\"")
+}
+
+async fn world() -> World {
+    World::start(ITEMS, CACHES).await
+}
+
+/// Whether Redis is heard.
+async fn tracking(client: &mut Client) -> u64 {
+    figure(client, "cachewarden_tracking_up", "").await
+}
+
+async fn until_tracking(client: &mut Client, up: u64) {
+    eventually(DEADLINE, async || match tracking(client).await {
+        seen if seen == up => Ok(()),
+        seen => Err(seen),
+    })
+    .await;
+}
+
+/// Reads a key until it comes from memory.
+async fn until_in_memory(client: &mut Client, key: &str) {
+    eventually(DEADLINE, async || {
+        let described = client.command(&["CACHE.GET", key]).await;
+        match described.field("state") {
+            Some(state) if state.text() == "hit-l1" => Ok(()),
+            _ => Err(described),
+        }
+    })
+    .await;
+}
+
+async fn until_read(client: &mut Client, key: &str, expected: &Value) {
+    eventually(DEADLINE, async || {
+        match client.command(&["GET", key]).await {
+            value if value == *expected => Ok(()),
+            value => Err(value),
+        }
+    })
+    .await;
+}
+
+/// Reads that were answered from memory.
+async fn from_memory(client: &mut Client) -> u64 {
+    figure(client, "cachewarden_reads_total", "hit-l1").await
+}
+
+/// How often Redis was asked for values.
+async fn asked(raw: &mut Client) -> String {
+    let stats = raw.command(&["INFO", "commandstats"]).await;
+    let mget = |line: &&str| line.starts_with("cmdstat_mget:");
+    let line = stats.text().lines().find(mget).unwrap_or_default();
+    line.split(',').next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_value_in_memory_is_answered_without_asking_redis_and_told_as_such() {
+    let world = world().await;
+    let (mut client, mut raw) = (world.client().await, world.raw().await);
+    // Again, if Redis was not believed meanwhile: on a busy machine its proof may come late.
+    let described = eventually(DEADLINE, async || {
+        until_in_memory(&mut client, "items:1").await;
+        let before = (asked(&mut raw).await, from_memory(&mut client).await);
+        for _ in 0..10 {
+            assert_eq!(client.command(&["GET", "items:1"]).await, old());
+        }
+        let both = client.command(&["MGET", "items:1", "items:1"]).await;
+        assert_eq!(both, Value::Array(vec![old(), old()]));
+        let described = client.command(&["CACHE.GET", "items:1"]).await;
+        let after = (asked(&mut raw).await, from_memory(&mut client).await);
+        match after == (before.0.clone(), before.1 + 13) {
+            true => Ok(described),
+            false => Err((before, after)),
+        }
+    })
+    .await;
+    let number = |name| match described.field(name) {
+        Some(Value::Int(number)) => *number,
+        other => panic!("{name}: {other:?}"),
+    };
+    // Each is cut to whole milliseconds.
+    let life = number("age_ms") + number("ttl_ms");
+    assert!((599_999..=600_000).contains(&life), "{described:?}");
+    assert!(number("age_ms") < 60_000, "{described:?}");
+    assert!(figure(&mut client, "cachewarden_l1_bytes", "").await > 100);
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn answers_from_memory_from_redis_and_from_postgres_come_in_order() {
+    let world = world().await;
+    let (mut client, mut raw) = (world.client().await, world.raw().await);
+    for id in 1..=3 {
+        until_in_memory(&mut client, &format!("items:{id}")).await;
+    }
+    for id in 1..=3 {
+        let (key, value) = (format!("plain:{id}"), format!("\"plain {id}\""));
+        let set = ["SET", &key, &value, "PX", "60000"];
+        assert_eq!(raw.command(&set).await.text(), "OK");
+    }
+    let replies = client
+        .pipeline(&[
+            &["GET", "items:1"],
+            &["GET", "plain:1"],
+            &[
+                "MGET", "items:2", "plain:2", "items:07", "items:3", "items:50",
+            ],
+            &["GET", "items:3"],
+            &["GET", "nothing:1"],
+            &["GET", "items:1"],
+        ])
+        .await;
+    assert_eq!(replies[0], old());
+    assert_eq!(replies[1], Value::bulk("\"plain 1\""));
+    let Value::Array(many) = &replies[2] else {
+        panic!("{replies:?}")
+    };
+    assert_eq!(many[..2], [old(), Value::bulk("\"plain 2\"")]);
+    assert!(many[2].error().starts_with("BADKEY"), "{many:?}");
+    assert_eq!(many[3..], [old(), old()]);
+    assert_eq!((&replies[3], &replies[5]), (&old(), &old()));
+    assert!(replies[4].error().starts_with("ERR no cache"));
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_changes_in_redis_by_whatever_hand_is_not_read_from_memory_any_more() {
+    let world = world().await;
+    let url = world.redis.redis_url();
+    let other = InProcess::start(&config(world.database.url(), &url, CACHES)).await;
+    let (mut client, mut raw) = (world.client().await, world.raw().await);
+    let mut neighbour = other.client().await;
+    let life = ["PEXPIRE", "items:3", "20"];
+    let hands: [(&str, &mut Client, &[&str]); 6] = [
+        ("items:1", &mut raw, &["DEL", "items:1"]),
+        ("items:3", &mut world.raw().await, &life),
+        ("items:4", &mut neighbour, &["DEL", "items:4"]),
+        (
+            "items:5",
+            &mut other.client().await,
+            &["CACHE.INVALIDATE", "items:5*"],
+        ),
+        (
+            "items:6",
+            &mut world.raw().await,
+            &["PUBLISH", "cache:invalidate", "items:6"],
+        ),
+        ("items:7", &mut world.raw().await, &["FLUSHALL"]),
+    ];
+    for (key, _, _) in &hands {
+        until_in_memory(&mut client, key).await;
+    }
+    until_in_memory(&mut client, "items:2").await;
+    world
+        .database
+        .execute("UPDATE items SET name = 'new'")
+        .await;
+    for (key, hand, words) in hands {
+        assert_eq!(client.command(&["GET", "items:7"]).await, old(), "{key}");
+        hand.command(words).await;
+        until_read(&mut client, key, &new()).await;
+    }
+    until_in_memory(&mut client, "items:2").await;
+    raw.command(&["SET", "items:2", "\"by hand\"", "EX", "60"])
+        .await;
+    until_read(&mut client, "items:2", &Value::bulk("\"by hand\"")).await;
+    world.daemon.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_was_lost_takes_what_it_kept_true_with_it() {
+    let world = world().await;
+    let (mut client, mut raw) = (world.client().await, world.raw().await);
+    until_in_memory(&mut client, "items:1").await;
+    world
+        .database
+        .execute("UPDATE items SET name = 'new'")
+        .await;
+    // In one step: nobody is there to be told.
+    let script = "redis.call('DEL', 'items:1') return 1";
+    let replies = raw
+        .pipeline(&[
+            &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"],
+            &["EVAL", script, "0"],
+        ])
+        .await;
+    assert_eq!(replies[1], Value::Int(1), "{replies:?}");
+    until_read(&mut client, "items:1", &new()).await;
+    until_in_memory(&mut client, "items:1").await;
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_empty_finds_nothing_in_memory() {
+    let mut world = world().await;
+    let mut client = world.client().await;
+    until_in_memory(&mut client, "items:1").await;
+    world.redis.kill().unwrap();
+    until_tracking(&mut client, 0).await;
+    world
+        .database
+        .execute("UPDATE items SET name = 'new'")
+        .await;
+    until_read(&mut client, "items:1", &new()).await;
+    world.redis.start_again().unwrap();
+    until_in_memory(&mut client, "items:1").await;
+    assert_eq!(client.command(&["GET", "items:1"]).await, new());
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_is_not_believed_for_longer_than_its_last_proof() {
+    let mut world = world().await;
+    let mut client = world.client().await;
+    until_in_memory(&mut client, "items:1").await;
+    world.redis.freeze().unwrap();
+    // What is written now is told by nobody.
+    world
+        .database
+        .execute("UPDATE items SET name = 'new'")
+        .await;
+    until_tracking(&mut client, 0).await;
+    // That is said as soon as one thread has found out.
+    until_read(&mut client, "items:1", &new()).await;
+    world.redis.thaw().unwrap();
+    until_tracking(&mut client, 1).await;
+    world.daemon.stop().await;
+}
+
+/// A daemon that logs in as a user with fewer rights.
+async fn restricted(redis: &Redis, rights: &[&str]) -> (InProcess, Client) {
+    let (database, mut raw) = (database().await, raw(redis).await);
+    database.execute(ITEMS).await;
+    let user = [
+        "ACL", "SETUSER", "warden", "reset", "on", ">secret", "~*", "&*", "+@all",
+    ];
+    let words = [&user[..], rights].concat();
+    assert_eq!(raw.command(&words).await.text(), "OK");
+    let url = format!("redis://warden:secret@127.0.0.1:{}", redis.port());
+    let daemon = InProcess::start(&config(database.url(), &url, CACHES)).await;
+    let client = daemon.client().await;
+    (daemon, client)
+}
+
+#[tokio::test]
+async fn where_redis_may_not_tell_nothing_is_kept_and_everything_else_goes_on() {
+    const OWN_KEYS: [&str; 4] = ["resetkeys", "~items:*", "~{items:*", "~cachewarden:[^t]*"];
+    let cases: [(&[&str], &[&str]); 3] = [
+        (&[], &["-client|tracking"]),
+        (&[], &OWN_KEYS),
+        // A server, or a proxy before it, that knows the older protocol only.
+        (&["--rename-command", "HELLO", ""], &[]),
+    ];
+    for (args, rights) in cases {
+        let redis = redis_with(args);
+        let (daemon, mut client) = restricted(&redis, rights).await;
+        for _ in 0..5 {
+            assert_eq!(
+                client.command(&["GET", "items:1"]).await,
+                old(),
+                "{rights:?}"
+            );
+        }
+        let described = client.command(&["CACHE.GET", "items:1"]).await;
+        let state = described.field("state").map(Value::text);
+        assert_eq!(state, Some("hit"), "{rights:?}");
+        assert_eq!(tracking(&mut client).await, 0, "{rights:?}");
+        assert_eq!(figure(&mut client, "cachewarden_l1_bytes", "").await, 0);
+        daemon.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn who_invalidates_reads_afresh_at_once_through_any_connection_of_the_same_daemon() {
+    let world = world().await;
+    let mut clients = [
+        world.client().await,
+        world.client().await,
+        world.client().await,
+    ];
+    for version in 0..100 {
+        let key = format!("items:{}", 1 + version % 5);
+        for client in &mut clients {
+            until_in_memory(client, &key).await;
+        }
+        let update = format!("UPDATE items SET name = 'v{version}'");
+        world.database.execute(&update).await;
+        let writer = &mut clients[version % 3];
+        assert_eq!(writer.command(&["DEL", &key]).await, Value::Int(1));
+        for client in &mut clients {
+            let value = client.command(&["GET", &key]).await;
+            assert_eq!(value, Value::bulk(format!("\"v{version}\"")));
+        }
+    }
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_missing_row_is_remembered_in_memory_until_it_is_there() {
+    let world = world().await;
+    let (mut client, mut raw) = (world.client().await, world.raw().await);
+    until_tracking(&mut client, 1).await;
+    eventually(DEADLINE, async || {
+        let before = asked(&mut raw).await;
+        assert_eq!(client.command(&["GET", "items:555"]).await, Value::Nil);
+        let described = client.command(&["CACHE.GET", "items:555"]).await;
+        assert_eq!(described.field("state").map(Value::text), Some("missing"));
+        match asked(&mut raw).await {
+            after if after == before => Ok(()),
+            after => Err((before, after)),
+        }
+    })
+    .await;
+    world
+        .database
+        .execute("INSERT INTO items VALUES (555, 'new')")
+        .await;
+    raw.command(&["DEL", "items:555"]).await;
+    until_read(&mut client, "items:555", &new()).await;
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_cache_that_does_not_ask_for_it_is_never_kept_in_memory() {
+    let world = world().await;
+    let (mut client, mut raw) = (world.client().await, world.raw().await);
+    until_tracking(&mut client, 1).await;
+    assert_eq!(client.command(&["GET", "plain:1"]).await, old());
+    for number in 0..20 {
+        let value = format!("\"{number}\"");
+        raw.command(&["SET", "plain:1", &value, "EX", "60"]).await;
+        assert_eq!(
+            client.command(&["GET", "plain:1"]).await,
+            Value::bulk(value)
+        );
+    }
+    assert_eq!(figure(&mut client, "cachewarden_l1_bytes", "").await, 0);
+    assert_eq!(
+        figure(&mut client, "cachewarden_reads_total", "hit-l1").await,
+        0
+    );
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_large_values_takes_no_more_memory_than_it_may() {
+    const CAPACITY: u64 = 1 << 20;
+    let sql = "CREATE TABLE pages (id bigint PRIMARY KEY, body text);
+        INSERT INTO pages SELECT g, repeat('x', g * 400) FROM generate_series(1, 200) g";
+    let caches = "l1.capacity = \"1MiB\"\n[caches.page]\nkey = \"pages:{id:bigint}\"\nshape = \"scalar\"\nttl = \"10m\"\n\
+        query = \"SELECT body FROM pages WHERE id = :id\"\nl1 = true";
+    let world = World::start(sql, caches).await;
+    let mut client = world.client().await;
+    until_in_memory(&mut client, "pages:1").await;
+    let mut most = 0;
+    for id in (1..=200).chain(1..=200) {
+        for _ in 0..2 {
+            let value = client.command(&["GET", &format!("pages:{id}")]).await;
+            assert_eq!(value.text().len(), id * 400 + 2);
+        }
+        let bytes = figure(&mut client, "cachewarden_l1_bytes", "").await;
+        assert!(bytes <= CAPACITY, "{bytes}");
+        most = most.max(bytes);
+    }
+    // Of two shards, one is read by this connection.
+    assert!(most > CAPACITY / 4, "{most}");
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn the_library_reads_from_memory_too() {
+    let world = world().await;
+    let mut client = world.client().await;
+    until_tracking(&mut client, 1).await;
+    let warden = &world.daemon.warden;
+    let loads = statements(&mut client).await;
+    eventually(DEADLINE, async || {
+        let keys = ["items:1", "plain:1", "items:1"];
+        let values: Vec<Option<String>> = warden.mget(&keys).await.unwrap();
+        assert!(values.iter().all(|value| value.as_deref() == Some("old")));
+        match figure(&mut client, "cachewarden_reads_total", "hit-l1").await {
+            0 => Err("none from memory"),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    assert!(statements(&mut client).await <= loads + 2);
+    world
+        .database
+        .execute("UPDATE items SET name = 'new'")
+        .await;
+    warden.invalidate(&["items:1"]).await.unwrap();
+    for _ in 0..4 {
+        let value: Option<String> = warden.get("items:1").await.unwrap();
+        assert_eq!(value.as_deref(), Some("new"));
+    }
+    world.daemon.stop().await;
+}
