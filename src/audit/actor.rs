@@ -7,7 +7,7 @@ use super::look::Looking;
 use super::messages::{AuditHandle, Explain};
 use super::origins::Origins;
 use super::sampler::Sampler;
-use crate::cache::{CacheHandle, Spaces, Trace};
+use crate::cache::{CacheHandle, L1, Spaces, Trace};
 use crate::keyspace::Router;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Later, Ping, Shutdown};
@@ -26,6 +26,7 @@ pub struct AuditParts {
     pub router: Arc<Router>,
     pub origins: Arc<Origins>,
     pub trace: Trace,
+    pub l1: L1,
     /// By whom wrong values are invalidated.
     pub caches: Arc<[CacheHandle]>,
     pub metrics: Metrics,
@@ -49,6 +50,7 @@ impl AuditActor {
             spaces: parts.spaces.clone(),
             origins: Arc::clone(&parts.origins),
             trace: parts.trace.clone(),
+            l1: parts.l1.clone(),
             looking: Arc::<Looking>::default(),
         };
         Self { parts, explainer }

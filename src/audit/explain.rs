@@ -2,7 +2,7 @@
 
 use super::look::{HeldLease, Looking};
 use super::origins::Origins;
-use crate::cache::{Spaces, Story, Trace};
+use crate::cache::{L1, Spaces, Story, Trace};
 use crate::keyspace::{RoutedKey, expiry};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
@@ -44,6 +44,7 @@ pub(super) struct Explainer {
     pub(super) spaces: Spaces,
     pub(super) origins: Arc<Origins>,
     pub(super) trace: Trace,
+    pub(super) l1: L1,
     pub(super) looking: Arc<Looking>,
 }
 
@@ -67,7 +68,7 @@ impl Explainer {
                 .map(|(life, left)| expiry::age(life, left)),
             left: look.life.left,
             lease: look.lease,
-            l1: false,
+            l1: self.l1.holds(&key.key),
             story: self.trace.of(&key.key),
             instance: self.trace.instance(),
             invalidated_by: self.origins.naming(&key.key),

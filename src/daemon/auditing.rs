@@ -1,7 +1,7 @@
 //! The audit actor, and what it is made of.
 
 use crate::audit::{AuditActor, AuditHandle, AuditParts, Checker, Origins};
-use crate::cache::{CacheHandle, Spaces, Sweeps, Trace};
+use crate::cache::{CacheHandle, L1, Spaces, Sweeps, Trace};
 use crate::config::Config;
 use crate::repository::RepositoryError;
 use crate::store::Store;
@@ -16,6 +16,7 @@ pub(super) struct Shared<'a> {
     pub(super) spaces: &'a Spaces,
     pub(super) sweeps: &'a Sweeps,
     pub(super) trace: &'a Trace,
+    pub(super) l1: &'a L1,
     pub(super) caches: &'a Arc<[CacheHandle]>,
     pub(super) metrics: &'a Metrics,
 }
@@ -34,6 +35,7 @@ pub(super) fn parts(
         router: Arc::new(config.router()),
         origins: Arc::new(Origins::of(config)),
         trace: shared.trace.clone(),
+        l1: shared.l1.clone(),
         caches: Arc::clone(shared.caches),
         metrics: shared.metrics.clone(),
         rate: config.audit.rate,

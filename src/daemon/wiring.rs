@@ -305,6 +305,7 @@ impl Running {
             spaces,
             sweeps: &keeping.sweeps,
             trace,
+            l1: &self.l1,
             caches: &self.caches,
             metrics: &self.metrics,
         };

@@ -407,6 +407,7 @@ mod tests {
         metrics.refused_connection("handshake");
         metrics.observe_targets(true, true);
         metrics.passed("done");
+        metrics.asked_index("whole");
         metrics.met_redis("known");
         metrics.refused_message("broken");
         metrics.observe_restarts("cache-0", 1);

@@ -128,6 +128,28 @@ async fn a_value_in_memory_is_answered_without_asking_redis_and_told_as_such() {
 }
 
 #[tokio::test]
+async fn who_has_a_key_explained_is_told_whether_it_is_in_memory() {
+    let world = world().await;
+    let mut client = world.client().await;
+    let in_memory = async |client: &mut Client| {
+        let explained = client.command(&["CACHE.EXPLAIN", "items:1"]).await;
+        explained.field("l1").cloned()
+    };
+    assert_eq!(in_memory(&mut client).await, Some(Value::Int(0)));
+    eventually(DEADLINE, async || {
+        until_in_memory(&mut client, "items:1").await;
+        match in_memory(&mut client).await {
+            Some(Value::Int(1)) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    client.command(&["DEL", "items:1"]).await;
+    assert_eq!(in_memory(&mut client).await, Some(Value::Int(0)));
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
 async fn answers_from_memory_from_redis_and_from_postgres_come_in_order() {
     let world = world().await;
     let (mut client, mut raw) = (world.client().await, world.raw().await);

@@ -82,8 +82,7 @@ impl Kept {
         Some(entry)
     }
 
-    /// The entry of a key, as if nobody had looked.
-    #[cfg(test)]
+    /// The entry of a key, ended or not, as if nobody had looked.
     pub(super) fn peek(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
         let place = self.place(hash, key)?;
         self.round.get(place as usize)?.as_deref()

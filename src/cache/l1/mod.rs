@@ -223,6 +223,20 @@ impl L1 {
         }
     }
 
+    /// Whether a hit of this key would be found now. Nobody counts it as one.
+    pub fn holds(&self, key: &[u8]) -> bool {
+        let (inner, now) = (&*self.0, Instant::now());
+        let holds = |shard: &Mutex<Shard>| {
+            let shard = shard.lock();
+            let entry = shard.kept.peek(inner.hasher.hash_one(key), key);
+            shard.certain_until.is_some_and(|until| until > now)
+                && entry.is_some_and(|entry| {
+                    entry.ends > now && !inner.sweeps.doubts_kept(key, entry.asked)
+                })
+        };
+        inner.shards.iter().any(holds)
+    }
+
     /// Whether all shards hear what changes.
     pub fn is_certain(&self) -> bool {
         let now = Instant::now();
