@@ -63,7 +63,7 @@ impl Keeping {
                         looked_at: LookedAt::default(),
                         notes: Notes::kept(),
                     },
-                    applying: Applying::default(),
+                    applying: Applying::beside(sweeps.clone()),
                 })
             }
         };
