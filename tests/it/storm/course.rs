@@ -16,6 +16,7 @@ use super::acknowledged;
 use super::faults::{FAULTS, Fault, Side};
 use super::history::History;
 use super::load::{self, Field, WRITERS, Way};
+use super::pace::Pace;
 use super::tally::{Amiss, Tally};
 use super::world::{self, Audited, World};
 use crate::support::DEADLINE;
@@ -23,8 +24,8 @@ use crate::support::eventually::eventually;
 use crate::support::world::raw;
 use crate::sweeps::fill;
 
-/// The shortest fault ends before anybody has noticed.
-const SHORTEST: Duration = Duration::from_millis(100);
+/// Most of what was read through daemons in calm weather was in the cache.
+const HIT_RATE: f64 = 0.8;
 /// Calm is promised this long after the last fault.
 const RECOVERY: Duration = Duration::from_secs(5);
 /// Readers of each daemon, and straight from Redis.
@@ -39,7 +40,8 @@ pub struct Plan {
     /// Then others are drawn from these, until it has lasted so long.
     pub drawn: Vec<Fault>,
     pub lasts: Duration,
-    /// The longest that one fault lasts.
+    /// The shortest and the longest that one fault lasts.
+    pub shortest_fault: Duration,
     pub longest_fault: Duration,
     /// Changes made before each fault, and after the last.
     pub calm_writes: u64,
@@ -59,6 +61,8 @@ impl Default for Plan {
             faults: Vec::new(),
             drawn: FAULTS.to_vec(),
             lasts: Duration::ZERO,
+            // Over before anybody has noticed.
+            shortest_fault: Duration::from_millis(100),
             // Longer than the bound: who is silent then is found out.
             longest_fault: Duration::from_secs(2),
             calm_writes: 100,
@@ -74,6 +78,7 @@ impl Default for Plan {
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub tally: Tally,
+    pub pace: Pace,
     pub faults: u32,
     /// Changes made in calm weather, and how long it was calm.
     pub calm_writes: u64,
@@ -94,6 +99,11 @@ impl Outcome {
         self.tally.stale() == 0 && self.audited.inconsistent == 0 && self.wrong_at_rest.is_empty()
     }
 
+    /// And it is worth it: most reads are hits, writers are not held up, and auditors have looked.
+    pub fn is_of_use(&self) -> bool {
+        self.tally.hit_rate() >= HIT_RATE && self.pace.is_free() && self.audited.checked > 0
+    }
+
     /// In calm weather.
     pub fn writes_a_second(&self) -> f64 {
         self.calm_writes as f64 / self.calm.as_secs_f64()
@@ -103,15 +113,18 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tally, .. } = self;
+        let (watched, unwatched) = self.pace.medians();
         write!(
             f,
-            "{} reads in {:.1?} of calm, hit rate {:.1} %, {:.0} writes/s, worst staleness {:.0?}, refused {:?}; \
-             {} faults, {} reads meanwhile, {} refused, worst silent staleness {:.0?}, {} marked; \
+            "{} reads in {:.1?} of calm, hit rate {:.1} % ({} in memory), {:.0} writes/s of {watched:.1?} \
+             and {unwatched:.1?} unwatched, worst staleness {:.0?}, refused {:?}; \
+             {} faults, {} reads meanwhile, {} refused, worst silent staleness {:.0?}, {} marked, {} of them outdated beyond the bound; \
              {} outdated beyond the bound, {} outdated and acknowledged; longest recovery {:.0?}; \
              machine late by {:.0?}; audited {}, {} of them inconsistent; {} wrong at rest",
             tally.reads,
             self.calm,
             100.0 * tally.hit_rate(),
+            tally.memory,
             self.writes_a_second(),
             tally.worst,
             tally.errors,
@@ -120,6 +133,7 @@ impl fmt::Display for Outcome {
             tally.rough_errors,
             tally.rough_worst,
             tally.marked,
+            tally.said,
             tally.late,
             tally.revived,
             self.longest_recovery,
@@ -178,7 +192,8 @@ pub async fn storm(plan: Plan) -> Outcome {
     let mut outcome = Outcome::default();
     outcome.pass(plan, random, &field, &mut world).await;
     field.over.store(true, SeqCst);
-    writers.join_all().await;
+    let paces = writers.join_all().await;
+    outcome.pace = paces.into_iter().fold(Pace::default(), Pace::plus);
     let tallies = readers.join_all().await;
     outcome.tally = tallies.into_iter().fold(Tally::default(), Tally::plus);
     acknowledging.await.unwrap();
@@ -207,8 +222,8 @@ impl Outcome {
                 let with = planned.pop_front_if(other).or(drawn);
                 faults.extend(with.filter(|with| with.side() != faults[0].side()));
             }
-            let range = plan.longest_fault.saturating_sub(SHORTEST);
-            let lasts = SHORTEST + range.mul_f64(random.f64());
+            let range = plan.longest_fault.saturating_sub(plan.shortest_fault);
+            let lasts = plan.shortest_fault + range.mul_f64(random.f64());
             self.break_down(field, &mut faults, lasts, world).await;
             self.calm(field, plan.calm_writes).await;
         }

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use tokio_postgres::NoTls;
 
 use super::history::{History, ITEMS, LISTS, PAGES, Row};
+use super::pace::Pace;
 use super::tally::{Amiss, Found, State, Tally};
 use crate::support::resp::{Client, Value, frame};
 
@@ -21,6 +22,8 @@ use crate::support::resp::{Client, Value, frame};
 pub const WRITERS: usize = 4;
 /// Of so many writes one is of a list, and costs a sweep.
 const WRITES_A_LIST: u64 = 20;
+/// Of so many writes one is timed, and a change beside it that nobody watches.
+const WRITES_A_TIMING: u64 = 5;
 /// As many reads go before a write: the load is the same on any machine, only quicker or slower.
 const READS_A_WRITE: u64 = 25;
 /// But while something is amiss writers wait for readers no longer than this: what goes wrong then is what they find out.
@@ -62,8 +65,9 @@ fn choose(random: &mut Rng, rows: usize) -> usize {
     }
 }
 
-/// Changes its rows, one after the other, until all is over.
-pub async fn write(field: Arc<Field>, number: usize, mut random: Rng) {
+/// Changes its rows, one after the other, until all is over; how long that took in calm weather.
+pub async fn write(field: Arc<Field>, number: usize, mut random: Rng) -> Pace {
+    let mut pace = Pace::default();
     let mut session = Session::new(&field.postgres);
     while !field.over.load(SeqCst) {
         let mine = |place: usize| place / WRITERS * WRITERS + number;
@@ -71,9 +75,22 @@ pub async fn write(field: Arc<Field>, number: usize, mut random: Rng) {
             0 => Row::List(mine(choose(&mut random, LISTS))),
             _ => Row::Item(mine(choose(&mut random, ITEMS))),
         };
+        let weather = field.weather.load(SeqCst);
+        let begun = Instant::now();
         let version = session.change(row, &field).await;
+        let took = begun.elapsed();
         field.history.committed(row, version);
-        field.writes.fetch_add(1, SeqCst);
+        if field
+            .writes
+            .fetch_add(1, SeqCst)
+            .is_multiple_of(WRITES_A_TIMING)
+        {
+            let unwatched = session.change_unwatched(number).await;
+            let is_calm = weather.is_multiple_of(2) && field.weather.load(SeqCst) == weather;
+            if let Some(unwatched) = unwatched.filter(|_| is_calm) {
+                pace.add(took, unwatched);
+            }
+        }
         let written = Instant::now();
         let enough = field.reads.load(SeqCst) + READS_A_WRITE * WRITERS as u64;
         while field.reads.load(SeqCst) < enough && !field.over.load(SeqCst) {
@@ -83,6 +100,7 @@ pub async fn write(field: Arc<Field>, number: usize, mut random: Rng) {
             sleep(LOOK_EVERY).await;
         }
     }
+    pace
 }
 
 struct Session<'a> {
@@ -112,6 +130,15 @@ impl<'a> Session<'a> {
                 None => sleep(PAUSE).await,
             }
         }
+    }
+
+    /// Changes a row of the table that nobody watches; how long that took.
+    async fn change_unwatched(&mut self, id: usize) -> Option<Duration> {
+        let update =
+            format!("UPDATE unwatched SET version = version + 1 WHERE id = {id} RETURNING version");
+        let begun = Instant::now();
+        self.ask(&update).await?;
+        Some(begun.elapsed())
     }
 
     async fn ask(&mut self, sql: &str) -> Option<u64> {

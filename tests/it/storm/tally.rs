@@ -131,6 +131,8 @@ pub struct Tally {
     pub rough_reads: u64,
     /// Marked as stale.
     pub marked: u64,
+    /// Of those, while something was amiss: outdated beyond the bound. Unmarked they would have broken a promise.
+    pub said: u64,
     /// Refused or lost while something was amiss.
     pub rough_errors: u64,
     /// The first of what should not have been found.
@@ -155,6 +157,7 @@ impl Tally {
             rough_worst: self.rough_worst.max(other.rough_worst),
             rough_reads: self.rough_reads + other.rough_reads,
             marked: self.marked + other.marked,
+            said: self.said + other.said,
             rough_errors: self.rough_errors + other.rough_errors,
             told: self.told,
         }
@@ -186,6 +189,8 @@ impl Tally {
             }
         } else {
             self.rough_reads += 1;
+            let is_said = found.state == State::Stale && found.outdated > BOUND;
+            self.said += u64::from(is_said);
             if matches!(found.state, State::Hit | State::Memory | State::Miss) {
                 self.rough_worst = self.rough_worst.max(found.outdated);
             }

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tokio_postgres::Client as Session;
 
 use super::history::{History, ITEMS, LISTS, Row};
-use super::load::version;
+use super::load::{WRITERS, version};
 use crate::support::DEADLINE;
 use crate::support::daemon::{InProcess, Spawned, cachewarden, config, said};
 use crate::support::eventually::eventually;
@@ -114,6 +114,8 @@ impl World {
         let tables = format!(
             "CREATE TABLE items (id bigint PRIMARY KEY, version bigint NOT NULL);
              CREATE TABLE lists (id bigint PRIMARY KEY, version bigint NOT NULL);
+             CREATE TABLE unwatched (id bigint PRIMARY KEY, version bigint NOT NULL);
+             INSERT INTO unwatched SELECT n, 0 FROM generate_series(0, {WRITERS} - 1) n;
              INSERT INTO items SELECT n, 0 FROM generate_series(0, {ITEMS} - 1) n;
              INSERT INTO items VALUES (1000000, 0);
              INSERT INTO lists SELECT n, 0 FROM generate_series(0, {LISTS} - 1) n"
