@@ -199,7 +199,7 @@ async fn a_pipeline_larger_than_what_is_sent_at_once_is_answered_in_order() {
     }
     let before = from_memory(&mut client).await;
     let page = |id: u8| {
-        Value::bulk(&format!(
+        Value::bulk(format!(
             "\"{}\"",
             char::from(64 + id).to_string().repeat(10_000)
         ))
