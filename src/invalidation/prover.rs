@@ -8,6 +8,7 @@
 //! 4. A look that fails proves nothing. After a while without one, the queue was out of reach, and the barrier goes up.
 
 use super::barrier::Barrier;
+use super::doorbell::Bell;
 use crate::cache::{Freshness, MARKED_AFTER};
 use crate::repository::{Look, Outbox};
 use crate::telemetry::Metrics;
@@ -71,6 +72,8 @@ pub struct Prover {
     pub freshness: Freshness,
     pub barrier: Barrier,
     pub applying: Applying,
+    /// Rung for rows that wait.
+    pub bell: Bell,
     pub looked_at: LookedAt,
     pub metrics: Metrics,
 }
@@ -87,6 +90,9 @@ impl Prover {
                     }
                     self.looked_at.0.store(look.at_us, Ordering::Release);
                     let applying = self.applying.0.lock().clone();
+                    if look.ids.iter().any(|id| !applying.contains(id)) {
+                        self.bell.ring_for_what_waits();
+                    }
                     let proof = memory.saw(&look, &applying);
                     if let Some(fresh) = proof.fresh {
                         self.freshness.proven(fresh);
