@@ -11,6 +11,7 @@
 //! 4. While Redis is away nothing is claimed: the rows wait where they are safe.
 
 use super::changes;
+use super::doorbell::Bell;
 use super::in_hand::Applying;
 use super::messages::InvalidationHandle;
 use super::subscriber::drive;
@@ -57,6 +58,8 @@ pub struct Drain {
     pub metrics: Metrics,
     /// What we are applying, for who looks at the queue beside us.
     pub applying: Applying,
+    /// Ends a rest early.
+    pub bell: Bell,
     /// The pause while there are changes.
     pub poll: Duration,
     /// How long a claim is held while it is applied: [`Drain::HELD`], but for tests that cannot wait as long.
@@ -102,7 +105,7 @@ impl Drain {
                 Ok(None) => {
                     errors = 0;
                     let longer = pause.mul_f64(1.5).max(self.poll);
-                    pause = longer.min(IDLE_PAUSE.max(self.poll));
+                    pause = longer.min(self.bell.longest_rest(IDLE_PAUSE.max(self.poll)));
                 }
                 Err(error) => {
                     errors += 1;
@@ -110,8 +113,13 @@ impl Drain {
                     pause = after(errors);
                 }
             }
-            let pause = pause.max(after(shared.failed.get()));
-            drive(&mut applying, sleep(jittered(pause))).await;
+            let failing = after(errors.max(shared.failed.get()));
+            if failing.is_zero() {
+                drive(&mut applying, self.bell.rest(jittered(pause))).await;
+            } else {
+                // Whoever rings: that something is queued mends nothing.
+                drive(&mut applying, sleep(jittered(pause.max(failing)))).await;
+            }
             if shared.held.get() >= QUICK_CLAIMS {
                 next_within(SPARING_PAUSE, &mut applying).await;
             }

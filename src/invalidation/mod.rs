@@ -18,6 +18,7 @@
 //! 11. After a return watched caches are read from the database until nothing of before is left in the queue ([`Barrier`]); a
 //!     look at the queue is the proof that hits are fresh ([`Prover`]).
 //! 12. What is invalidated without the queue is noted where the queue notes its own ([`Noter`]).
+//! 13. Nothing depends on that the database's doorbell is heard; while it is proven to be, fewer looks are needed ([`Doorbell`]).
 //!
 //! ```text
 //!  CACHE.INVALIDATE, Warden ─┬▶ keys ─────▶ cache actors, by name ──────────────────────────────▶ acknowledged
@@ -35,6 +36,7 @@ mod actor;
 mod barrier;
 mod changes;
 mod count;
+mod doorbell;
 mod doubts;
 mod drain;
 mod error;
@@ -59,6 +61,7 @@ mod walk;
 
 pub use actor::{InvalidationActor, InvalidationParts};
 pub use barrier::Barrier;
+pub use doorbell::{Bell, Doorbell};
 pub use drain::Drain;
 pub use error::InvalidationError;
 pub use gatekeeper::{Gatekeeper, QueueSide};

@@ -8,6 +8,7 @@
 //! 4. A look that fails proves nothing. After a while without one, the queue was out of reach, and the barrier goes up.
 
 use super::barrier::Barrier;
+use super::doorbell::Bell;
 use super::in_hand::Applying;
 use crate::cache::{Freshness, MARKED_AFTER};
 use crate::repository::{Look, Outbox};
@@ -42,6 +43,8 @@ pub struct Prover {
     pub freshness: Freshness,
     pub barrier: Barrier,
     pub applying: Applying,
+    /// Rung for rows that wait.
+    pub bell: Bell,
     pub looked_at: LookedAt,
     pub metrics: Metrics,
 }
@@ -57,7 +60,11 @@ impl Prover {
                         self.barrier.raise(look.begun);
                     }
                     self.looked_at.0.store(look.at_us, Ordering::Release);
-                    let proof = memory.saw(&look, &self.applying.harmless());
+                    let harmless = self.applying.harmless();
+                    if look.ids.iter().any(|id| !harmless.contains(id)) {
+                        self.bell.ring_for_what_waits();
+                    }
+                    let proof = memory.saw(&look, &harmless);
                     if let Some(fresh) = proof.fresh {
                         self.freshness.proven(fresh);
                     }

@@ -49,6 +49,8 @@ table! {
     invalidation_seconds: "cachewarden_invalidation_seconds", "Time from a change to its acknowledged invalidation, by where it was told";
     outbox_rows: "cachewarden_outbox_rows", "Changes queued in the database, claimed ones included";
     outbox_lag: "cachewarden_outbox_lag_seconds", "Time for which the oldest of them has been waiting";
+    doorbell_up: "cachewarden_doorbell_up", "1 while the database is proven to ring when something is queued; 0 while not, when the queue is polled, or without `notify`";
+    doorbell_rings: "cachewarden_doorbell_rings_total", "Times that the database rang, our own tries included";
     redis_met: "cachewarden_redis_met_total", "Times that a Redis was met anew, by what was found in it";
     barrier_up: "cachewarden_barrier_up", "1 while watched caches are read from the database, until it is caught up with";
     proof_age: "cachewarden_proof_age_seconds", "Time since watched caches were last proven to be fresh";
@@ -134,6 +136,8 @@ pub struct Metrics {
     pub subscriber_deaf: Counter<f64, AtomicU64>,
     pub outbox_rows: Gauge,
     pub outbox_lag: Gauge<f64, AtomicU64>,
+    pub doorbell_up: Gauge,
+    pub doorbell_rings: Counter,
     pub redis_met: Family<PassResult, Counter>,
     pub barrier_up: Gauge,
     pub proof_age: Gauge<f64, AtomicU64>,
@@ -376,6 +380,8 @@ impl Metrics {
         add(registry, Names::invalidation_seconds, seconds);
         add(registry, Names::outbox_rows, self.outbox_rows.clone());
         add(registry, Names::outbox_lag, self.outbox_lag.clone());
+        add(registry, Names::doorbell_up, self.doorbell_up.clone());
+        add(registry, Names::doorbell_rings, self.doorbell_rings.clone());
         add(
             registry,
             Names::subscriber_deaf,

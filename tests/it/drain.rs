@@ -8,7 +8,7 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 use cachewarden::cli::demo::servers::Redis;
 use cachewarden::config::Config;
 use cachewarden::invalidation::{
-    Applying, Drain, InvalidateTargets, InvalidationError, InvalidationHandle,
+    Applying, Bell, Drain, InvalidateTargets, InvalidationError, InvalidationHandle,
 };
 use cachewarden::repository::Outbox;
 use cachewarden::store::Store;
@@ -305,6 +305,7 @@ fn drain(shop: &Shop, invalidation: InvalidationHandle, held: Duration) -> Drain
         store,
         metrics: Metrics::new(),
         applying: Applying::default(),
+        bell: Bell::default(),
         poll: settings.invalidation.poll,
         held,
     }

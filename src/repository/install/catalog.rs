@@ -4,6 +4,7 @@ use tokio_postgres::types::{Oid, Type};
 use tokio_postgres::{Client, Row};
 
 use super::definition::WATCH;
+use super::doorbell::{self, Doorbell};
 use crate::config::Watch;
 use crate::repository::error::describe;
 
@@ -22,6 +23,8 @@ pub(super) struct Catalog {
     pub tables: Vec<Lookup>,
     pub triggers: Vec<Trigger>,
     pub functions: Vec<Function>,
+    /// What hangs on the queue; it is not among those above.
+    pub doorbell: Doorbell,
 }
 
 pub(super) enum Lookup {
@@ -96,7 +99,7 @@ pub(super) struct Trigger {
     pub is_narrowed: bool,
 }
 
-/// A function of a watch.
+/// A function of a watch, or of the doorbell.
 pub(super) struct Function {
     pub name: String,
     /// With its parentheses, for dropping it.
@@ -133,7 +136,11 @@ async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, toki
         Vec::new()
     };
     let triggers = client.query(TRIGGERS, &[]).await?;
-    let functions = client.query(FUNCTIONS, &[&WATCH]).await?;
+    let mut triggers: Vec<Trigger> = triggers.iter().map(trigger).collect::<Result<_, _>>()?;
+    let functions = client
+        .query(FUNCTIONS, &[&WATCH, &doorbell::FUNCTION])
+        .await?;
+    let mut functions: Vec<Function> = functions.iter().map(function).collect::<Result<_, _>>()?;
     Ok(Catalog {
         is_standby: server.try_get(0)?,
         has_schema: server.try_get(1)?,
@@ -141,8 +148,9 @@ async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, toki
         role: server.try_get(3)?,
         migrations,
         tables,
-        triggers: triggers.iter().map(trigger).collect::<Result<_, _>>()?,
-        functions: functions.iter().map(function).collect::<Result<_, _>>()?,
+        doorbell: Doorbell::take(&mut triggers, &mut functions),
+        triggers,
+        functions,
     })
 }
 
@@ -212,7 +220,7 @@ const FUNCTIONS: &str = "\
 SELECT p.proname::text, p.oid::regprocedure::text, p.prosrc
 FROM pg_catalog.pg_proc p
 WHERE p.pronamespace = to_regnamespace('cachewarden')
-  AND starts_with(p.proname::text, $1)
+  AND (starts_with(p.proname::text, $1) OR p.proname = $2)
 ORDER BY 1 DESC";
 
 fn function(row: &Row) -> Result<Function, tokio_postgres::Error> {
