@@ -148,7 +148,10 @@ impl Doorbell {
     async fn prove(&self, listening: &mut Listening) -> Result<(), Unheard> {
         let echo = self.outbox.echo(listening, |rings| self.rang(rings));
         match timeout(ECHO_WITHIN, echo).await {
-            Ok(echo) => Ok(echo?),
+            Ok(taken) => {
+                self.metrics.doorbell_queue.set(taken?);
+                Ok(())
+            }
             Err(_elapsed) => Err(Unheard::Silent {
                 after_ms: ECHO_WITHIN.as_millis(),
             }),
