@@ -67,7 +67,7 @@ impl Keeping {
                         looked_at: LookedAt::default(),
                         notes: Notes::kept(),
                     },
-                    applying: Applying::default(),
+                    applying: Applying::beside(sweeps.clone()),
                     bell: Bell::default(),
                     notify: settings.notify,
                 })

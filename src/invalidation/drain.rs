@@ -12,10 +12,9 @@
 
 use super::changes;
 use super::doorbell::Bell;
-use super::messages::{InvalidateTargets, InvalidationHandle};
-use super::prover::Applying;
+use super::in_hand::Applying;
+use super::messages::InvalidationHandle;
 use super::subscriber::drive;
-use crate::cache::Origin;
 use crate::keyspace::{Scope, Targets};
 use crate::repository::{Claim, MAX_CLAIMS, MAX_HELD, Outbox};
 use crate::store::Store;
@@ -133,9 +132,6 @@ impl Drain {
     /// Applies a claim and is done with it, or drops it.
     async fn apply(&self, mut claim: Claim, shared: &Shared) {
         let begun = Instant::now();
-        // Until all is done, in time or late.
-        let ids = claim.rows().iter().map(|row| row.id).collect();
-        let _in_hand = self.applying.begin(ids);
         let mut targets = Targets::default();
         let mut refused = Vec::new();
         for row in claim.rows() {
@@ -156,11 +152,10 @@ impl Drain {
                 refused.push((row.id, reason));
             }
         }
-        let origin = Origin::Watch;
-        let work = self
-            .invalidation
-            .invalidate
-            .ask(InvalidateTargets { targets, origin });
+        // Until all is done, in time or late.
+        let ids = claim.rows().iter().map(|row| row.id).collect();
+        let in_hand = self.applying.begin(ids, &targets);
+        let work = in_hand.apply(&self.invalidation, targets);
         let mut work = std::pin::pin!(work);
         let (answer, claim) = match timeout(self.held, &mut work).await {
             Ok(answer) => {
@@ -182,15 +177,14 @@ impl Drain {
         };
         let is_held = claim.is_ok();
         match (answer, claim) {
-            (Ok(Ok(_removed)), Ok(claim)) => self.conclude(claim, shared).await,
-            (Ok(Ok(_removed)), Err(ids)) => {
+            (Ok(()), Ok(claim)) => self.conclude(claim, shared).await,
+            (Ok(()), Err(ids)) => {
                 let mut late = shared.late.borrow_mut();
                 if late.len() + ids.len() > MAX_LATE {
                     late.clear();
                 }
                 late.extend(ids.into_iter().map(|id| (id, begun)));
             }
-            (Ok(Err(error)), _) => shared.fail(&error),
             (Err(error), _) => shared.fail(&error),
         }
         if is_held {

@@ -341,8 +341,11 @@ impl Actor for Endless {
 impl Handler<InvalidateTargets> for Endless {
     type Result = ResponseFuture<Result<u64, InvalidationError>>;
 
-    fn handle(&mut self, _ask: InvalidateTargets, _ctx: &mut Context<Self>) -> Self::Result {
-        self.told.fetch_add(1, Ordering::Relaxed);
+    fn handle(&mut self, ask: InvalidateTargets, _ctx: &mut Context<Self>) -> Self::Result {
+        // Keys are asked for beside them.
+        let is_sweep = !ask.targets.patterns.is_empty();
+        self.told
+            .fetch_add(usize::from(is_sweep), Ordering::Relaxed);
         Box::pin(std::future::pending())
     }
 }
