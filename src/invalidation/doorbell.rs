@@ -46,7 +46,7 @@ impl Bell {
         self.0.rung.notify_one();
     }
 
-    /// Rings for what was seen in the queue and is applied by nobody here. Without a doorbell to replace, it is polled.
+    /// Rings for what was seen in the queue and is not harmless yet. Without a doorbell to replace, it is polled.
     pub(super) fn ring_for_what_waits(&self) {
         if self.is_proven() {
             self.ring();
