@@ -103,13 +103,14 @@ impl InHand {
             ..targets
         };
         let by_name = async {
-            ask(invalidation, keys).await?;
-            self.claimed.are_keys_gone.store(true, Ordering::Release);
-            Ok(())
+            let answer = ask(invalidation, keys).await;
+            let is_done = answer.is_ok();
+            self.claimed.are_keys_gone.store(is_done, Ordering::Release);
+            answer
         };
-        // Both at once: the leases of the patterns should not wait for the keys.
-        let (by_name, by_pattern) = tokio::join!(by_name, ask(invalidation, patterns));
-        by_name.and(by_pattern)?;
+        // Both at once: the leases of the patterns should not wait for the keys. And whichever fails first ends the wait for
+        // the other: a sweep is tried for seconds, and as long keys that Redis was too slow for would lie there, claimed.
+        tokio::try_join!(by_name, ask(invalidation, patterns))?;
         self.claimed.is_applied.store(true, Ordering::Release);
         Ok(())
     }

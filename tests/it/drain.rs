@@ -374,3 +374,46 @@ async fn what_is_committed_while_sweeps_of_many_changes_go_on_is_applied_all_the
     }
     draining.abort();
 }
+
+/// Cannot remove keys, and takes for ever to sweep.
+struct Unable {
+    asked: Arc<AtomicUsize>,
+}
+
+impl Actor for Unable {
+    type Context = Context<Self>;
+}
+
+impl Handler<InvalidateTargets> for Unable {
+    type Result = ResponseFuture<Result<u64, InvalidationError>>;
+
+    fn handle(&mut self, ask: InvalidateTargets, _ctx: &mut Context<Self>) -> Self::Result {
+        if !ask.targets.patterns.is_empty() {
+            return Box::pin(std::future::pending());
+        }
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Err(InvalidationError::Stopped) })
+    }
+}
+
+#[actix_rt::test]
+async fn keys_that_could_not_be_removed_do_not_wait_for_the_sweep_of_their_neighbours() {
+    let shop = Shop::open().await;
+    let invalidation = InvalidationHandle::unbound();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let unable = Unable {
+        asked: Arc::clone(&asked),
+    };
+    invalidation.invalidate.bind(unable.start().recipient());
+    let draining = actix_rt::spawn(drain(&shop, invalidation, 10 * DEADLINE).run());
+    shop.watched
+        .execute("UPDATE courses SET title = 'new' WHERE id = 1")
+        .await;
+    // Claimed again, and tried: oftener than Postgres ends a claim that is held for too long.
+    eventually(DEADLINE, async || {
+        let asked = asked.load(Ordering::Relaxed);
+        (asked > 3).then_some(()).ok_or(asked)
+    })
+    .await;
+    draining.abort();
+}

@@ -159,6 +159,7 @@ pub async fn storm(plan: Plan) -> Outcome {
         daemons: Mutex::new(world.addresses()),
         redis: world.redis.socket(),
         postgres: world.database.clone(),
+        is_l1: plan.is_l1,
         weather: 0.into(),
         amiss: Mutex::new(Amiss {
             faults: String::new(),

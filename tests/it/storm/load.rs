@@ -39,6 +39,8 @@ pub struct Field {
     pub daemons: Mutex<[SocketAddr; 2]>,
     pub redis: PathBuf,
     pub postgres: String,
+    /// Daemons keep values in their own memory.
+    pub is_l1: bool,
     /// Even in calm weather, odd while something is amiss.
     pub weather: AtomicU64,
     /// What is amiss, or was last.
@@ -202,6 +204,7 @@ pub async fn read(field: Arc<Field>, way: Way, mut random: Rng) -> Tally {
                     state,
                     outdated: field.history.outdated(row, version, sent),
                     invalidated: field.history.invalidated(row, version, sent),
+                    is_l1: field.is_l1,
                     amiss,
                 });
                 field.broken.fetch_add(u64::from(is_broken), SeqCst);

@@ -16,7 +16,8 @@
 //! checks.
 //!
 //! `make storm` runs it for longer; `STORM_SECONDS` and `STORM_SEED` say how long and which; `STORM_FAULT` names a
-//! single one of [`faults`], for who works on it, or `None`. `STORM_OTHERS` is how many keys of others every sweep has to pass.
+//! single one of [`faults`], for who works on it, or `None`. `STORM_OTHERS` is how many keys of others every sweep has to pass,
+//! `STORM_L1=1` has daemons keep values in memory.
 
 mod acknowledged;
 mod course;

@@ -47,6 +47,8 @@ pub struct Found {
     pub outdated: Duration,
     /// For how long its invalidation had been acknowledged then; `None`: it was not.
     pub invalidated: Option<Duration>,
+    /// Daemons keep values in memory: what is marked may come from there.
+    pub is_l1: bool,
     /// What was amiss; `None` in calm weather.
     pub amiss: Option<Amiss>,
 }
@@ -84,7 +86,8 @@ impl Found {
             State::Straight => is_earlier,
             // Until it has heard of it, which has a bound of its own.
             State::Memory => true,
-            State::Hit | State::Miss | State::Stale => false,
+            State::Stale => self.is_l1,
+            State::Hit | State::Miss => false,
         };
         self.invalidated.is_some() && !may_be
     }
