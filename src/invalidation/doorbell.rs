@@ -46,7 +46,7 @@ impl Bell {
         self.0.rung.notify_one();
     }
 
-    /// Rings for what was seen in the queue and is applied by nobody here. Without a doorbell to replace, it is polled.
+    /// Rings for what was seen in the queue and is not harmless yet. Without a doorbell to replace, it is polled.
     pub(super) fn ring_for_what_waits(&self) {
         if self.is_proven() {
             self.ring();
@@ -148,7 +148,10 @@ impl Doorbell {
     async fn prove(&self, listening: &mut Listening) -> Result<(), Unheard> {
         let echo = self.outbox.echo(listening, |rings| self.rang(rings));
         match timeout(ECHO_WITHIN, echo).await {
-            Ok(echo) => Ok(echo?),
+            Ok(taken) => {
+                self.metrics.doorbell_queue.set(taken?);
+                Ok(())
+            }
             Err(_elapsed) => Err(Unheard::Silent {
                 after_ms: ECHO_WITHIN.as_millis(),
             }),

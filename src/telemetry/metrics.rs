@@ -51,6 +51,7 @@ table! {
     outbox_lag: "cachewarden_outbox_lag_seconds", "Time for which the oldest of them has been waiting";
     doorbell_up: "cachewarden_doorbell_up", "1 while the database is proven to ring when something is queued; 0 while not, when the queue is polled, or without `notify`";
     doorbell_rings: "cachewarden_doorbell_rings_total", "Times that the database rang, our own tries included";
+    doorbell_queue: "cachewarden_doorbell_queue_ratio", "The part of the server's queue of notifications that is taken, as of the last try: when it is full, commits that ring fail";
     redis_met: "cachewarden_redis_met_total", "Times that a Redis was met anew, by what was found in it";
     barrier_up: "cachewarden_barrier_up", "1 while watched caches are read from the database, until it is caught up with";
     proof_age: "cachewarden_proof_age_seconds", "Time since watched caches were last proven to be fresh";
@@ -138,6 +139,7 @@ pub struct Metrics {
     pub outbox_lag: Gauge<f64, AtomicU64>,
     pub doorbell_up: Gauge,
     pub doorbell_rings: Counter,
+    pub doorbell_queue: Gauge<f64, AtomicU64>,
     pub redis_met: Family<PassResult, Counter>,
     pub barrier_up: Gauge,
     pub proof_age: Gauge<f64, AtomicU64>,
@@ -382,6 +384,7 @@ impl Metrics {
         add(registry, Names::outbox_lag, self.outbox_lag.clone());
         add(registry, Names::doorbell_up, self.doorbell_up.clone());
         add(registry, Names::doorbell_rings, self.doorbell_rings.clone());
+        add(registry, Names::doorbell_queue, self.doorbell_queue.clone());
         add(
             registry,
             Names::subscriber_deaf,

@@ -280,6 +280,19 @@ async fn it_is_believed_no_more_once_it_is_swallowed_and_again_once_it_is_not() 
     alone.until_up(1).await;
 }
 
+#[actix_rt::test]
+async fn it_tells_how_full_somebody_who_never_reads_has_made_the_servers_queue() {
+    let shop = shop().await;
+    let stuck = shop.database.client().await;
+    stuck.batch_execute("LISTEN anything").await.unwrap();
+    stuck.batch_execute("BEGIN").await.unwrap();
+    let many = "SELECT count(pg_notify('anything', repeat('x', 7000) || n)) FROM generate_series(1, 100) n";
+    shop.execute(many).await;
+    let alone = Alone::heard(shop.database.url(), Doorbell::EVERY).await;
+    let taken = alone.metrics.doorbell_queue.get();
+    assert!(taken > 0.0 && taken < 0.1, "{taken}");
+}
+
 /// The daemon on this database, with these lines more in `[invalidation]`.
 async fn daemon(shop: &Watched, redis: &Redis, more: &str) -> InProcess {
     let caches = format!("{CACHES}{more}");

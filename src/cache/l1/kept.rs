@@ -59,8 +59,11 @@ impl Entry {
         asked: Instant,
         left: Duration,
     ) -> Option<Self> {
+        let mut record = Vec::with_capacity(key.len() + value.len());
+        record.extend_from_slice(key);
+        record.extend_from_slice(value);
         Some(Self {
-            record: key.iter().chain(value).copied().collect(),
+            record: record.into(),
             hash,
             asked,
             left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),

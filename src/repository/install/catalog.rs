@@ -62,10 +62,8 @@ pub(super) struct Column {
 /// What may become of a value that is printed, by its type; the worse, the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Printed {
-    /// The same text in every session, and it cannot fail.
-    Plainly,
-    /// The same text, but it may be longer than memory allows.
-    AtLength,
+    /// The same text in every session.
+    Alike,
     /// A text that depends on the session's settings; or the type is somebody's own, and nothing is known.
     Anyhow,
 }
@@ -73,10 +71,10 @@ pub(super) enum Printed {
 impl Printed {
     fn of(type_oid: Oid) -> Self {
         match Type::from_oid(type_oid) {
-            Some(
-                Type::INT2 | Type::INT4 | Type::INT8 | Type::NUMERIC | Type::BOOL | Type::UUID,
-            ) => Self::Plainly,
-            Some(Type::TEXT | Type::VARCHAR | Type::BPCHAR) => Self::AtLength,
+            Some(Type::INT2 | Type::INT4 | Type::INT8 | Type::NUMERIC) => Self::Alike,
+            Some(Type::BOOL | Type::UUID | Type::TEXT | Type::VARCHAR | Type::BPCHAR) => {
+                Self::Alike
+            }
             _ => Self::Anyhow,
         }
     }

@@ -76,7 +76,7 @@ impl Target<'_> {
             Some(column) => column.printed,
             None => Printed::Anyhow,
         });
-        printed.max().unwrap_or(Printed::Plainly)
+        printed.max().unwrap_or(Printed::Alike)
     }
 }
 

@@ -79,7 +79,8 @@ impl Outbox {
         })
     }
 
-    /// Rings on another connection, and returns once that was heard on this one; calls `rung` whenever anything is.
+    /// Rings on another connection, and returns once that was heard on this one; calls `rung` whenever anything is. Gives the
+    /// part of the server's queue of notifications that is taken: when it is full, commits that notify fail.
     ///
     /// # Errors
     /// If Postgres is away or silent, or the connection that listens was lost. That nothing comes is no error: who asks
@@ -88,16 +89,16 @@ impl Outbox {
         &self,
         listening: &mut Listening,
         rung: impl Fn(u64),
-    ) -> Result<(), RepositoryError> {
+    ) -> Result<f64, RepositoryError> {
         let nonce = fastrand::u64(1..);
         listening.nonce.store(nonce, Ordering::Release);
         let ring = async {
             let mut seat = self.seat().await?;
             let payload = nonce.to_string();
             let rings = seat.connection.notify(CHANNEL, &payload);
-            self.in_time("ring the doorbell of", rings).await?;
+            let taken = self.in_time("ring the doorbell of", rings).await?;
             seat.give_back(self);
-            Ok(())
+            Ok(taken)
         };
         let hear = async {
             while listening.heard.borrow().echo != nonce {
@@ -105,7 +106,7 @@ impl Outbox {
             }
             Ok(())
         };
-        tokio::try_join!(ring, hear).map(|_both| ())
+        tokio::try_join!(ring, hear).map(|(taken, ())| taken)
     }
 }
 

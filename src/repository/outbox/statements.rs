@@ -86,7 +86,7 @@ WITH forgotten AS (
 )
 INSERT INTO cachewarden.applied (keys, patterns) VALUES ($1, $2)";
 
-const NOTIFY: &str = "SELECT pg_notify($1, $2)";
+const NOTIFY: &str = "SELECT pg_notify($1, $2), pg_notification_queue_usage()";
 
 /// A connection that may write, with what it will be asked.
 pub(super) struct Connection {
@@ -191,10 +191,11 @@ impl Connection {
         noted.map(drop).map_err(|error| describe(&error))
     }
 
-    /// Notifies whoever listens on a channel, ourselves included.
-    pub async fn notify(&mut self, channel: &str, payload: &str) -> Result<(), String> {
-        let notified = self.client.execute(NOTIFY, &[&channel, &payload]).await;
-        notified.map(drop).map_err(|error| describe(&error))
+    /// Notifies whoever listens on a channel; how full the server's queue of notifications is, up to 1.
+    pub async fn notify(&mut self, channel: &str, payload: &str) -> Result<f64, String> {
+        let row = self.client.query_one(NOTIFY, &[&channel, &payload]).await;
+        let usage = row.and_then(|row| row.try_get(1));
+        usage.map_err(|error| describe(&error))
     }
 
     pub async fn commit(&mut self) -> Result<(), String> {
