@@ -111,6 +111,7 @@ impl Keeping {
             applying: applying.clone(),
             poll: self.poll,
             held: Drain::HELD,
+            large: Drain::LARGE,
         };
         let prover = Prover {
             outbox: side.outbox.clone(),

@@ -8,7 +8,8 @@
 //! 3. Sweeps do not hold up what is committed meanwhile: several claims are applied at once. The first few follow one another
 //!    as quickly as there are changes. The others are spread over the time that a claim is held at most, so that there is
 //!    always one to be had within half a second, however long the sweeps of those before take.
-//! 4. While Redis is away nothing is claimed: the rows wait where they are safe.
+//! 4. What is so much that row by row it would take long is taken as a whole ([`backlog`](super::backlog)).
+//! 5. While Redis is away nothing is claimed: the rows wait where they are safe.
 
 use super::changes;
 use super::messages::{InvalidateTargets, InvalidationHandle};
@@ -26,6 +27,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 /// Rows claimed together.
@@ -44,8 +46,6 @@ const IDLE_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after something went wrong: the first, doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How often the backlog is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Empties the queue. Cheap to clone.
 #[derive(Clone)]
@@ -62,17 +62,23 @@ pub struct Drain {
     pub poll: Duration,
     /// How long a claim is held while it is applied: [`Drain::HELD`], but for tests that cannot wait as long.
     pub held: Duration,
+    /// From so many rows on a backlog may be taken as a whole: [`Drain::LARGE`], but for tests.
+    pub large: u64,
 }
 
 /// What the claims of one life have in common.
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     /// Rows that were applied when their claim was gone already, and when that was begun.
     late: RefCell<HashMap<i64, Instant>>,
     /// Claims that could not be applied, one after the other.
     failed: Cell<u32>,
     /// Claims that are held.
     held: Cell<usize>,
+    /// Rows that waited when they were last counted.
+    pub(super) backlog: watch::Sender<u64>,
+    /// While much of what waits is taken as a whole: what is claimed meanwhile is mostly in vain.
+    pub(super) is_taking: Cell<bool>,
 }
 
 impl Drain {
@@ -81,11 +87,15 @@ impl Drain {
 
     /// Empties the queue for ever.
     pub async fn run(self) {
-        tokio::join!(self.watch_backlog(), self.empty());
+        let shared = Rc::new(Shared::default());
+        tokio::join!(
+            self.watch_backlog(&shared),
+            self.take_large(&shared),
+            self.empty(&shared)
+        );
     }
 
-    async fn empty(&self) {
-        let shared = Rc::new(Shared::default());
+    async fn empty(&self, shared: &Rc<Shared>) {
         let mut applying: FuturesUnordered<LocalBoxFuture<'static, ()>> = FuturesUnordered::new();
         let mut up = self.store.up();
         let (mut pause, mut errors) = (self.poll, 0);
@@ -97,7 +107,7 @@ impl Drain {
                     let is_full = claim.rows().len() >= CLAIM_ROWS;
                     pause = if is_full { Duration::ZERO } else { self.poll };
                     shared.held.set(shared.held.get() + 1);
-                    let (drain, shared) = (self.clone(), Rc::clone(&shared));
+                    let (drain, shared) = (self.clone(), Rc::clone(shared));
                     applying.push(Box::pin(async move { drain.apply(claim, &shared).await }));
                 }
                 Ok(None) => {
@@ -113,7 +123,7 @@ impl Drain {
             }
             let pause = pause.max(after(shared.failed.get()));
             drive(&mut applying, sleep(jittered(pause))).await;
-            if shared.held.get() >= QUICK_CLAIMS {
+            if shared.held.get() >= QUICK_CLAIMS || shared.is_taking.get() {
                 next_within(SPARING_PAUSE, &mut applying).await;
             }
             while shared.held.get() >= MAX_CLAIMS || applying.len() >= MAX_UNDER_WAY {
@@ -208,21 +218,6 @@ impl Drain {
             Err(error) => shared.fail(&error),
         }
     }
-
-    async fn watch_backlog(&self) {
-        loop {
-            match self.outbox.backlog().await {
-                Ok(backlog) => {
-                    let rows = i64::try_from(backlog.rows).unwrap_or(i64::MAX);
-                    self.metrics.outbox_rows.set(rows);
-                    let lag = backlog.oldest.unwrap_or_default();
-                    self.metrics.outbox_lag.set(lag.as_secs_f64());
-                }
-                Err(error) => tracing::debug!(%error, "the queue could not be looked at"),
-            }
-            sleep(jittered(LOOK_EVERY)).await;
-        }
-    }
 }
 
 impl Shared {
@@ -247,7 +242,7 @@ async fn next_within<T>(
 }
 
 /// The first of a row of failures is for everybody, the others are for who looks closely.
-fn tell(failures: u32, error: &dyn std::fmt::Display) {
+pub(super) fn tell(failures: u32, error: &dyn std::fmt::Display) {
     if failures == 1 {
         tracing::warn!(%error, "queued changes are not applied; they wait, and are tried again");
     } else {
@@ -263,6 +258,6 @@ fn after(failures: u32) -> Duration {
     }
 }
 
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

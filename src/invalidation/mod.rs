@@ -32,6 +32,7 @@
 //! changes that are broken, huge, foreign, too wide; a daemon that dies with changes claimed; patterns that never stop coming; this actor's own panic.
 
 mod actor;
+mod backlog;
 mod barrier;
 mod changes;
 mod count;

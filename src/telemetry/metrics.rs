@@ -49,6 +49,8 @@ table! {
     invalidation_seconds: "cachewarden_invalidation_seconds", "Time from a change to its acknowledged invalidation, by where it was told";
     outbox_rows: "cachewarden_outbox_rows", "Changes queued in the database, claimed ones included";
     outbox_lag: "cachewarden_outbox_lag_seconds", "Time for which the oldest of them has been waiting";
+    outbox_whole_rows: "cachewarden_outbox_whole_rows_total", "Queued changes that were taken as invalidations of everything under their prefixes";
+    dead_rows: "cachewarden_dead_rows", "Changes put aside because they name what cannot be invalidated, for people to look at";
     redis_met: "cachewarden_redis_met_total", "Times that a Redis was met anew, by what was found in it";
     barrier_up: "cachewarden_barrier_up", "1 while watched caches are read from the database, until it is caught up with";
     proof_age: "cachewarden_proof_age_seconds", "Time since watched caches were last proven to be fresh";
@@ -134,6 +136,8 @@ pub struct Metrics {
     pub subscriber_deaf: Counter<f64, AtomicU64>,
     pub outbox_rows: Gauge,
     pub outbox_lag: Gauge<f64, AtomicU64>,
+    pub outbox_whole_rows: Counter,
+    pub dead_rows: Gauge,
     pub redis_met: Family<PassResult, Counter>,
     pub barrier_up: Gauge,
     pub proof_age: Gauge<f64, AtomicU64>,
@@ -376,6 +380,9 @@ impl Metrics {
         add(registry, Names::invalidation_seconds, seconds);
         add(registry, Names::outbox_rows, self.outbox_rows.clone());
         add(registry, Names::outbox_lag, self.outbox_lag.clone());
+        let whole_rows = self.outbox_whole_rows.clone();
+        add(registry, Names::outbox_whole_rows, whole_rows);
+        add(registry, Names::dead_rows, self.dead_rows.clone());
         add(
             registry,
             Names::subscriber_deaf,

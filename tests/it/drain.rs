@@ -175,6 +175,14 @@ async fn what_names_nothing_is_put_aside_and_all_that_it_could_mean_is_gone() {
     assert_eq!(shop.cached("courses:7").await, Value::Nil);
     let dead = shop.watched.ask("SELECT count(*) FROM cachewarden.dead");
     assert_eq!(dead.await, "2");
+    // It is looked at with the backlog, once a second.
+    eventually(DEADLINE, async || {
+        match figure(&mut client, "cachewarden_dead_rows", "").await {
+            2 => Ok(()),
+            rows => Err(rows),
+        }
+    })
+    .await;
     daemon.stop().await;
 }
 
@@ -307,6 +315,7 @@ fn drain(shop: &Shop, invalidation: InvalidationHandle, held: Duration) -> Drain
         applying: Applying::default(),
         poll: settings.invalidation.poll,
         held,
+        large: Drain::LARGE,
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod audit;
 mod audit_command;
+mod backlog;
 mod bad_frames;
 mod cancel;
 mod check;

@@ -8,7 +8,8 @@
 //!    1. writer A is given id 1;  2. writer B is given 2, and commits;  3. a reader sees 2, and
 //!       remembers it;  4. A commits;  5. the reader looks above 2, and never sees 1.
 //! 3. A row that nobody can apply is put aside, and keeps no other from being applied.
-//! 4. What was applied is kept for a while, in case Redis comes back without it.
+//! 4. A large backlog may be applied as a whole, and is removed as it was seen before ([`backlog`]).
+//! 5. What was applied is kept for a while, in case Redis comes back without it.
 //!
 //! ```text
 //! outbox ─claim→ rows, locked ─→ (the caller applies them) ─done→ applied
@@ -19,6 +20,7 @@
 //! Faults it survives, each with a test in `tests/it/outbox.rs`: a claimer is dropped, killed,
 //! frozen; its connection is cut; Postgres has no such tables.
 
+mod backlog;
 mod proof;
 mod statements;
 
@@ -35,6 +37,7 @@ use super::RepositoryError;
 use super::connect::Connector;
 use super::dsn::Dsn;
 use crate::config;
+pub use backlog::{Backlog, Seen};
 pub use proof::{Applied, Look};
 use statements::Connection;
 
@@ -75,20 +78,6 @@ pub struct Change {
     /// When the change was made: Postgres tells how long ago that was, so that it and we need not
     /// agree on the time.
     pub since: Instant,
-}
-
-/// What waits to be applied, at one time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Backlog {
-    /// Rows, claimed ones included; counted up to [`Backlog::COUNTED`].
-    pub rows: u64,
-    /// How long the oldest of them has been waiting.
-    pub oldest: Option<Duration>,
-}
-
-impl Backlog {
-    /// Where counting ends: beyond it, more rows make the count dear and no news.
-    pub const COUNTED: u64 = 100_000;
 }
 
 impl Outbox {
@@ -148,17 +137,6 @@ impl Outbox {
             rows,
             dead: BTreeMap::new(),
         }))
-    }
-
-    /// What waits to be applied.
-    ///
-    /// # Errors
-    /// If Postgres is away or silent, or the queue is not installed.
-    pub async fn backlog(&self) -> Result<Backlog, RepositoryError> {
-        let mut seat = self.seat().await?;
-        let backlog = self.in_time("count", seat.connection.backlog()).await?;
-        seat.give_back(self);
-        Ok(backlog)
     }
 
     /// A connection of ours, for whoever owns it: dropped with whatever transaction is open on it.
