@@ -2,9 +2,9 @@
 //!
 //! 1. Rows are claimed, all that they name is invalidated as for anybody who asks, and the claim is done with. Whatever
 //!    goes wrong in between, the claim is dropped and the rows are handed out again, to us or to another daemon.
-//! 2. A claim is given back well before Postgres would take it. A sweep that takes longer goes on, and its rows are
-//!    remembered when it is over: claimed again, they are removed without another sweep. Otherwise a sweep that is always
-//!    longer than a claim would never be the last.
+//! 2. A claim is given back well before Postgres would take it. A sweep that takes longer goes on, and when it is over, its
+//!    rows are removed, whoever of us has claimed them by then ([`Late`]). Otherwise a sweep that is always longer than a
+//!    claim would never be the last.
 //! 3. Sweeps do not hold up what is committed meanwhile: several claims are applied at once. The first few follow one another
 //!    as quickly as there are changes. The others are spread over the time that a claim is held at most, so that there is
 //!    always one to be had within half a second, however long the sweeps of those before take.
@@ -12,18 +12,18 @@
 //! 5. While Redis is away nothing is claimed: the rows wait where they are safe.
 
 use super::changes;
+use super::late::Late;
 use super::messages::{InvalidateTargets, InvalidationHandle};
 use super::prover::Applying;
 use super::subscriber::drive;
 use crate::cache::Origin;
 use crate::keyspace::{Scope, Targets};
-use crate::repository::{Claim, MAX_CLAIMS, MAX_HELD, Outbox};
+use crate::repository::{Change, Claim, MAX_CLAIMS, MAX_HELD, Outbox};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,8 +39,6 @@ const SPARING_PAUSE: Duration =
     Duration::from_millis(Drain::HELD.as_millis() as u64 / (MAX_CLAIMS - QUICK_CLAIMS) as u64);
 /// Changes whose sweeps go on, those without a claim by now included.
 const MAX_UNDER_WAY: usize = 200;
-/// Rows remembered whose sweep was over too late. Beyond, they are swept again.
-const MAX_LATE: usize = 100_000;
 /// The pause when there is nothing to do.
 const IDLE_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after something went wrong: the first, doubled up to the longest.
@@ -69,8 +67,9 @@ pub struct Drain {
 /// What the claims of one life have in common.
 #[derive(Default)]
 pub(super) struct Shared {
-    /// Rows that were applied when their claim was gone already, and when that was begun.
-    late: RefCell<HashMap<i64, Instant>>,
+    late: Late,
+    /// While rows are removed whose claim was gone.
+    concluding: tokio::sync::Mutex<()>,
     /// Claims that could not be applied, one after the other.
     failed: Cell<u32>,
     /// Claims that are held.
@@ -133,64 +132,39 @@ impl Drain {
     }
 
     /// Applies a claim and is done with it, or drops it.
-    async fn apply(&self, mut claim: Claim, shared: &Shared) {
+    async fn apply(&self, claim: Claim, shared: &Shared) {
         let begun = Instant::now();
+        let ids: Vec<i64> = claim.rows().iter().map(|row| row.id).collect();
         // Until all is done, in time or late.
-        let ids = claim.rows().iter().map(|row| row.id).collect();
-        let _in_hand = self.applying.begin(ids);
-        let mut targets = Targets::default();
-        let mut refused = Vec::new();
-        for row in claim.rows() {
-            let late = shared.late.borrow();
-            // An id may be given anew once the queue was installed anew; that row is younger.
-            let is_applied = late
-                .get(&row.id)
-                .is_some_and(|applied| row.since < *applied);
-            let mut gone = Targets::default();
-            let names = if is_applied { &mut gone } else { &mut targets };
-            if let Some(reason) = changes::read(&self.scope, row, names) {
-                tracing::warn!(
-                    row = row.id,
-                    source = row.source,
-                    reason,
-                    "a queued change is put aside"
-                );
-                refused.push((row.id, reason));
-            }
-        }
+        let _in_hand = self.applying.begin(ids.clone());
+        let (targets, refused) = self.read(&claim, &shared.late);
         let origin = Origin::Watch;
-        let work = self
-            .invalidation
-            .invalidate
-            .ask(InvalidateTargets { targets, origin });
-        let mut work = std::pin::pin!(work);
-        let (answer, claim) = match timeout(self.held, &mut work).await {
-            Ok(answer) => {
-                for (id, reason) in refused {
-                    claim.bury(id, reason);
-                }
-                (answer, Ok(claim))
-            }
-            Err(_late) => {
-                let ids: Vec<i64> = claim.rows().iter().map(|row| row.id).collect();
-                drop(claim);
-                shared.let_go();
-                tracing::debug!(
-                    rows = ids.len(),
-                    "queued changes take long to apply, and will be claimed again"
-                );
-                (work.await, Err(ids))
+        let ask = InvalidateTargets { targets, origin };
+        let mut work = std::pin::pin!(self.invalidation.invalidate.ask(ask));
+        let in_time = async {
+            tokio::select! {
+                answer = &mut work => Some(answer),
+                // By an earlier claim of ours.
+                () = shared.late.has_all(claim.rows()) => Some(Ok(Ok(0))),
+                () = sleep(self.held) => None,
             }
         };
-        let is_held = claim.is_ok();
+        let (answer, claim) = match in_time.await {
+            Some(answer) => (answer, Some(claim)),
+            None => {
+                drop(claim);
+                shared.let_go();
+                let rows = ids.len();
+                tracing::debug!(rows, "queued changes take long to apply");
+                (work.await, None)
+            }
+        };
+        let is_held = claim.is_some();
         match (answer, claim) {
-            (Ok(Ok(_removed)), Ok(claim)) => self.conclude(claim, shared).await,
-            (Ok(Ok(_removed)), Err(ids)) => {
-                let mut late = shared.late.borrow_mut();
-                if late.len() + ids.len() > MAX_LATE {
-                    late.clear();
-                }
-                late.extend(ids.into_iter().map(|id| (id, begun)));
+            (Ok(Ok(_removed)), Some(claim)) => self.conclude(claim, refused, shared).await,
+            (Ok(Ok(_removed)), None) => {
+                shared.late.add(&ids, begun);
+                self.conclude_late(&ids, refused, shared).await;
             }
             (Ok(Err(error)), _) => shared.fail(&error),
             (Err(error), _) => shared.fail(&error),
@@ -200,7 +174,31 @@ impl Drain {
         }
     }
 
-    async fn conclude(&self, claim: Claim, shared: &Shared) {
+    /// What a claim's rows name, and those that name what cannot be invalidated, with the reason.
+    fn read(&self, claim: &Claim, late: &Late) -> (Targets, Vec<(i64, String)>) {
+        let mut targets = Targets::default();
+        let mut refused = Vec::new();
+        for row in claim.rows() {
+            let mut gone = Targets::default();
+            let names = if late.has(row) {
+                &mut gone
+            } else {
+                &mut targets
+            };
+            if let Some(reason) = changes::read(&self.scope, row, names) {
+                let source = &row.source;
+                tracing::warn!(row = row.id, source, reason, "a queued change is put aside");
+                refused.push((row.id, reason));
+            }
+        }
+        (targets, refused)
+    }
+
+    /// Removes the rows, which are applied.
+    async fn conclude(&self, mut claim: Claim, refused: Vec<(i64, String)>, shared: &Shared) {
+        for (id, reason) in refused {
+            claim.bury(id, reason);
+        }
         let rows: Vec<(i64, Instant)> =
             claim.rows().iter().map(|row| (row.id, row.since)).collect();
         for (_, since) in &rows {
@@ -210,11 +208,20 @@ impl Drain {
         match claim.done().await {
             Ok(()) => {
                 shared.failed.set(0);
-                let mut late = shared.late.borrow_mut();
-                for (id, _) in rows {
-                    late.remove(&id);
-                }
+                shared.late.forget(rows.into_iter().map(|(id, _)| id));
             }
+            Err(error) => shared.fail(&error),
+        }
+    }
+
+    /// Removes rows whose claim is gone, unless somebody has claimed them: then they are done with by whoever that is.
+    async fn conclude_late(&self, ids: &[i64], refused: Vec<(i64, String)>, shared: &Shared) {
+        // One at a time: there is one connection for it.
+        let _turn = shared.concluding.lock().await;
+        let is_late = |row: &Change| shared.late.has(row);
+        match self.outbox.claim_again(ids, is_late).await {
+            Ok(Some(claim)) => self.conclude(claim, refused, shared).await,
+            Ok(None) => {}
             Err(error) => shared.fail(&error),
         }
     }

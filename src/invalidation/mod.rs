@@ -45,6 +45,7 @@ mod heartbeat;
 mod indexed;
 mod indexes;
 mod invalidate;
+mod late;
 mod message;
 mod messages;
 mod noter;

@@ -14,6 +14,7 @@ use cachewarden::repository::Outbox;
 use cachewarden::store::Store;
 use cachewarden::telemetry::Metrics;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use super::support::DEADLINE;
 use super::support::daemon::{InProcess, Spawned, config};
@@ -378,4 +379,82 @@ async fn what_is_committed_while_sweeps_of_many_changes_go_on_is_applied_all_the
         .await;
     }
     draining.abort();
+}
+
+/// Is told of changes, and ends the first of them when it is let; the others never.
+struct Held {
+    told: Arc<AtomicUsize>,
+    go_on: Arc<Notify>,
+}
+
+impl Actor for Held {
+    type Context = Context<Self>;
+}
+
+impl Handler<InvalidateTargets> for Held {
+    type Result = ResponseFuture<Result<u64, InvalidationError>>;
+
+    fn handle(&mut self, _ask: InvalidateTargets, _ctx: &mut Context<Self>) -> Self::Result {
+        let is_first = self.told.fetch_add(1, Ordering::Relaxed) == 0;
+        let go_on = Arc::clone(&self.go_on);
+        Box::pin(async move {
+            match is_first {
+                true => go_on.notified().await,
+                false => std::future::pending().await,
+            }
+            Ok(0)
+        })
+    }
+}
+
+/// Queues one change, whose invalidation lasts until its claim was given back and `claims` claims of it have begun; then none
+/// can be claimed any more, and it ends. Whether anybody has claimed the row at the end of it does not matter.
+async fn removed_when_its_sweep_is_over(claims: usize, held: Duration) {
+    let mut shop = Shop::open().await;
+    let invalidation = InvalidationHandle::unbound();
+    let (told, go_on) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let actor = Held {
+        told: Arc::clone(&told),
+        go_on: Arc::clone(&go_on),
+    };
+    invalidation.invalidate.bind(actor.start().recipient());
+    let drain = drain(&shop, invalidation, held);
+    let mut up = drain.store.up();
+    let draining = actix_rt::spawn(drain.run());
+    shop.watched
+        .execute("UPDATE courses SET title = 'new' WHERE id = 1")
+        .await;
+    eventually(DEADLINE, async || {
+        let told = told.load(Ordering::Relaxed);
+        (told >= claims).then_some(()).ok_or(told)
+    })
+    .await;
+    // Without Redis nothing is claimed.
+    shop.redis.kill().unwrap();
+    up.wait_for(|up| !*up).await.unwrap();
+    if claims == 1 {
+        eventually(DEADLINE, async || {
+            let free = "SELECT id FROM cachewarden.outbox FOR UPDATE SKIP LOCKED";
+            match shop.watched.ask(free).await.as_str() {
+                "nothing" => Err("it is held"),
+                _ => Ok(()),
+            }
+        })
+        .await;
+    }
+    go_on.notify_one();
+    shop.until_empty().await;
+    let noted = "SELECT count(*) FROM cachewarden.applied";
+    assert_eq!(shop.watched.ask(noted).await, "1");
+    draining.abort();
+}
+
+#[actix_rt::test]
+async fn what_was_applied_late_is_removed_at_once_though_nobody_has_claimed_it() {
+    removed_when_its_sweep_is_over(1, HELD).await;
+}
+
+#[actix_rt::test]
+async fn what_was_applied_late_is_removed_at_once_though_it_was_claimed_again() {
+    removed_when_its_sweep_is_over(2, Duration::from_secs(2)).await;
 }

@@ -43,8 +43,9 @@ use statements::Connection;
 
 /// Claims that can be held at once: each is a transaction, and so a connection.
 pub const MAX_CLAIMS: usize = 16;
-/// Beside those, one each to look for what waits, to count it, and to note or read what was applied.
-const CONNECTIONS: usize = MAX_CLAIMS + 3;
+/// Beside those, one each to look for what waits, to count it, to take much of it as a whole, to remove what was applied
+/// late, and to note or read what was applied.
+const CONNECTIONS: usize = MAX_CLAIMS + 5;
 /// The most rows that are handed out together.
 const MAX_ROWS: usize = 10_000;
 /// How long a claim may be held: then Postgres ends its session, and hands the rows to others. Who
@@ -126,6 +127,31 @@ impl Outbox {
         let mut seat = self.seat().await?;
         let limit = limit.clamp(1, MAX_ROWS);
         let rows = self.in_time("claim", seat.connection.claim(limit)).await?;
+        self.claimed(seat, rows).await
+    }
+
+    /// Claims these rows again, which were claimed before: those that nobody else has claimed, and of them those that are
+    /// wanted.
+    ///
+    /// # Errors
+    /// As of [`claim`](Outbox::claim).
+    pub async fn claim_again(
+        &self,
+        ids: &[i64],
+        is_wanted: impl Fn(&Change) -> bool,
+    ) -> Result<Option<Claim>, RepositoryError> {
+        let mut seat = self.seat().await?;
+        let rows = self.in_time("claim", seat.connection.claim_again(ids));
+        let mut rows = rows.await?;
+        rows.retain(is_wanted);
+        self.claimed(seat, rows).await
+    }
+
+    async fn claimed(
+        &self,
+        mut seat: Seat,
+        rows: Vec<Change>,
+    ) -> Result<Option<Claim>, RepositoryError> {
         if rows.is_empty() {
             self.in_time("leave", seat.connection.commit()).await?;
             seat.give_back(self);
@@ -199,12 +225,12 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Oldest first; at least one.
+    /// Oldest first, by their ids; at least one.
     pub fn rows(&self) -> &[Change] {
         &self.rows
     }
 
-    /// Puts a row aside that cannot be applied, when the claim is done. What it would have
+    /// Puts a row of the claim aside that cannot be applied, when the claim is done. What it would have
     /// invalidated is then the caller's to invalidate in another way.
     pub fn bury(&mut self, id: i64, reason: impl Into<String>) {
         self.dead.insert(id, reason.into());
@@ -216,11 +242,13 @@ impl Claim {
     /// If Postgres did not confirm it. The rows are handed out again then, unless it was the
     /// confirmation that was lost.
     pub async fn done(mut self) -> Result<(), RepositoryError> {
-        let outbox = &self.outbox;
-        let connection = &mut self.seat.connection;
         let is_dead = |id: &i64| self.dead.contains_key(id);
         let (dead, applied): (Vec<i64>, Vec<i64>) =
             self.rows.iter().map(|row| row.id).partition(is_dead);
+        // Others are none of ours.
+        self.dead.retain(|id, _| dead.binary_search(id).is_ok());
+        let outbox = &self.outbox;
+        let connection = &mut self.seat.connection;
         if !dead.is_empty() {
             let buried = connection.bury(&self.dead);
             outbox.in_time("bury rows of", buried).await?;

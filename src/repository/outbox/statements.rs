@@ -35,6 +35,11 @@ SELECT id, source, keys, patterns,
        greatest(extract(epoch FROM clock_timestamp() - at), 0)::float8 AS age
 FROM counted WHERE coalesce(before, 0) < $2 ORDER BY id";
 
+const CLAIM_AGAIN: &str = "\
+SELECT id, source, keys, patterns,
+       greatest(extract(epoch FROM clock_timestamp() - at), 0)::float8 AS age
+FROM cachewarden.outbox WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED";
+
 /// Those that another daemon is about to forget are left to it, instead of waited for.
 const REMOVE: &str = "\
 WITH gone AS (
@@ -118,12 +123,16 @@ impl Connection {
         let query = self.client.query(&self.claim, &binds);
         let claimed = try_join(begin, query).await;
         let ((), rows) = claimed.map_err(|error| describe(&error))?;
-        let now = Instant::now();
-        let rows = rows
-            .iter()
-            .map(|row| change(row, now))
-            .collect::<Result<_, _>>();
-        rows.map_err(|error| describe(&error))
+        changes(&rows).map_err(|error| describe(&error))
+    }
+
+    /// Begins a transaction and locks these rows in it, but for those that are locked.
+    pub async fn claim_again(&mut self, ids: &[i64]) -> Result<Vec<Change>, String> {
+        let claimed = async {
+            self.client.batch_execute(BEGIN).await?;
+            changes(&self.client.query(CLAIM_AGAIN, &[&ids]).await?)
+        };
+        claimed.await.map_err(|error| describe(&error))
     }
 
     /// Removes claimed rows, and notes what they were.
@@ -189,6 +198,11 @@ impl Connection {
         let committed = self.client.batch_execute("COMMIT").await;
         committed.map_err(|error| describe(&error))
     }
+}
+
+fn changes(rows: &[Row]) -> Result<Vec<Change>, tokio_postgres::Error> {
+    let now = Instant::now();
+    rows.iter().map(|row| change(row, now)).collect()
 }
 
 fn change(row: &Row, now: Instant) -> Result<Change, tokio_postgres::Error> {
