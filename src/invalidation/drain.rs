@@ -122,7 +122,9 @@ impl Drain {
             }
             let pause = pause.max(after(shared.failed.get()));
             drive(&mut applying, sleep(jittered(pause))).await;
-            if shared.held.get() >= QUICK_CLAIMS || shared.is_taking.get() {
+            if shared.is_taking.get() {
+                drive(&mut applying, sleep(SPARING_PAUSE)).await;
+            } else if shared.held.get() >= QUICK_CLAIMS {
                 next_within(SPARING_PAUSE, &mut applying).await;
             }
             while shared.held.get() >= MAX_CLAIMS || applying.len() >= MAX_UNDER_WAY {

@@ -50,12 +50,14 @@ fn outbox(watched: &Watched) -> Outbox {
     Outbox::new(&postgres, &Invalidation::default(), Handle::current()).unwrap()
 }
 
-/// Changes all courses, which is not told but in rows of one key, as of many changes: each course many times.
+/// Changes all courses, which is told in the last rows of many, one each.
 async fn flood(watched: &Watched) {
+    let before = ROWS - 100;
     let flood = format!(
         "BEGIN; UPDATE courses SET title = 'new'; DELETE FROM cachewarden.outbox;
          INSERT INTO cachewarden.outbox (source, keys)
-         SELECT 'public.courses', ARRAY['courses:' || n % 100 + 1] FROM generate_series(1, {ROWS}) n;
+         SELECT 'public.courses', ARRAY['courses:' || CASE WHEN n > {before} THEN n - {before} ELSE 1000 END]
+         FROM generate_series(1, {ROWS}) n;
          COMMIT"
     );
     watched.execute(&flood).await;

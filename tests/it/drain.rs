@@ -434,10 +434,11 @@ async fn removed_when_its_sweep_is_over(claims: usize, held: Duration) {
     up.wait_for(|up| !*up).await.unwrap();
     if claims == 1 {
         eventually(DEADLINE, async || {
-            let free = "SELECT id FROM cachewarden.outbox FOR UPDATE SKIP LOCKED";
-            match shop.watched.ask(free).await.as_str() {
-                "nothing" => Err("it is held"),
-                _ => Ok(()),
+            let busy = "SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle'
+                        AND datname = current_database() AND pid <> pg_backend_pid()";
+            match shop.watched.ask(busy).await.as_str() {
+                "0" => Ok(()),
+                _ => Err("it is held, or being claimed"),
             }
         })
         .await;
