@@ -57,7 +57,7 @@ mod warmth;
 pub use actor::{CacheActor, CacheParts};
 pub use error::{CacheError, Class};
 pub use freshness::{Freshness, MARKED_AFTER, Standing};
-pub use l1::{Hit, L1};
+pub use l1::{Hit, L1, Record};
 pub use leases::Scripts;
 pub use means::Means;
 pub use messages::{

@@ -120,6 +120,21 @@ impl Sweeps {
         !self.0.any.load(Ordering::Acquire)
     }
 
+    /// Whether whatever `pattern` matches is doubted by what was announced after `since`, and still is.
+    pub fn heed(&self, pattern: &Pattern, since: Instant) -> bool {
+        let covers = |sweep: &Pattern| {
+            let is_under = || pattern.head().starts_with(sweep.head());
+            sweep == pattern || sweep.is_all_under_its_head() && is_under()
+        };
+        let announced = self.0.announced.read();
+        let segment = announced.get(first_segment(pattern.head()));
+        let now = Instant::now();
+        segment
+            .into_iter()
+            .flatten()
+            .any(|sweep| sweep.heard > since && sweep.until > now && covers(&sweep.pattern))
+    }
+
     /// Whether a value of `key`, asked for at `asked`, may be one that a sweep is about to remove.
     pub fn doubts(&self, key: &[u8], asked: Instant) -> bool {
         if self.is_empty() {

@@ -36,6 +36,8 @@ pub struct Invalidation {
     pub replay_window: Duration,
     /// The pause between two looks at the queue while there are changes.
     pub poll: Duration,
+    /// Whether the database rings when something is queued.
+    pub notify: bool,
     /// Where other programs publish keys and patterns.
     pub channel: String,
     /// Where we publish what came of it.
@@ -79,6 +81,7 @@ impl Default for Invalidation {
             max_keys: DEFAULT_MAX_KEYS,
             replay_window: DEFAULT_REPLAY_WINDOW,
             poll: DEFAULT_POLL,
+            notify: false,
             channel: DEFAULT_CHANNEL.to_owned(),
             ack_channel: DEFAULT_ACK_CHANNEL.to_owned(),
             on_deaf: OnDeaf::Ignore,
@@ -221,6 +224,7 @@ pub(super) fn invalidation(
             .duration("replay_window")
             .unwrap_or(DEFAULT_REPLAY_WINDOW),
         poll: table.duration("poll").unwrap_or(DEFAULT_POLL),
+        notify: table.flag("notify").unwrap_or(false),
     }
 }
 

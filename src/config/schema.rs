@@ -323,7 +323,7 @@ const INVALIDATION: &[Key] = &[
     ),
     key("replay_window", duration(YEAR), r#""60s""#),
     key("poll", duration(MINUTE), r#""20ms""#),
-    key("notify", Kind::Flag, "false").later(),
+    key("notify", Kind::Flag, "false"),
     key("max_keys", count(1, 1_000_000), "1000"),
     key("watch", Kind::Tables(WATCH), ""),
     key("event", Kind::Tables(EVENT), ""),

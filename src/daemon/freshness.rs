@@ -5,7 +5,8 @@ use super::warden::StartError;
 use crate::cache::{Freshness, Notes, Sweeps};
 use crate::config::Config;
 use crate::invalidation::{
-    Applying, Barrier, Drain, Gatekeeper, InvalidationHandle, LookedAt, Noter, Prover, QueueSide,
+    Applying, Barrier, Bell, Doorbell, Drain, Gatekeeper, InvalidationHandle, LookedAt, Noter,
+    Prover, QueueSide,
 };
 use crate::keyspace::{Pattern, Scope};
 use crate::repository::Outbox;
@@ -36,6 +37,9 @@ pub(super) struct Keeping {
 struct Queue {
     side: QueueSide,
     applying: Applying,
+    bell: Bell,
+    /// Whether the database rings it.
+    notify: bool,
 }
 
 impl Keeping {
@@ -63,7 +67,9 @@ impl Keeping {
                         looked_at: LookedAt::default(),
                         notes: Notes::kept(),
                     },
-                    applying: Applying::default(),
+                    applying: Applying::beside(sweeps.clone()),
+                    bell: Bell::default(),
+                    notify: settings.notify,
                 })
             }
         };
@@ -101,7 +107,8 @@ impl Keeping {
 
     /// Who empties the queue, who looks whether it is empty, and who writes down what it did not have; if there is any.
     pub(super) fn queue(&self, store: Store) -> Option<(Drain, Prover, Noter)> {
-        let Queue { side, applying } = self.queue.as_ref()?;
+        let queue = self.queue.as_ref()?;
+        let (side, applying, bell) = (&queue.side, &queue.applying, &queue.bell);
         let drain = Drain {
             outbox: side.outbox.clone(),
             invalidation: self.invalidation.clone(),
@@ -109,6 +116,7 @@ impl Keeping {
             store,
             metrics: self.metrics.clone(),
             applying: applying.clone(),
+            bell: bell.clone(),
             poll: self.poll,
             held: Drain::HELD,
             large: Drain::LARGE,
@@ -118,6 +126,7 @@ impl Keeping {
             freshness: self.freshness.clone(),
             barrier: side.barrier.clone(),
             applying: applying.clone(),
+            bell: bell.clone(),
             looked_at: side.looked_at.clone(),
             metrics: self.metrics.clone(),
         };
@@ -128,6 +137,17 @@ impl Keeping {
             metrics: self.metrics.clone(),
         };
         Some((drain, prover, noter))
+    }
+
+    /// Who hears the database ring, if it is to.
+    pub(super) fn doorbell(&self) -> Option<Doorbell> {
+        let queue = self.queue.as_ref().filter(|queue| queue.notify)?;
+        Some(Doorbell {
+            outbox: queue.side.outbox.clone(),
+            bell: queue.bell.clone(),
+            metrics: self.metrics.clone(),
+            every: Doorbell::EVERY,
+        })
     }
 
     /// Waits until what was queued before is applied, but not for ever.

@@ -288,6 +288,14 @@ impl Running {
                 move || noter.clone().run(),
             ));
         }
+        if let Some(doorbell) = keeping.doorbell() {
+            self.supervisor.start(ChildSpec::task(
+                "doorbell",
+                arbiter.handle(),
+                RestartPolicy::default(),
+                move || doorbell.clone().run(),
+            ));
+        }
         Ok(listening)
     }
 

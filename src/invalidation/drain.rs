@@ -12,11 +12,11 @@
 //! 5. While Redis is away nothing is claimed: the rows wait where they are safe.
 
 use super::changes;
+use super::doorbell::Bell;
+use super::in_hand::Applying;
 use super::late::Late;
-use super::messages::{InvalidateTargets, InvalidationHandle};
-use super::prover::Applying;
+use super::messages::InvalidationHandle;
 use super::subscriber::drive;
-use crate::cache::Origin;
 use crate::keyspace::{Scope, Targets};
 use crate::repository::{Change, Claim, MAX_CLAIMS, MAX_HELD, Outbox};
 use crate::store::Store;
@@ -56,6 +56,8 @@ pub struct Drain {
     pub metrics: Metrics,
     /// What we are applying, for who looks at the queue beside us.
     pub applying: Applying,
+    /// Ends a rest early.
+    pub bell: Bell,
     /// The pause while there are changes.
     pub poll: Duration,
     /// How long a claim is held while it is applied: [`Drain::HELD`], but for tests that cannot wait as long.
@@ -112,7 +114,7 @@ impl Drain {
                 Ok(None) => {
                     errors = 0;
                     let longer = pause.mul_f64(1.5).max(self.poll);
-                    pause = longer.min(IDLE_PAUSE.max(self.poll));
+                    pause = longer.min(self.bell.longest_rest(IDLE_PAUSE.max(self.poll)));
                 }
                 Err(error) => {
                     errors += 1;
@@ -120,8 +122,13 @@ impl Drain {
                     pause = after(errors);
                 }
             }
-            let pause = pause.max(after(shared.failed.get()));
-            drive(&mut applying, sleep(jittered(pause))).await;
+            let failing = after(errors.max(shared.failed.get()));
+            if failing.is_zero() {
+                drive(&mut applying, self.bell.rest(jittered(pause))).await;
+            } else {
+                // Whoever rings: that something is queued mends nothing.
+                drive(&mut applying, sleep(jittered(pause.max(failing)))).await;
+            }
             if shared.is_taking.get() {
                 drive(&mut applying, sleep(SPARING_PAUSE)).await;
             } else if shared.held.get() >= QUICK_CLAIMS {
@@ -137,17 +144,15 @@ impl Drain {
     async fn apply(&self, claim: Claim, shared: &Shared) {
         let begun = Instant::now();
         let ids: Vec<i64> = claim.rows().iter().map(|row| row.id).collect();
-        // Until all is done, in time or late.
-        let _in_hand = self.applying.begin(ids.clone());
         let (targets, refused) = self.read(&claim, &shared.late);
-        let origin = Origin::Watch;
-        let ask = InvalidateTargets { targets, origin };
-        let mut work = std::pin::pin!(self.invalidation.invalidate.ask(ask));
+        // Until all is done, in time or late.
+        let in_hand = self.applying.begin(ids.clone(), &targets);
+        let mut work = std::pin::pin!(in_hand.apply(&self.invalidation, targets));
         let in_time = async {
             tokio::select! {
                 answer = &mut work => Some(answer),
                 // By an earlier claim of ours.
-                () = shared.late.has_all(claim.rows()) => Some(Ok(Ok(0))),
+                () = shared.late.has_all(claim.rows()) => Some(Ok(())),
                 () = sleep(self.held) => None,
             }
         };
@@ -163,12 +168,11 @@ impl Drain {
         };
         let is_held = claim.is_some();
         match (answer, claim) {
-            (Ok(Ok(_removed)), Some(claim)) => self.conclude(claim, refused, shared).await,
-            (Ok(Ok(_removed)), None) => {
+            (Ok(()), Some(claim)) => self.conclude(claim, refused, shared).await,
+            (Ok(()), None) => {
                 shared.late.add(&ids, begun);
                 self.conclude_late(&ids, refused, shared).await;
             }
-            (Ok(Err(error)), _) => shared.fail(&error),
             (Err(error), _) => shared.fail(&error),
         }
         if is_held {

@@ -18,6 +18,7 @@
 //! 11. After a return watched caches are read from the database until nothing of before is left in the queue ([`Barrier`]); a
 //!     look at the queue is the proof that hits are fresh ([`Prover`]).
 //! 12. What is invalidated without the queue is noted where the queue notes its own ([`Noter`]).
+//! 13. Nothing depends on that the database's doorbell is heard; while it is proven to be, fewer looks are needed ([`Doorbell`]).
 //!
 //! ```text
 //!  CACHE.INVALIDATE, Warden ─┬▶ keys ─────▶ cache actors, by name ──────────────────────────────▶ acknowledged
@@ -36,12 +37,14 @@ mod backlog;
 mod barrier;
 mod changes;
 mod count;
+mod doorbell;
 mod doubts;
 mod drain;
 mod error;
 mod events;
 mod gatekeeper;
 mod heartbeat;
+mod in_hand;
 mod indexed;
 mod indexes;
 mod invalidate;
@@ -60,10 +63,12 @@ mod walk;
 
 pub use actor::{InvalidationActor, InvalidationParts};
 pub use barrier::Barrier;
+pub use doorbell::{Bell, Doorbell};
 pub use drain::Drain;
 pub use error::InvalidationError;
 pub use gatekeeper::{Gatekeeper, QueueSide};
+pub use in_hand::Applying;
 pub use indexes::Indexes;
 pub use messages::{CancelSweeps, CountTargets, InvalidateTargets, InvalidationHandle, Publish};
 pub use noter::Noter;
-pub use prover::{Applying, LookedAt, Prover};
+pub use prover::{LookedAt, Prover};

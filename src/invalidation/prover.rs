@@ -3,15 +3,16 @@
 //! 1. A look sees all rows that were committed before it and are not applied. When it sees none, all is fresh as of the look.
 //! 2. When it sees some, all is fresh as of the last look that did not see them yet: they were committed after it. Their own
 //!    times would say less: a change is made long before its transaction commits.
-//! 3. Rows that we are about to apply do not count: their keys are gone at once, their patterns are announced. They count
-//!    for the barrier, and again once applying them has failed.
+//! 3. Rows that we are applying do not count once nobody is given any more what they name
+//!    ([`in_hand`](super::in_hand)). They count for the barrier, and again once applying them has failed.
 //! 4. A look that fails proves nothing. After a while without one, the queue was out of reach, and the barrier goes up.
 
 use super::barrier::Barrier;
+use super::doorbell::Bell;
+use super::in_hand::Applying;
 use crate::cache::{Freshness, MARKED_AFTER};
 use crate::repository::{Look, Outbox};
 use crate::telemetry::Metrics;
-use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -24,35 +25,6 @@ const MAX_SEEN: usize = 10_000;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often while the barrier is up: everybody waits for it.
 const LOOK_EVERY_AT_BARRIER: Duration = Duration::from_millis(20);
-
-/// Rows that this daemon is applying. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct Applying(Arc<Mutex<HashSet<i64>>>);
-
-/// While it lives, its rows are being applied.
-pub(super) struct InHand {
-    applying: Applying,
-    ids: Vec<i64>,
-}
-
-impl Applying {
-    pub(super) fn begin(&self, ids: Vec<i64>) -> InHand {
-        self.0.lock().extend(&ids);
-        InHand {
-            applying: self.clone(),
-            ids,
-        }
-    }
-}
-
-impl Drop for InHand {
-    fn drop(&mut self) {
-        let mut applying = self.applying.0.lock();
-        for id in &self.ids {
-            applying.remove(id);
-        }
-    }
-}
 
 /// The time of the last look by Postgres' clock, in microseconds since 1970; 0: there was none. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +43,8 @@ pub struct Prover {
     pub freshness: Freshness,
     pub barrier: Barrier,
     pub applying: Applying,
+    /// Rung for rows that wait.
+    pub bell: Bell,
     pub looked_at: LookedAt,
     pub metrics: Metrics,
 }
@@ -89,8 +63,11 @@ impl Prover {
                     }
                     self.looked_at.0.store(look.at_us, Ordering::Release);
                     is_full = look.ids.len() >= MAX_SEEN;
-                    let applying = self.applying.0.lock().clone();
-                    let proof = memory.saw(&look, &applying);
+                    let harmless = self.applying.harmless();
+                    if look.ids.iter().any(|id| !harmless.contains(id)) {
+                        self.bell.ring_for_what_waits();
+                    }
+                    let proof = memory.saw(&look, &harmless);
                     if let Some(fresh) = proof.fresh {
                         self.freshness.proven(fresh);
                     }
@@ -134,7 +111,7 @@ struct Memory {
 /// What a look proves; `None`: nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Proof {
-    /// What was committed before is applied, or is about to be.
+    /// Of what was committed before, nothing outdated is given any more.
     fresh: Option<Instant>,
     /// What was committed before is applied.
     applied: Option<Instant>,
@@ -147,7 +124,7 @@ impl Memory {
         since.is_none_or(|since| since > MARKED_AFTER)
     }
 
-    fn saw(&mut self, look: &Look, applying: &HashSet<i64>) -> Proof {
+    fn saw(&mut self, look: &Look, harmless: &HashSet<i64>) -> Proof {
         let before = std::mem::take(&mut self.seen);
         let unseen = |id: &i64| before.get(id).copied().unwrap_or(self.whole);
         self.seen = look.ids.iter().map(|id| (*id, unseen(id))).collect();
@@ -161,7 +138,7 @@ impl Memory {
         self.whole = Some(look.begun);
         // `None`, no look was before it, is the least.
         let all = self.seen.values().copied().min();
-        let waiting = self.seen.iter().filter(|(id, _)| !applying.contains(*id));
+        let waiting = self.seen.iter().filter(|(id, _)| !harmless.contains(*id));
         let waiting = waiting.map(|(_, unseen)| *unseen).min();
         Proof {
             fresh: waiting.unwrap_or(Some(look.begun)),

@@ -1,5 +1,6 @@
 //! Connections to Postgres: how one is made, set up and told to stop.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,10 @@ use diesel_async::pooled_connection::{
 };
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::FutureExt;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
-use tokio_postgres::{CancelToken, Client, NoTls};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, NoTls, Notification, Socket};
 use tokio_postgres_rustls_improved::MakeRustlsConnect;
 
 use super::dsn::Dsn;
@@ -128,15 +130,22 @@ impl Connector {
 
     /// A connection of the driver's own kind, which tells of errors what diesel leaves out.
     pub async fn client(&self) -> Result<Client, String> {
+        self.client_hearing(|_notification| {}).await
+    }
+
+    /// The same. `hear` is called with whatever is notified on the connection, and dropped when the connection ends.
+    pub async fn client_hearing(
+        &self,
+        hear: impl FnMut(Notification) + Send + 'static,
+    ) -> Result<Client, String> {
         let connect = async {
-            // A driver's error comes back through the client's calls as well.
             let client = if self.dsn.tls {
                 let (client, driver) = self.dial(self.tls().await?).await?;
-                tokio::spawn(driver.map(drop));
+                tokio::spawn(drive(driver, hear));
                 client
             } else {
                 let (client, driver) = self.dial(NoTls).await?;
-                tokio::spawn(driver.map(drop));
+                tokio::spawn(drive(driver, hear));
                 client
             };
             let set_up = client.batch_execute(&self.setup).await;
@@ -166,15 +175,9 @@ impl Connector {
     async fn dial<T>(
         &self,
         tls: T,
-    ) -> Result<
-        (
-            Client,
-            tokio_postgres::Connection<tokio_postgres::Socket, T::Stream>,
-        ),
-        String,
-    >
+    ) -> Result<(Client, tokio_postgres::Connection<Socket, T::Stream>), String>
     where
-        T: tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>,
+        T: tokio_postgres::tls::MakeTlsConnect<Socket>,
     {
         let connect = self.dsn.config.connect(tls);
         connect.await.map_err(|error| describe(&error))
@@ -188,6 +191,21 @@ impl Connector {
                 .map_err(|error| format!("tls cannot be set up: {error}"))?
         };
         self.tls.get_or_try_init(make).await.cloned()
+    }
+}
+
+/// Carries what a client sends and is sent, to the connection's end.
+async fn drive<T>(
+    mut connection: tokio_postgres::Connection<Socket, T>,
+    mut hear: impl FnMut(Notification),
+) where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    // An error comes back through the client's calls as well.
+    while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+        if let AsyncMessage::Notification(notification) = message {
+            hear(notification);
+        }
     }
 }
 

@@ -1,25 +1,26 @@
-//! Reads of one pipeline that follow one another: one message to the actor, replies in order.
+//! Reads of one pipeline that follow one another: looked for in memory together, the rest in one message to the actor, replies
+//! in order.
 
 use super::codec::{Protocol, reply};
+use super::commands::Verb;
 use super::door::Door;
 use super::failure;
-use crate::cache::{Answer, Found, Hit, Read, State};
+use crate::cache::{Answer, Found, Read, Record, State};
 use crate::keyspace::{KeyError, RoutedKey};
-use bytes::Bytes;
 use std::iter::Peekable;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Keys after which a batch is sent although more reads follow.
 const FULL: usize = 512;
 
-/// One read command: how its keys' answers become a reply.
+/// What a key's answer becomes.
 #[derive(Clone, Copy)]
 enum Form {
     /// The value.
     Value,
-    /// An array of so many values.
-    Values(usize),
+    /// An array of so many values begins with it.
+    FirstOf(usize),
     /// A map of value, state, age and remaining life.
     Described,
 }
@@ -29,141 +30,126 @@ enum Known {
     /// The key leads nowhere.
     Fault(KeyError),
     /// L1 has it.
-    Value(Option<Bytes>),
+    Value(Option<Record>),
     Described(Found),
 }
 
-/// The keys of all commands in a row; in the place of one that L1 has, or that leads nowhere, stands its answer.
+/// The keys of all commands in a row, and what each one's answer becomes.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(super) struct Batch<'a> {
+    keys: Vec<&'a [u8]>,
     forms: Vec<Form>,
-    keys: Vec<RoutedKey>,
-    /// What is known, and in the place of which key each stands.
-    known: Vec<(usize, Known)>,
-    with_age: bool,
-    /// One look at the clock serves all reads until something is waited for.
-    now: Option<Instant>,
 }
 
-impl Batch {
+impl<'a> Batch<'a> {
     pub(super) fn is_empty(&self) -> bool {
-        self.forms.is_empty()
+        self.keys.is_empty()
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.len() >= FULL
+        self.keys.len() >= FULL
     }
 
-    /// Adds a `GET`; or answers it at once, if nothing has to be answered before it and L1 has it. Whether it did.
-    pub(super) fn get(
-        &mut self,
-        door: &Door,
-        core: usize,
-        key: &[u8],
-        protocol: Protocol,
-        out: &mut Vec<u8>,
-    ) -> bool {
-        if !self.is_empty() {
-            self.forms.push(Form::Value);
-            self.push(door, core, key);
-            return false;
-        }
-        let write = |hit: &Hit<'_>| write_value(hit.value(), protocol, out);
-        if door.hit(core, key, self.now(), write).is_some() {
-            return true;
-        }
-        self.forms.push(Form::Value);
-        self.route(door, key);
-        false
-    }
-
-    pub(super) fn mget<'a>(
-        &mut self,
-        door: &Door,
-        core: usize,
-        keys: impl ExactSizeIterator<Item = &'a [u8]>,
-    ) {
-        self.forms.push(Form::Values(keys.len()));
-        self.keys.reserve(keys.len());
-        keys.for_each(|key| self.push(door, core, key));
-    }
-
-    pub(super) fn describe(&mut self, door: &Door, core: usize, key: &[u8]) {
-        self.forms.push(Form::Described);
-        if let Some(found) = door.hit(core, key, self.now(), |hit: &Hit<'_>| hit.found()) {
-            return self.known.push((self.len(), Known::Described(found)));
-        }
-        self.with_age = true;
-        self.route(door, key);
-    }
-
-    /// Time has passed.
-    pub(super) fn forget_time(&mut self) {
-        self.now = None;
-    }
-
-    fn now(&mut self) -> Instant {
-        *self.now.get_or_insert_with(Instant::now)
-    }
-
-    fn len(&self) -> usize {
-        self.keys.len() + self.known.len()
-    }
-
-    fn push(&mut self, door: &Door, core: usize, key: &[u8]) {
-        let value = |hit: &Hit<'_>| hit.value().cloned();
-        match door.hit(core, key, self.now(), value) {
-            Some(value) => self.known.push((self.len(), Known::Value(value))),
-            None => self.route(door, key),
-        }
-    }
-
-    fn route(&mut self, door: &Door, key: &[u8]) {
-        match door.route(key) {
-            Ok(key) => self.keys.push(key),
-            Err(error) => self.known.push((self.len(), Known::Fault(error))),
-        }
-    }
-
-    /// Asks the actor of core `core`.
-    pub(super) async fn ask(self, door: &Door, core: usize) -> Replies {
-        let keys: Arc<[RoutedKey]> = self.keys.into();
-        let answers = if keys.is_empty() {
-            Ok(Vec::new())
-        } else {
-            let read = Read {
-                keys: Arc::clone(&keys),
-                with_age: self.with_age,
-            };
-            door.caches[core].read.ask(read).await
+    /// Adds a `GET`, `MGET` or `CACHE.GET` of these keys.
+    pub(super) fn add(&mut self, verb: Verb, keys: impl ExactSizeIterator<Item = &'a [u8]>) {
+        let mut form = match verb {
+            Verb::Mget => Form::FirstOf(keys.len()),
+            Verb::CacheGet => Form::Described,
+            _ => Form::Value,
         };
-        Replies {
-            forms: self.forms.into_iter(),
-            keys,
-            known: self.known.into_iter().peekable(),
-            at: 0,
-            known_so_far: 0,
-            form: Form::Value,
-            left: 0,
-            answers: match answers {
+        for key in keys {
+            self.keys.push(key);
+            self.forms.push(form);
+            form = Form::Value;
+        }
+    }
+
+    /// Looks for all keys in memory, asks the actor of core `core` for the others, and empties the batch. What nothing has to
+    /// be waited for is written to `out` at once, until it holds `enough` bytes.
+    pub(super) async fn ask(
+        &mut self,
+        door: &Door,
+        core: usize,
+        protocol: Protocol,
+        (out, enough): (&mut Vec<u8>, usize),
+    ) -> Replies {
+        let (mut replies, with_age) = self.look(door, core, protocol, (out, enough));
+        if !replies.keys.is_empty() {
+            let keys = Arc::clone(&replies.keys);
+            let read = Read { keys, with_age };
+            replies.answers = match door.caches[core].read.ask(read).await {
                 Ok(answers) => Answers::Each(answers.into_iter()),
                 Err(error) => Answers::None(error),
-            },
+            };
         }
+        replies
+    }
+
+    /// Replies that have all but what the actor is asked for, and whether it is asked for ages.
+    fn look(
+        &mut self,
+        door: &Door,
+        core: usize,
+        protocol: Protocol,
+        (out, enough): (&mut Vec<u8>, usize),
+    ) -> (Replies, bool) {
+        let (mut keys, mut known) = (Vec::new(), Vec::new());
+        let (mut at, mut written, mut with_age) = (0, 0, false);
+        let forms = &self.forms;
+        door.hits(core, &self.keys, |key, hit| {
+            let form = forms[at];
+            match hit {
+                Some(hit) if written == at && out.len() < enough => {
+                    written += 1;
+                    match form {
+                        Form::Described => describe(&hit.found(), protocol, out),
+                        Form::FirstOf(count) => {
+                            reply::array(out, count);
+                            write_value(hit.value(), protocol, out);
+                        }
+                        Form::Value => write_value(hit.value(), protocol, out),
+                    }
+                }
+                Some(hit) => known.push((
+                    at,
+                    match form {
+                        Form::Described => Known::Described(hit.found()),
+                        Form::FirstOf(_) | Form::Value => Known::Value(hit.record()),
+                    },
+                )),
+                None => match door.route(key) {
+                    Ok(key) => {
+                        with_age |= matches!(form, Form::Described);
+                        keys.push(key);
+                    }
+                    Err(error) => known.push((at, Known::Fault(error))),
+                },
+            }
+            at += 1;
+        });
+        self.keys.clear();
+        let replies = Replies {
+            forms: std::mem::take(&mut self.forms),
+            keys: keys.into(),
+            known: known.into_iter().peekable(),
+            at: written,
+            asked_so_far: 0,
+            answers: Answers::Each(Vec::new().into_iter()),
+        };
+        (replies, with_age)
     }
 }
 
 /// The replies of a batch, written piece by piece.
 pub(super) struct Replies {
-    forms: std::vec::IntoIter<Form>,
+    forms: Vec<Form>,
+    /// The keys that the actor was asked for.
     keys: Arc<[RoutedKey]>,
+    /// What is known, and in the place of which key each stands.
     known: Peekable<std::vec::IntoIter<(usize, Known)>>,
-    /// The place that comes next, and how many before it were known.
+    /// The place that comes next, and how many before it were asked for.
     at: usize,
-    known_so_far: usize,
-    /// The form of the reply that is being written, and how many of its keys are left.
-    form: Form,
-    left: usize,
+    asked_so_far: usize,
     answers: Answers,
 }
 
@@ -171,28 +157,19 @@ impl Replies {
     /// Writes until `out` holds `enough` bytes, or nothing is left. Returns whether something is.
     pub(super) fn write(&mut self, protocol: Protocol, out: &mut Vec<u8>, enough: usize) -> bool {
         while out.len() < enough {
-            if self.left == 0 {
-                let Some(form) = self.forms.next() else {
-                    return false;
-                };
-                self.form = form;
-                self.left = match form {
-                    Form::Values(count) => {
-                        reply::array(out, count);
-                        count
-                    }
-                    Form::Value | Form::Described => 1,
-                };
-                continue;
+            let Some(form) = self.forms.get(self.at).copied() else {
+                return false;
+            };
+            if let Form::FirstOf(count) = form {
+                reply::array(out, count);
             }
-            self.left -= 1;
             let at = self.at;
             self.at += 1;
             if let Some((_, known)) = self.known.next_if(|(place, _)| *place == at) {
-                self.known_so_far += 1;
                 known.write(protocol, out);
-            } else if let Some(key) = self.keys.get(at - self.known_so_far) {
-                self.answers.write_next(key, self.form, protocol, out);
+            } else if let Some(key) = self.keys.get(self.asked_so_far) {
+                self.asked_so_far += 1;
+                self.answers.write_next(key, form, protocol, out);
             }
         }
         true
@@ -203,7 +180,9 @@ impl Known {
     fn write(&self, protocol: Protocol, out: &mut Vec<u8>) {
         match self {
             Known::Fault(error) => failure::key(out, error),
-            Known::Value(value) => write_value(value.as_ref(), protocol, out),
+            Known::Value(value) => {
+                write_value(value.as_ref().map(Record::value), protocol, out);
+            }
             Known::Described(found) => describe(found, protocol, out),
         }
     }
@@ -223,7 +202,9 @@ impl Answers {
         match answer {
             Some(Ok(found)) => match form {
                 Form::Described => describe(&found, protocol, out),
-                Form::Value | Form::Values(_) => write_value(found.value.as_ref(), protocol, out),
+                Form::Value | Form::FirstOf(_) => {
+                    write_value(found.value.as_deref(), protocol, out)
+                }
             },
             Some(Err(error)) => failure::read(out, key, &error),
             // An actor answers every key it was asked for.
@@ -232,7 +213,7 @@ impl Answers {
     }
 }
 
-fn write_value(value: Option<&Bytes>, protocol: Protocol, out: &mut Vec<u8>) {
+fn write_value(value: Option<&[u8]>, protocol: Protocol, out: &mut Vec<u8>) {
     match value {
         Some(value) => reply::bulk(out, value),
         None => reply::null(out, protocol),
@@ -249,7 +230,7 @@ fn describe(found: &Found, protocol: Protocol, out: &mut Vec<u8>) {
     };
     reply::map(out, protocol, 4);
     reply::bulk(out, b"value");
-    write_value(found.value.as_ref(), protocol, out);
+    write_value(found.value.as_deref(), protocol, out);
     reply::bulk(out, b"state");
     reply::bulk(out, state);
     reply::bulk(out, b"age_ms");

@@ -232,11 +232,11 @@ impl Connection {
     }
 
     /// Adds a read to the batch; anything else waits for the batch and runs by itself.
-    async fn run_one(
+    async fn run_one<'a>(
         &mut self,
         request: &Request,
-        input: &[u8],
-        batch: &mut Batch,
+        input: &'a [u8],
+        batch: &mut Batch<'a>,
     ) -> Result<Flow, End> {
         let verb = match commands::find(request, input, &self.session) {
             Ok(verb) => verb,
@@ -247,15 +247,16 @@ impl Connection {
             }
         };
         match verb {
-            Verb::Get => {
-                let (key, protocol) = (request.arg(input, 1), self.session.protocol);
-                let out = &mut self.out;
-                if batch.get(&self.door, self.core, key, protocol, out) && out.len() >= SEND_AT {
+            Verb::Get | Verb::Mget | Verb::CacheGet => match request.args_in(input) {
+                Some(args) => batch.add(verb, args.skip(1)),
+                None => {
+                    // Its words do not outlive it.
                     self.flush(batch).await?;
+                    let mut alone = Batch::default();
+                    alone.add(verb, request.args(input).skip(1));
+                    self.flush(&mut alone).await?;
                 }
-            }
-            Verb::Mget => batch.mget(&self.door, self.core, request.args(input).skip(1)),
-            Verb::CacheGet => batch.describe(&self.door, self.core, request.arg(input, 1)),
+            },
             verb => {
                 self.flush(batch).await?;
                 let was_authenticated = self.session.authenticated;
@@ -288,12 +289,11 @@ impl Connection {
     }
 
     /// Runs the batch, and sends when there is enough to send.
-    async fn flush(&mut self, batch: &mut Batch) -> Result<(), End> {
-        batch.forget_time();
+    async fn flush(&mut self, batch: &mut Batch<'_>) -> Result<(), End> {
         if !batch.is_empty() {
-            let batch = std::mem::take(batch);
             let protocol = self.session.protocol;
-            let mut replies = batch.ask(&self.door, self.core).await;
+            let out = (&mut self.out, SEND_AT);
+            let mut replies = batch.ask(&self.door, self.core, protocol, out).await;
             // Large values go out as they are written, not all of a batch at once.
             while replies.write(protocol, &mut self.out, SEND_AT) {
                 self.socket.write_all(&mut self.out).await?;

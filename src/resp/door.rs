@@ -78,15 +78,17 @@ impl Door {
         }
     }
 
-    /// What `answer` makes of a key's entry in L1, if there is one that may be read.
-    pub(super) fn hit<T>(
+    /// Tells `each` of these keys, in their order, whether L1 has an entry that may be read.
+    pub(super) fn hits(
         &self,
         core: usize,
-        key: &[u8],
-        now: Instant,
-        answer: impl FnOnce(&Hit<'_>) -> T,
-    ) -> Option<T> {
-        self.l1.as_ref()?.hit(core, key, now, answer)
+        keys: &[&[u8]],
+        mut each: impl FnMut(&[u8], Option<Hit<'_>>),
+    ) {
+        match &self.l1 {
+            Some(l1) => l1.hits(core, keys, Instant::now(), each),
+            None => keys.iter().for_each(|key| each(key, None)),
+        }
     }
 
     pub(super) fn route(&self, key: &[u8]) -> Result<RoutedKey, KeyError> {

@@ -51,6 +51,8 @@ table! {
     outbox_lag: "cachewarden_outbox_lag_seconds", "Time for which the oldest of them has been waiting";
     outbox_whole_rows: "cachewarden_outbox_whole_rows_total", "Queued changes that were taken as invalidations of everything under their prefixes";
     dead_rows: "cachewarden_dead_rows", "Changes put aside because they name what cannot be invalidated, for people to look at";
+    doorbell_up: "cachewarden_doorbell_up", "1 while the database is proven to ring when something is queued; 0 while not, when the queue is polled, or without `notify`";
+    doorbell_rings: "cachewarden_doorbell_rings_total", "Times that the database rang, our own tries included";
     redis_met: "cachewarden_redis_met_total", "Times that a Redis was met anew, by what was found in it";
     barrier_up: "cachewarden_barrier_up", "1 while watched caches are read from the database, until it is caught up with";
     proof_age: "cachewarden_proof_age_seconds", "Time since watched caches were last proven to be fresh";
@@ -138,6 +140,8 @@ pub struct Metrics {
     pub outbox_lag: Gauge<f64, AtomicU64>,
     pub outbox_whole_rows: Counter,
     pub dead_rows: Gauge,
+    pub doorbell_up: Gauge,
+    pub doorbell_rings: Counter,
     pub redis_met: Family<PassResult, Counter>,
     pub barrier_up: Gauge,
     pub proof_age: Gauge<f64, AtomicU64>,
@@ -383,6 +387,8 @@ impl Metrics {
         let whole_rows = self.outbox_whole_rows.clone();
         add(registry, Names::outbox_whole_rows, whole_rows);
         add(registry, Names::dead_rows, self.dead_rows.clone());
+        add(registry, Names::doorbell_up, self.doorbell_up.clone());
+        add(registry, Names::doorbell_rings, self.doorbell_rings.clone());
         add(
             registry,
             Names::subscriber_deaf,

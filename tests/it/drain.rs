@@ -8,7 +8,7 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 use cachewarden::cli::demo::servers::Redis;
 use cachewarden::config::Config;
 use cachewarden::invalidation::{
-    Applying, Drain, InvalidateTargets, InvalidationError, InvalidationHandle,
+    Applying, Bell, Drain, InvalidateTargets, InvalidationError, InvalidationHandle,
 };
 use cachewarden::repository::Outbox;
 use cachewarden::store::Store;
@@ -314,6 +314,7 @@ fn drain(shop: &Shop, invalidation: InvalidationHandle, held: Duration) -> Drain
         store,
         metrics: Metrics::new(),
         applying: Applying::default(),
+        bell: Bell::default(),
         poll: settings.invalidation.poll,
         held,
         large: Drain::LARGE,
@@ -350,8 +351,11 @@ impl Actor for Endless {
 impl Handler<InvalidateTargets> for Endless {
     type Result = ResponseFuture<Result<u64, InvalidationError>>;
 
-    fn handle(&mut self, _ask: InvalidateTargets, _ctx: &mut Context<Self>) -> Self::Result {
-        self.told.fetch_add(1, Ordering::Relaxed);
+    fn handle(&mut self, ask: InvalidateTargets, _ctx: &mut Context<Self>) -> Self::Result {
+        // Keys are asked for beside them.
+        let is_sweep = !ask.targets.patterns.is_empty();
+        self.told
+            .fetch_add(usize::from(is_sweep), Ordering::Relaxed);
         Box::pin(std::future::pending())
     }
 }
@@ -422,7 +426,7 @@ async fn removed_when_its_sweep_is_over(claims: usize, held: Duration) {
     let mut up = drain.store.up();
     let draining = actix_rt::spawn(drain.run());
     shop.watched
-        .execute("UPDATE courses SET title = 'new' WHERE id = 1")
+        .execute("SELECT cachewarden.invalidate('courses:1')")
         .await;
     eventually(DEADLINE, async || {
         let told = told.load(Ordering::Relaxed);

@@ -187,6 +187,49 @@ async fn answers_from_memory_from_redis_and_from_postgres_come_in_order() {
 }
 
 #[tokio::test]
+async fn a_pipeline_larger_than_what_is_sent_at_once_is_answered_in_order() {
+    let sql = "CREATE TABLE pages (id bigint PRIMARY KEY, body text);
+        INSERT INTO pages SELECT g, repeat(chr(64 + g), 10000) FROM generate_series(1, 20) g";
+    let caches = "l1.ttl = \"1h\"\n[caches.page]\nkey = \"pages:{id:bigint}\"\nshape = \"scalar\"\nttl = \"10m\"\n\
+        query = \"SELECT body FROM pages WHERE id = :id\"\nl1 = true";
+    let world = World::start(sql, caches).await;
+    let mut client = world.client().await;
+    for id in 1..=20 {
+        until_in_memory(&mut client, &format!("pages:{id}")).await;
+    }
+    let before = from_memory(&mut client).await;
+    let page = |id: u8| {
+        Value::bulk(format!(
+            "\"{}\"",
+            char::from(64 + id).to_string().repeat(10_000)
+        ))
+    };
+    // Arrays and lines in turn, and a description among them.
+    for id in 1..=20u8 {
+        let key = format!("pages:{id}");
+        let get = match id % 2 {
+            0 => format!("GET {key}\r\n"),
+            _ => format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len()),
+        };
+        client.send(get.as_bytes()).await.unwrap();
+        client
+            .send(b"cache.get pages:3\r\nmget pages:1 pages:99 'pages:2'\r\n")
+            .await
+            .unwrap();
+    }
+    for id in 1..=20u8 {
+        assert_eq!(client.read().await.unwrap(), page(id), "{id}");
+        let described = client.read().await.unwrap();
+        assert_eq!(described.field("value"), Some(&page(3)), "{id}");
+        let many = Value::Array(vec![page(1), Value::Nil, page(2)]);
+        assert_eq!(client.read().await.unwrap(), many, "{id}");
+    }
+    let hits = from_memory(&mut client).await - before;
+    assert_eq!(hits, 20 * 4, "{hits}");
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
 async fn what_changes_in_redis_by_whatever_hand_is_not_read_from_memory_any_more() {
     let world = world().await;
     let url = world.redis.redis_url();

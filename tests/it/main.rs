@@ -19,6 +19,7 @@ mod command_line;
 mod demo;
 mod deps;
 mod door;
+mod doorbell;
 mod drain;
 mod explain;
 mod frozen;

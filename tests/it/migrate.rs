@@ -463,3 +463,71 @@ async fn a_server_that_follows_another_is_refused() {
         );
     }
 }
+
+#[tokio::test]
+async fn the_doorbell_comes_and_goes_with_the_configuration() {
+    let quiet = format!("{CACHES}{BOOKS}");
+    // Of `[invalidation]`, which comes last.
+    let ringing = format!("{quiet}[invalidation]\nnotify = true\n");
+    let world = with(world().await, &quiet).await;
+    world.migrate().await;
+    let before = world.ask(CATALOG).await;
+
+    let world = with(world, &ringing).await;
+    is_refused(&world, "the doorbell (`notify = true`) is not installed").await;
+    let (_, sql, _) = world.run(&["migrate", "--dry-run"]).await;
+    assert!(
+        sql.contains("AFTER INSERT ON cachewarden.outbox FOR EACH STATEMENT")
+            && sql.contains("pg_notify('cachewarden', '')"),
+        "{sql}"
+    );
+    assert_eq!(world.ask(CATALOG).await, before);
+    assert_eq!(world.migrate().await, "done: hang the doorbell\n");
+    assert_eq!(world.migrate().await, "nothing to do\n");
+    assert_eq!(world.run(&["check", "--connect"]).await.0, Some(0));
+    for (mischief, flaw) in [
+        (
+            "ALTER TABLE cachewarden.outbox DISABLE TRIGGER cachewarden_ring",
+            "is disabled, or do not fire always",
+        ),
+        (
+            "DROP TRIGGER cachewarden_ring ON cachewarden.outbox",
+            "is not installed",
+        ),
+        (
+            "CREATE OR REPLACE FUNCTION cachewarden.ring() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "is changed by hand",
+        ),
+    ] {
+        world.execute(mischief).await;
+        is_refused(&world, flaw).await;
+        assert_eq!(world.migrate().await, "done: hang the doorbell\n");
+        assert_eq!(world.run(&["check", "--connect"]).await.0, Some(0));
+    }
+
+    let world = with(world, &quiet).await;
+    is_refused(&world, "a doorbell is installed that is not asked for").await;
+    assert_eq!(world.migrate().await, "done: take the doorbell down\n");
+    // Not one of the other triggers and functions was made anew.
+    assert_eq!(world.ask(CATALOG).await, before);
+    assert_eq!(world.run(&["check", "--connect"]).await.0, Some(0));
+
+    let world = with(world, &ringing).await;
+    world.migrate().await;
+    let (code, stdout, stderr) = world.run(&["migrate", "--uninstall"]).await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    let left = "SELECT count(*) FROM pg_namespace WHERE nspname = 'cachewarden'";
+    assert_eq!(world.ask(left).await, "0");
+}
+
+/// `check --connect` and `run` both end with exit 78, and say why.
+async fn is_refused(world: &Watched, why: &str) {
+    for args in [&["check", "--connect"][..], &["run"]] {
+        let (code, _, stderr) = world.run(args).await;
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(
+            stderr.contains(why) && stderr.contains("run `cachewarden migrate`"),
+            "{stderr}"
+        );
+    }
+}

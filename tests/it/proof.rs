@@ -313,3 +313,61 @@ async fn a_daemon_that_was_stopped_and_goes_on_marks_what_it_may_have_missed() {
         );
     }
 }
+
+/// Its change names a pattern: the claim of it is in hand for as long as the sweep is tried.
+const PAGES: &str = r#"
+    [caches.page]
+    key = "pages:{id:bigint}:{page:int}"
+    query = "SELECT title FROM courses WHERE id = :id AND :page > 0"
+    shape = "scalar"
+    ttl = "1h"
+
+    [invalidation]
+    [[invalidation.watch]]
+    table = "courses"
+    invalidate = ["pages:{id}:*"]
+"#;
+
+#[tokio::test]
+async fn while_redis_refuses_to_remove_a_value_it_does_not_pass_for_fresh() {
+    const FRESH: Duration = Duration::from_secs(1);
+    let (watched, redis) = (Watched::start(COURSES, PAGES).await, redis());
+    let daemon = InProcess::start(&config(watched.database.url(), &redis.redis_url(), PAGES)).await;
+    let mut client = daemon.client().await;
+    assert_eq!(get(&mut client, "pages:1:1").await, "\"old\"");
+    let mut raw = raw(&redis).await;
+    let refuse = ["CONFIG", "SET", "min-replicas-to-write", "1"];
+    assert_eq!(raw.command(&refuse).await.text(), "OK");
+    watched.execute("UPDATE courses SET title = 'new'").await;
+    let changed = Instant::now();
+    let mut marked = 0;
+    // For long enough that it was given up, and claimed again.
+    eventually(DEADLINE, async || {
+        let sent = Instant::now();
+        let (value, state) = look(&mut client, "pages:1:1").await;
+        let outdated = sent.saturating_duration_since(changed);
+        let is_silent = value == "\"old\"" && state != "stale";
+        assert!(
+            !is_silent || outdated <= FRESH,
+            "{state} after {outdated:?}"
+        );
+        marked += u32::from(state == "stale");
+        let passes = "cachewarden_sweep_passes_total";
+        match figure(&mut client, passes, "broken").await {
+            10.. => Ok(()),
+            broken => Err(broken),
+        }
+    })
+    .await;
+    assert_ne!(marked, 0);
+    let allow = ["CONFIG", "SET", "min-replicas-to-write", "0"];
+    assert_eq!(raw.command(&allow).await.text(), "OK");
+    eventually(DEADLINE, async || {
+        match look(&mut client, "pages:1:1").await {
+            (value, state) if value == "\"new\"" && state == "hit" => Ok(()),
+            seen => Err(seen),
+        }
+    })
+    .await;
+    daemon.stop().await;
+}

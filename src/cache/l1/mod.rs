@@ -14,7 +14,7 @@
 //! 4. An entry ends with its value's life in Redis, and after `l1.ttl`.
 //! 5. What is invalidated through this daemon is forgotten in all shards before it is acknowledged.
 //! 6. What an announced sweep is about to remove, or has just removed, is not read, nor what nobody can prove to be fresh.
-//!    Every hit passes [`L1::hit`].
+//!    Every hit passes [`L1::hits`] or [`L1::hit`].
 //! 7. All entries together never take more than `l1.capacity`.
 //!
 //! ```text
@@ -40,11 +40,15 @@ use bytes::Bytes;
 use ear::Ear;
 pub(in crate::cache) use ear::Moment;
 use foldhash::fast::RandomState;
+pub use kept::Record;
 use kept::{Entry, Kept};
 use parking_lot::Mutex;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Keys that are fetched from memory together: about as many as a processor can wait for at a time.
+const TOGETHER: usize = 16;
 
 /// The level of all serving threads. Cheap to clone.
 #[derive(Clone)]
@@ -53,7 +57,6 @@ pub struct L1(Arc<Inner>);
 struct Inner {
     /// None, if no cache uses it.
     shards: Vec<Mutex<Shard>>,
-    ttl: Duration,
     spaces: Spaces,
     sweeps: Sweeps,
     freshness: Freshness,
@@ -106,7 +109,7 @@ impl L1 {
         let shards = if is_used { shards } else { 0 };
         let shard = || {
             Mutex::new(Shard {
-                kept: Kept::new(config.capacity / shards),
+                kept: Kept::new(config.capacity / shards, config.ttl),
                 ear: Ear::new(),
                 certain_until: None,
                 counts: vec![[0; 3]; spaces.iter().count()],
@@ -114,7 +117,6 @@ impl L1 {
         };
         Self(Arc::new(Inner {
             shards: (0..shards).map(|_| shard()).collect(),
-            ttl: config.ttl,
             spaces: spaces.clone(),
             sweeps: judges.0,
             freshness: judges.1,
@@ -132,7 +134,32 @@ impl L1 {
         !self.0.shards.is_empty()
     }
 
-    /// What `answer` makes of the entry of a key, if there is one that may be read at `now`. Every hit passes here.
+    /// Tells `each` of these keys, in their order, whether there is an entry that may be read at `now`.
+    pub fn hits(
+        &self,
+        shard: usize,
+        keys: &[&[u8]],
+        now: Instant,
+        mut each: impl FnMut(&[u8], Option<Hit<'_>>),
+    ) {
+        let inner = &*self.0;
+        let shard = inner.shards.get(shard).map(|shard| shard.lock());
+        let Some(mut shard) = shard.filter(|shard| shard.is_certain(now)) else {
+            return keys.iter().for_each(|key| each(key, None));
+        };
+        for keys in keys.chunks(TOGETHER) {
+            let mut hashes = [0; TOGETHER];
+            for (hash, key) in hashes.iter_mut().zip(keys) {
+                *hash = inner.hasher.hash_one(*key);
+            }
+            shard.kept.fetch(&hashes[..keys.len()]);
+            for (hash, key) in hashes.into_iter().zip(keys) {
+                each(key, inner.hit(&mut shard, hash, key, now));
+            }
+        }
+    }
+
+    /// What `answer` makes of the entry of a key, if there is one that may be read at `now`.
     pub fn hit<T>(
         &self,
         shard: usize,
@@ -142,39 +169,10 @@ impl L1 {
     ) -> Option<T> {
         let inner = &*self.0;
         let mut shard = inner.shards.get(shard)?.lock();
-        let Shard {
-            kept,
-            certain_until,
-            counts,
-            ..
-        } = &mut *shard;
-        if certain_until.is_none_or(|until| until <= now) {
-            return None;
-        }
-        let entry = kept.read(inner.hasher.hash_one(key), key, now)?;
-        if inner.sweeps.doubts_kept(key, entry.asked) {
-            return None;
-        }
-        let space = inner.spaces.get(entry.space);
-        let standing = inner.freshness.standing(space, now);
-        if standing == Standing::Unproven {
-            return None;
-        }
-        let hit = Hit {
-            entry,
-            is_stale: standing == Standing::Stale,
-            space,
-            now,
-        };
-        if let Some(counts) = counts.get_mut(usize::from(entry.space.0)) {
-            let state = match hit.value() {
-                None => 1,
-                Some(_) if hit.is_stale => 2,
-                Some(_) => 0,
-            };
-            counts[state] += 1;
-        }
-        Some(answer(&hit))
+        let hash = inner.hasher.hash_one(key);
+        let is_certain = shard.is_certain(now);
+        let hit = is_certain.then(|| inner.hit(&mut shard, hash, key, now));
+        hit.flatten().map(|hit| answer(&hit))
     }
 
     /// The moment to note before a look-up is sent, if its answer can be kept at all.
@@ -194,23 +192,16 @@ impl L1 {
     ) {
         let (value, left) = found;
         let hash = self.0.hasher.hash_one(&*key.key);
-        let Some(shard) = self.0.shards.get(shard) else {
+        let (Some(shard), Some(entry)) = (
+            self.0.shards.get(shard),
+            Entry::new((&key.key, hash), value, key.space, asked, left),
+        ) else {
             return;
         };
         let mut shard = shard.lock();
-        if shard.certain_until.is_none() || shard.ear.has_heard_since(hash, heard) {
-            return;
+        if shard.certain_until.is_some() && !shard.ear.has_heard_since(hash, heard) {
+            shard.kept.insert(entry);
         }
-        shard.kept.insert(Entry {
-            key: Box::from(&*key.key),
-            hash,
-            value: value.clone(),
-            space: key.space,
-            asked,
-            left,
-            ends: asked + left.min(self.0.ttl),
-            read: false,
-        });
     }
 
     /// These keys are invalidated through this daemon.
@@ -229,9 +220,9 @@ impl L1 {
         let holds = |shard: &Mutex<Shard>| {
             let shard = shard.lock();
             let entry = shard.kept.peek(inner.hasher.hash_one(key), key);
-            shard.certain_until.is_some_and(|until| until > now)
+            shard.is_certain(now)
                 && entry.is_some_and(|entry| {
-                    entry.ends > now && !inner.sweeps.doubts_kept(key, entry.asked)
+                    !shard.kept.has_ended(entry, now) && !inner.sweeps.doubts_kept(key, entry.asked)
                 })
         };
         inner.shards.iter().any(holds)
@@ -240,8 +231,7 @@ impl L1 {
     /// Whether all shards hear what changes.
     pub fn is_certain(&self) -> bool {
         let now = Instant::now();
-        let certain =
-            |shard: &Mutex<Shard>| shard.lock().certain_until.is_some_and(|until| until > now);
+        let certain = |shard: &Mutex<Shard>| shard.lock().is_certain(now);
         self.is_used() && self.0.shards.iter().all(certain)
     }
 
@@ -270,7 +260,48 @@ impl L1 {
     }
 }
 
+impl Inner {
+    /// The entry of a key, if it may be read at `now`. Every hit passes here, and is counted.
+    fn hit<'a>(
+        &'a self,
+        shard: &'a mut Shard,
+        hash: u64,
+        key: &[u8],
+        now: Instant,
+    ) -> Option<Hit<'a>> {
+        let entry = shard.kept.read(hash, key, now)?;
+        if self.sweeps.doubts_kept(key, entry.asked) {
+            return None;
+        }
+        let space = self.spaces.get(entry.space);
+        let standing = self.freshness.standing(space, now);
+        if standing == Standing::Unproven {
+            return None;
+        }
+        let hit = Hit {
+            entry,
+            is_stale: standing == Standing::Stale,
+            space,
+            now,
+        };
+        if let Some(counts) = shard.counts.get_mut(usize::from(entry.space.0)) {
+            let state = match hit.value() {
+                None => 1,
+                Some(_) if hit.is_stale => 2,
+                Some(_) => 0,
+            };
+            counts[state] += 1;
+        }
+        Some(hit)
+    }
+}
+
 impl Shard {
+    /// Whether all that changes is heard.
+    fn is_certain(&self, now: Instant) -> bool {
+        self.certain_until.is_some_and(|until| now < until)
+    }
+
     fn changed(&mut self, hash: u64, key: &[u8]) {
         self.ear.hear(hash);
         self.kept.remove(hash, key);
@@ -284,24 +315,28 @@ impl Shard {
 
 impl Hit<'_> {
     /// The value; `None` for a remembered missing row.
-    pub fn value(&self) -> Option<&Bytes> {
-        Some(&self.entry.value).filter(|value| **value != MISSING)
+    pub fn value(&self) -> Option<&[u8]> {
+        Some(self.entry.value()).filter(|value| *value != MISSING)
+    }
+
+    /// The value, to be written later; `None` for a remembered missing row.
+    pub fn record(&self) -> Option<Record> {
+        self.value().map(|_| self.entry.record())
     }
 
     /// The whole answer.
     pub fn found(&self) -> Found {
-        let entry = self.entry;
         let hit = match self.is_stale {
             true => State::Stale,
             false => State::HitL1,
         };
         let (state, life) = match self.value() {
-            Some(_) => (hit, self.space.life(&entry.key, None)),
+            Some(_) => (hit, self.space.life(self.entry.key(), None)),
             None => (State::Missing, self.space.missing_ttl),
         };
-        let left = (entry.asked + entry.left).saturating_duration_since(self.now);
+        let left = self.entry.left(self.now);
         Found {
-            value: self.value().cloned(),
+            value: self.value().map(Bytes::copy_from_slice),
             state,
             age: expiry::age(life, left),
             left,

@@ -36,7 +36,7 @@ fn routed(config: &Config, id: u8) -> RoutedKey {
 }
 
 fn read(l1: &L1, key: &RoutedKey) -> Option<Bytes> {
-    let value = |hit: &Hit<'_>| hit.value().cloned();
+    let value = |hit: &Hit<'_>| hit.value().map(Bytes::copy_from_slice);
     l1.hit(0, &key.key, Instant::now(), value).flatten()
 }
 
@@ -214,18 +214,10 @@ fn deed() -> impl Strategy<Value = (u8, u8, usize)> {
     (0..3u8, 0..40u8, 0..4000usize)
 }
 
-fn entry(key: u8, bytes: usize, number: usize) -> Entry {
-    let now = Instant::now();
-    Entry {
-        key: Box::from([key]),
-        hash: u64::from(key % 7),
-        value: Bytes::from(vec![number as u8; bytes]),
-        space: SpaceId(0),
-        asked: now,
-        left: MINUTE,
-        ends: now + MINUTE,
-        read: false,
-    }
+fn entry((key, hash): (u8, u64), bytes: usize, number: usize) -> Entry {
+    let value = vec![number as u8; bytes];
+    let entry = Entry::new((&[key], hash), &value, SpaceId(0), Instant::now(), MINUTE);
+    entry.expect("a short key")
 }
 
 proptest! {
@@ -234,14 +226,14 @@ proptest! {
         deeds in vec(deed(), 0..400)
     ) {
         let capacity = 20_000;
-        let mut kept = Kept::new(capacity);
-        let mut last: HashMap<u8, Bytes> = HashMap::new();
+        let mut kept = Kept::new(capacity, MINUTE);
+        let mut last: HashMap<u8, Vec<u8>> = HashMap::new();
         for (number, (what, key, bytes)) in deeds.into_iter().enumerate() {
             let hash = u64::from(key % 7);
             match what {
                 0 => {
-                    let entry = entry(key, bytes, number);
-                    last.insert(key, entry.value.clone());
+                    let entry = entry((key, hash), bytes, number);
+                    last.insert(key, entry.value().to_vec());
                     kept.insert(entry);
                     let fits = OVERHEAD + 1 + bytes <= capacity / 8;
                     prop_assert_eq!(kept.read(hash, &[key], Instant::now()).is_some(), fits);
@@ -255,8 +247,8 @@ proptest! {
             let mut sum = 0;
             for key in 0..40u8 {
                 if let Some(entry) = kept.peek(u64::from(key % 7), &[key]) {
-                    prop_assert_eq!(Some(&entry.value), last.get(&key));
-                    sum += OVERHEAD + 1 + entry.value.len();
+                    prop_assert_eq!(Some(entry.value()), last.get(&key).map(Vec::as_slice));
+                    sum += OVERHEAD + 1 + entry.value().len();
                 }
             }
             prop_assert_eq!(sum, kept.bytes());
@@ -267,13 +259,10 @@ proptest! {
 
 #[test]
 fn what_is_read_outlives_what_is_not() {
-    let mut kept = Kept::new(100 * (OVERHEAD + 1 + 100));
+    let mut kept = Kept::new(100 * (OVERHEAD + 1 + 100), MINUTE);
     for key in 0..250u8 {
         let now = Instant::now();
-        kept.insert(Entry {
-            hash: u64::from(key),
-            ..entry(key, 100, 0)
-        });
+        kept.insert(entry((key, u64::from(key)), 100, 0));
         for hot in 0..10u8.min(key) {
             assert!(
                 kept.read(u64::from(hot), &[hot], now).is_some(),

@@ -4,6 +4,7 @@ use tokio_postgres::types::{Oid, Type};
 use tokio_postgres::{Client, Row};
 
 use super::definition::WATCH;
+use super::doorbell::{self, Doorbell};
 use crate::config::Watch;
 use crate::repository::error::describe;
 
@@ -22,6 +23,8 @@ pub(super) struct Catalog {
     pub tables: Vec<Lookup>,
     pub triggers: Vec<Trigger>,
     pub functions: Vec<Function>,
+    /// What hangs on the queue; it is not among those above.
+    pub doorbell: Doorbell,
 }
 
 pub(super) enum Lookup {
@@ -59,10 +62,8 @@ pub(super) struct Column {
 /// What may become of a value that is printed, by its type; the worse, the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Printed {
-    /// The same text in every session, and it cannot fail.
-    Plainly,
-    /// The same text, but it may be longer than memory allows.
-    AtLength,
+    /// The same text in every session.
+    Alike,
     /// A text that depends on the session's settings; or the type is somebody's own, and nothing is known.
     Anyhow,
 }
@@ -70,10 +71,10 @@ pub(super) enum Printed {
 impl Printed {
     fn of(type_oid: Oid) -> Self {
         match Type::from_oid(type_oid) {
-            Some(
-                Type::INT2 | Type::INT4 | Type::INT8 | Type::NUMERIC | Type::BOOL | Type::UUID,
-            ) => Self::Plainly,
-            Some(Type::TEXT | Type::VARCHAR | Type::BPCHAR) => Self::AtLength,
+            Some(Type::INT2 | Type::INT4 | Type::INT8 | Type::NUMERIC) => Self::Alike,
+            Some(Type::BOOL | Type::UUID | Type::TEXT | Type::VARCHAR | Type::BPCHAR) => {
+                Self::Alike
+            }
             _ => Self::Anyhow,
         }
     }
@@ -96,7 +97,7 @@ pub(super) struct Trigger {
     pub is_narrowed: bool,
 }
 
-/// A function of a watch.
+/// A function of a watch, or of the doorbell.
 pub(super) struct Function {
     pub name: String,
     /// With its parentheses, for dropping it.
@@ -133,7 +134,11 @@ async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, toki
         Vec::new()
     };
     let triggers = client.query(TRIGGERS, &[]).await?;
-    let functions = client.query(FUNCTIONS, &[&WATCH]).await?;
+    let mut triggers: Vec<Trigger> = triggers.iter().map(trigger).collect::<Result<_, _>>()?;
+    let functions = client
+        .query(FUNCTIONS, &[&WATCH, &doorbell::FUNCTION])
+        .await?;
+    let mut functions: Vec<Function> = functions.iter().map(function).collect::<Result<_, _>>()?;
     Ok(Catalog {
         is_standby: server.try_get(0)?,
         has_schema: server.try_get(1)?,
@@ -141,8 +146,9 @@ async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, toki
         role: server.try_get(3)?,
         migrations,
         tables,
-        triggers: triggers.iter().map(trigger).collect::<Result<_, _>>()?,
-        functions: functions.iter().map(function).collect::<Result<_, _>>()?,
+        doorbell: Doorbell::take(&mut triggers, &mut functions),
+        triggers,
+        functions,
     })
 }
 
@@ -212,7 +218,7 @@ const FUNCTIONS: &str = "\
 SELECT p.proname::text, p.oid::regprocedure::text, p.prosrc
 FROM pg_catalog.pg_proc p
 WHERE p.pronamespace = to_regnamespace('cachewarden')
-  AND starts_with(p.proname::text, $1)
+  AND (starts_with(p.proname::text, $1) OR p.proname = $2)
 ORDER BY 1 DESC";
 
 fn function(row: &Row) -> Result<Function, tokio_postgres::Error> {

@@ -1,7 +1,7 @@
 //! The trigger function of a watched table, as SQL: what a row's keys are, and that they are queued.
 //!
 //! It is called for every statement that changes the table, and is on the writer's bill. So it does no more than the table
-//! needs: what every row would give is not asked of each, and who cannot fail is not watched.
+//! needs, in as few statements of its own as it can. And it never fails: a column may be renamed, or dropped, any day.
 
 use std::fmt::Write;
 
@@ -29,7 +29,7 @@ impl Definition {
     /// For rows of a table: what `templates` make of them. A statement that changes more than `max_keys` of them is told
     /// as patterns. `printed`: what may become of the named columns, of all the worst.
     pub fn new(templates: &[&ChangeTemplate], max_keys: usize, printed: Printed) -> Self {
-        let body = body(templates, max_keys, printed);
+        let body = body(templates, max_keys);
         // Names from the catalog, whatever the writer has in its path. With the owner's rights: writers need none of ours.
         let mut settings = "SET search_path = pg_catalog, pg_temp".to_owned();
         if printed == Printed::Anyhow {
@@ -71,13 +71,15 @@ fn columns_of(template: &ChangeTemplate) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What templates make of the rows of a subquery, each row once.
+/// What templates make of the rows of a subquery.
 struct Entries {
     /// An expression a template that names columns.
     each: Vec<String>,
-    /// The keys and the patterns of all rows, as arrays; NULL for no rows.
+    /// The keys and the patterns of all rows, each once, as arrays; NULL for no rows.
     exact: String,
     globs: String,
+    /// What holds whatever rows changed.
+    widest: [String; 2],
 }
 
 impl Entries {
@@ -93,11 +95,8 @@ impl Entries {
                     continue;
                 }
                 let name = format!("e{}", each.len());
-                // Rows that differ in no other column give the same.
-                let is_distinct = self::columns(&[*template]).len() == columns.len();
-                let distinct = if is_distinct { "" } else { "DISTINCT " };
                 arrays.push(format!(
-                    "array_agg({distinct}{name}) FILTER (WHERE {name} IS NOT NULL)"
+                    "array_agg(DISTINCT {name}) FILTER (WHERE {name} IS NOT NULL)"
                 ));
                 each.push(format!("{} AS {name}", entry(template, columns)));
             }
@@ -112,15 +111,25 @@ impl Entries {
             }
         }
         let [exact, globs] = arrays.map(|arrays| arrays.join(" || "));
-        Self { each, exact, globs }
+        Self {
+            each,
+            exact,
+            globs,
+            widest: widest(templates),
+        }
     }
 
-    fn select(&self, rows: &str) -> String {
+    /// The keys `k` and patterns `p` of `rows`; of more than `most` rows, the widest. One statement does all of it, for each
+    /// that a trigger runs costs the writer microseconds.
+    fn select(&self, rows: &str, most: usize) -> String {
+        let [exact, globs] = &self.widest;
         format!(
-            "SELECT {},\n\
-             \x20                  {}\n\
-             \x20           INTO exact, globs\n\
-             \x20           FROM (SELECT {} FROM ({rows}) AS r) AS e;",
+            "SELECT CASE WHEN is_bulk THEN {exact} ELSE coalesce(k, '{{}}') END AS k,
+                   CASE WHEN is_bulk THEN {globs} ELSE coalesce(p, '{{}}') END AS p
+            FROM (SELECT {} AS k,
+                         {} AS p,
+                         count(*) > {most} AS is_bulk
+                  FROM (SELECT {} FROM ({rows}) AS r) AS e) AS rows",
             self.exact,
             self.globs,
             self.each.join(", ")
@@ -167,10 +176,10 @@ fn entry(template: &ChangeTemplate, columns: &[&str]) -> String {
     format!("CASE WHEN octet_length({entry}) <= {MAX_KEY_BYTES} THEN {entry} {beyond}END")
 }
 
-fn body(templates: &[&ChangeTemplate], max_keys: usize, printed: Printed) -> String {
+fn body(templates: &[&ChangeTemplate], max_keys: usize) -> String {
     let columns = columns(templates);
     let entries = Entries::of(templates, &columns);
-    // As text, compared byte by byte: not every type can be compared, nor every collation searched.
+    // As text, ordered byte by byte: not every type can be, nor every collation searched.
     // Printed and not cast: a cast may be the table's owner's own function, and would run with our
     // rights.
     let of = |row: &str| {
@@ -184,80 +193,54 @@ fn body(templates: &[&ChangeTemplate], max_keys: usize, printed: Printed) -> Str
         }
         list
     };
-    let row = of("t");
-    let group_by: String = (0..columns.len()).map(|n| format!(", {}", n + 2)).collect();
-    let inserted = entries.select(&format!(
-        "{row} FROM cachewarden_new AS t GROUP BY 1{group_by}"
-    ));
-    let deleted = entries.select(&format!(
-        "{row} FROM cachewarden_old AS t GROUP BY 1{group_by}"
-    ));
-    let updated = entries.select(&format!(
-        "{row} FROM cachewarden_old AS t UNION {row} FROM cachewarden_new AS t"
-    ));
-    let one = entries.select(&format!(
-        "{} WHERE TG_OP <> 'INSERT' UNION {} WHERE TG_OP <> 'DELETE'",
+    // No more of a bulk than shows that it is one.
+    let few_of = |table: &str| format!("({} FROM {table} AS t LIMIT {})", of("t"), max_keys + 1);
+    let (old, new) = (few_of("cachewarden_old"), few_of("cachewarden_new"));
+    let one = format!(
+        "{} WHERE TG_OP <> 'INSERT' UNION ALL {} WHERE TG_OP <> 'DELETE'",
         of("OLD"),
         of("NEW")
-    ));
-    let is_many = |table: &str| {
-        let beyond = max_keys + 1;
-        format!(
-            "is_bulk := (SELECT count(*) > {max_keys} FROM (SELECT FROM {table} LIMIT {beyond}) AS few);"
-        )
-    };
-    let (many_old, many_new) = (is_many("cachewarden_old"), is_many("cachewarden_new"));
-    let (exact, globs) = widest(templates);
-    let (watched, unless) = match printed {
-        Printed::Plainly => ("", ""),
-        Printed::AtLength | Printed::Anyhow => (
-            "
-    -- Whatever goes wrong in here, the writer goes on. Nothing is written in here: a block that writes takes a
-    -- transaction id of its own, and many of those make every snapshot of everybody dearer.
-    BEGIN",
-            "
-    EXCEPTION WHEN OTHERS THEN
-        RAISE WARNING 'cachewarden cannot tell the keys of the changed rows and invalidates all: %', SQLERRM;
-        is_bulk := true;
-    END;",
-        ),
-    };
+    );
+    let [exact, globs] = &entries.widest;
+    // An update has as many old rows as new ones.
+    let [of_row, of_update, of_insert, of_delete] = [
+        (&one, 2),
+        (&format!("{old} UNION ALL {new}"), 2 * max_keys),
+        (&new, max_keys),
+        (&old, max_keys),
+    ]
+    .map(|(rows, most)| {
+        let select = entries.select(rows, most);
+        format!("SELECT k, p INTO exact, globs FROM ({select}) AS told;")
+    });
     format!(
         "
 DECLARE
-    exact text[];
-    globs text[];
-    is_bulk boolean := TG_OP = 'TRUNCATE';
+    exact text[] := {exact};
+    globs text[] := {globs};
 BEGIN
     -- The statement triggers speak for all rows of a statement; for what is replicated here they are not asked.
     IF TG_LEVEL = 'ROW' AND NOT cachewarden.is_apply_worker() THEN
         RETURN NULL;
-    END IF;{watched}
-        IF TG_LEVEL = 'ROW' THEN
-            {one}
-        ELSIF TG_OP = 'INSERT' THEN
-            {many_new}
-            IF NOT is_bulk THEN
-            {inserted}
-            END IF;
-        ELSIF TG_OP = 'UPDATE' THEN
-            {many_new}
-            IF NOT is_bulk THEN
-            {updated}
-            END IF;
-        ELSIF TG_OP = 'DELETE' THEN
-            {many_old}
-            IF NOT is_bulk THEN
-            {deleted}
-            END IF;
-        END IF;{unless}
-    IF is_bulk THEN
-        exact := {exact};
-        globs := {globs};
     END IF;
+    -- Whatever goes wrong in here, such as a column that has another name by now, the writer goes on. Nothing is written in
+    -- here: a block that writes takes a transaction id of its own, and many of those make every snapshot of everybody dearer.
+    BEGIN
+        IF TG_LEVEL = 'ROW' THEN
+            {of_row}
+        ELSIF TG_OP = 'UPDATE' THEN
+            {of_update}
+        ELSIF TG_OP = 'INSERT' THEN
+            {of_insert}
+        ELSIF TG_OP = 'DELETE' THEN
+            {of_delete}
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        RAISE WARNING 'cachewarden cannot tell the keys of the changed rows and invalidates all: %', SQLERRM;
+    END;
     IF cardinality(exact) > 0 OR cardinality(globs) > 0 THEN
         INSERT INTO cachewarden.outbox (source, keys, patterns)
-        VALUES (TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, coalesce(exact, '{{}}'), coalesce(globs, '{{}}'));
+        VALUES (TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, exact, globs);
     END IF;
     RETURN NULL;
 END
@@ -266,8 +249,8 @@ END
 }
 
 /// Keys and patterns, as SQL, that hold whatever rows changed.
-fn widest(templates: &[&ChangeTemplate]) -> (String, String) {
-    let array = |wants_patterns: bool| {
+fn widest(templates: &[&ChangeTemplate]) -> [String; 2] {
+    [false, true].map(|wants_patterns| {
         let is_wanted = |template: &&&ChangeTemplate| {
             (template.is_pattern() || !template.is_constant()) == wants_patterns
         };
@@ -279,8 +262,7 @@ fn widest(templates: &[&ChangeTemplate]) -> (String, String) {
         texts.sort();
         texts.dedup();
         format!("ARRAY[{}]::text[]", texts.join(", "))
-    };
-    (array(false), array(true))
+    })
 }
 
 /// A name as SQL.
@@ -329,7 +311,7 @@ mod tests {
         let one = ChangeTemplate::parse("a:{id}").unwrap();
         let two = ChangeTemplate::parse("a:{id:int}").unwrap();
         let name = |templates: &[&ChangeTemplate], max| {
-            Definition::new(templates, max, Printed::Plainly).trigger
+            Definition::new(templates, max, Printed::Alike).trigger
         };
         assert_eq!(name(&[&one], 10), name(&[&one], 10));
         assert_ne!(name(&[&one], 10), name(&[&one], 11));

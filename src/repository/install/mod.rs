@@ -16,6 +16,7 @@
 
 mod catalog;
 mod definition;
+mod doorbell;
 mod migrations;
 mod plan;
 mod triggers;
@@ -43,6 +44,7 @@ pub struct Installer {
     writing: Arc<Connector>,
     watches: Vec<config::Watch>,
     max_keys: usize,
+    notify: bool,
     runtime: Handle,
 }
 
@@ -62,6 +64,7 @@ impl Installer {
             writing: Arc::new(Connector::installing(dsn()?)),
             watches: invalidation.watches.clone(),
             max_keys: invalidation.max_keys,
+            notify: invalidation.notify,
             runtime,
         })
     }
@@ -134,7 +137,12 @@ impl Installer {
 
     async fn compare(&self, client: &Client) -> Result<Plan, RepositoryError> {
         let catalog = look(client, &self.watches).await?;
-        Ok(plan::compare(&catalog, &self.watches, self.max_keys))
+        Ok(plan::compare(
+            &catalog,
+            &self.watches,
+            self.max_keys,
+            self.notify,
+        ))
     }
 
     /// A connection that nobody else installs beside, for as long as it lives.

@@ -76,11 +76,11 @@ impl Target<'_> {
             Some(column) => column.printed,
             None => Printed::Anyhow,
         });
-        printed.max().unwrap_or(Printed::Plainly)
+        printed.max().unwrap_or(Printed::Alike)
     }
 }
 
-pub(super) fn compare(catalog: &Catalog, watches: &[Watch], max_keys: usize) -> Plan {
+pub(super) fn compare(catalog: &Catalog, watches: &[Watch], max_keys: usize, notify: bool) -> Plan {
     let mut plan = Plan::default();
     if let (true, false) = (catalog.is_standby, watches.is_empty()) {
         plan.problems.push(WatchProblem {
@@ -94,6 +94,7 @@ pub(super) fn compare(catalog: &Catalog, watches: &[Watch], max_keys: usize) -> 
     if !watches.is_empty() {
         plan.migrate(catalog);
     }
+    plan.doorbell(catalog, notify, !watches.is_empty());
     let mut functions = BTreeSet::new();
     let targets = plan.targets(catalog, watches);
     for target in targets.values() {
@@ -285,7 +286,7 @@ impl Plan {
                 .collect();
             self.steps.push(Step::new(
                 format!("watch {table} no more"),
-                &drop_triggers(&stray),
+                &drop_triggers(stray.into_iter()),
             ));
         }
         let unused = catalog
@@ -313,7 +314,7 @@ impl Plan {
         });
     }
 
-    fn flaw(&mut self, watch: usize, message: String) {
+    pub(super) fn flaw(&mut self, watch: usize, message: String) {
         let hint = MIGRATE.to_owned();
         self.flaws.push(WatchProblem {
             watch,
@@ -325,10 +326,10 @@ impl Plan {
 }
 
 impl Step {
-    fn new(title: String, sql: &str) -> Self {
+    pub(super) fn new(title: impl Into<String>, sql: &str) -> Self {
         let sql = format!("BEGIN;\n{sql}COMMIT;");
         Self {
-            title,
+            title: title.into(),
             sql,
             is_migration: false,
         }
@@ -339,7 +340,7 @@ impl Step {
 pub(super) fn uninstall(catalog: &Catalog) -> Vec<Step> {
     let triggers: Vec<&Trigger> = catalog.triggers.iter().collect();
     let watched = tables(&triggers);
-    let mut sql = drop_triggers(&triggers);
+    let mut sql = catalog.doorbell.drop() + &drop_triggers(catalog.triggers.iter());
     for function in &catalog.functions {
         sql += &format!("DROP FUNCTION {};\n", function.signature);
     }
@@ -369,8 +370,8 @@ fn tables<'t>(triggers: &[&'t Trigger]) -> BTreeSet<&'t str> {
         .collect()
 }
 
-fn drop_triggers(triggers: &[&Trigger]) -> String {
-    let sql = triggers.iter().map(|t| {
+pub(super) fn drop_triggers<'t>(triggers: impl Iterator<Item = &'t Trigger>) -> String {
+    let sql = triggers.map(|t| {
         format!(
             "DROP TRIGGER {} ON {};\n",
             super::definition::identifier(&t.name),

@@ -45,6 +45,9 @@ pub(super) const ROW: Wanted = Wanted {
     enabled: "R",
 };
 
+/// On the queue: it rings for those who empty it. Always, for replicated changes are queued, too.
+pub(super) const DOORBELL: Wanted = wanted("cachewarden_ring", 4, "INSERT", [false, false]);
+
 impl Wanted {
     /// What is wrong with a trigger, if anything.
     pub fn flaw(&self, there: Option<&Trigger>, function: &str) -> Option<&'static str> {

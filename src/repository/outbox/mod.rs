@@ -17,10 +17,13 @@
 //!    └───────────────────────────────────────────────┘
 //! ```
 //!
+//! Whoever queues something may ring for those who empty the queue (`doorbell`); nothing depends on that it is heard.
+//!
 //! Faults it survives, each with a test in `tests/it/outbox.rs`: a claimer is dropped, killed,
 //! frozen; its connection is cut; Postgres has no such tables.
 
 mod backlog;
+mod doorbell;
 mod proof;
 mod statements;
 
@@ -38,14 +41,16 @@ use super::connect::Connector;
 use super::dsn::Dsn;
 use crate::config;
 pub use backlog::{Backlog, Seen};
+pub(super) use doorbell::CHANNEL;
+pub use doorbell::Listening;
 pub use proof::{Applied, Look};
 use statements::Connection;
 
 /// Claims that can be held at once: each is a transaction, and so a connection.
 pub const MAX_CLAIMS: usize = 16;
 /// Beside those, one each to look for what waits, to count it, to take much of it as a whole, to remove what was applied
-/// late, and to note or read what was applied.
-const CONNECTIONS: usize = MAX_CLAIMS + 5;
+/// late, to note or read what was applied, and to try the doorbell.
+const CONNECTIONS: usize = MAX_CLAIMS + 6;
 /// The most rows that are handed out together.
 const MAX_ROWS: usize = 10_000;
 /// How long a claim may be held: then Postgres ends its session, and hands the rows to others. Who

@@ -87,6 +87,8 @@ WITH forgotten AS (
 )
 INSERT INTO cachewarden.applied (keys, patterns) VALUES ($1, $2)";
 
+const NOTIFY: &str = "SELECT pg_notify($1, $2)";
+
 /// A connection that may write, with what it will be asked.
 pub(super) struct Connection {
     pub(super) client: Client,
@@ -192,6 +194,12 @@ impl Connection {
         let binds: [&(dyn ToSql + Sync); 4] = [&keys, &patterns, &window_ms, &FORGET_AT_ONCE];
         let noted = self.client.execute(NOTE, &binds).await;
         noted.map(drop).map_err(|error| describe(&error))
+    }
+
+    /// Notifies whoever listens on a channel, ourselves included.
+    pub async fn notify(&mut self, channel: &str, payload: &str) -> Result<(), String> {
+        let notified = self.client.execute(NOTIFY, &[&channel, &payload]).await;
+        notified.map(drop).map_err(|error| describe(&error))
     }
 
     pub async fn commit(&mut self) -> Result<(), String> {

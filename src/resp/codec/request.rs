@@ -62,6 +62,16 @@ impl Request {
         self.spans.iter().map(move |span| self.slice(input, *span))
     }
 
+    /// The same, for who needs them for longer than the request. `None` for an inline request, which holds a copy of its own.
+    ///
+    /// # Panics
+    /// Like [`arg`](Request::arg), while it is iterated.
+    pub fn args_in<'a>(&self, input: &'a [u8]) -> Option<impl ExactSizeIterator<Item = &'a [u8]>> {
+        let spans = self.spans.iter();
+        let lasting = spans.map(move |span| &input[span.start as usize..span.end as usize]);
+        (!self.is_inline).then_some(lasting)
+    }
+
     fn slice<'a>(&'a self, input: &'a [u8], span: Span) -> &'a [u8] {
         let source = if self.is_inline { &self.text } else { input };
         &source[span.start as usize..span.end as usize]

@@ -12,17 +12,20 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::faults::{Fault, PROMISES, Side};
-use super::history::{History, Tally};
+use super::acknowledged;
+use super::faults::{FAULTS, Fault, Side};
+use super::history::History;
 use super::load::{self, Field, WRITERS, Way};
-use super::world::{self, World};
+use super::pace::Pace;
+use super::tally::{Amiss, Tally};
+use super::world::{self, Audited, World};
 use crate::support::DEADLINE;
 use crate::support::eventually::eventually;
 use crate::support::world::raw;
 use crate::sweeps::fill;
 
-/// The shortest fault ends before anybody has noticed.
-const SHORTEST: Duration = Duration::from_millis(100);
+/// Most of what was read through daemons in calm weather was in the cache.
+const HIT_RATE: f64 = 0.8;
 /// Calm is promised this long after the last fault.
 const RECOVERY: Duration = Duration::from_secs(5);
 /// Readers of each daemon, and straight from Redis.
@@ -34,15 +37,19 @@ pub struct Plan {
     pub seed: u64,
     /// Happen one after the other.
     pub faults: Vec<Fault>,
-    /// Then others are drawn, until it has lasted so long.
+    /// Then others are drawn from these, until it has lasted so long.
+    pub drawn: Vec<Fault>,
     pub lasts: Duration,
-    /// The longest that one fault lasts.
+    /// The shortest and the longest that one fault lasts.
+    pub shortest_fault: Duration,
     pub longest_fault: Duration,
     /// Changes made before each fault, and after the last.
     pub calm_writes: u64,
     /// Those of daemons in this process; else they are processes of their own, and can be killed.
     pub scripts: Option<fn() -> Scripts>,
     pub are_tables_watched: bool,
+    /// Daemons keep values in their own memory, too.
+    pub is_l1: bool,
     /// Keys of other programs in the same Redis: every sweep has to pass them.
     pub others: u32,
 }
@@ -52,11 +59,16 @@ impl Default for Plan {
         Self {
             seed: 0,
             faults: Vec::new(),
+            drawn: FAULTS.to_vec(),
             lasts: Duration::ZERO,
-            longest_fault: Duration::from_millis(900),
+            // Over before anybody has noticed.
+            shortest_fault: Duration::from_millis(100),
+            // Longer than the bound: who is silent then is found out.
+            longest_fault: Duration::from_secs(2),
             calm_writes: 100,
             scripts: None,
             are_tables_watched: true,
+            is_l1: false,
             others: 0,
         }
     }
@@ -66,6 +78,7 @@ impl Default for Plan {
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub tally: Tally,
+    pub pace: Pace,
     pub faults: u32,
     /// Changes made in calm weather, and how long it was calm.
     pub calm_writes: u64,
@@ -74,14 +87,21 @@ pub struct Outcome {
     pub longest_recovery: Duration,
     /// How late this machine was with a plain timer.
     pub late: Duration,
+    /// What the daemons' own auditors found meanwhile.
+    pub audited: Audited,
     /// What Redis holds or a daemon answers when all is over, and is not what the database says.
     pub wrong_at_rest: Vec<String>,
 }
 
 impl Outcome {
-    /// Nothing was outdated beyond the bound, and nothing is wrong at rest.
+    /// No read broke a promise, nothing is wrong at rest, and no auditor has found anything.
     pub fn is_true(&self) -> bool {
-        self.tally.stale == 0 && self.wrong_at_rest.is_empty()
+        self.tally.stale() == 0 && self.audited.inconsistent == 0 && self.wrong_at_rest.is_empty()
+    }
+
+    /// And it is worth it: most reads are hits, writers are not held up, and auditors have looked.
+    pub fn is_of_use(&self) -> bool {
+        self.tally.hit_rate() >= HIT_RATE && self.pace.is_free() && self.audited.checked > 0
     }
 
     /// In calm weather.
@@ -93,25 +113,33 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tally, .. } = self;
+        let (watched, unwatched) = self.pace.medians();
         write!(
             f,
-            "{} reads in {:.1?} of calm, hit rate {:.1} %, {:.0} writes/s, worst staleness {:.0?}, {} stale, refused {:?}; \
-             {} faults, {} reads meanwhile, {} refused, {} stale and silent, {} marked; longest recovery {:.0?}; \
-             machine late by {:.0?}; {} wrong at rest",
+            "{} reads in {:.1?} of calm, hit rate {:.1} % ({} in memory), {:.0} writes/s of {watched:.1?} \
+             and {unwatched:.1?} unwatched, worst staleness {:.0?}, refused {:?}; \
+             {} faults, {} reads meanwhile, {} refused, worst silent staleness {:.0?}, {} marked, {} of them outdated beyond the bound; \
+             {} outdated beyond the bound, {} outdated and acknowledged; longest recovery {:.0?}; \
+             machine late by {:.0?}; audited {}, {} of them inconsistent; {} wrong at rest",
             tally.reads,
             self.calm,
             100.0 * tally.hit_rate(),
+            tally.memory,
             self.writes_a_second(),
             tally.worst,
-            tally.stale,
             tally.errors,
             self.faults,
             tally.rough_reads,
             tally.rough_errors,
-            tally.silent,
+            tally.rough_worst,
             tally.marked,
+            tally.said,
+            tally.late,
+            tally.revived,
             self.longest_recovery,
             self.late,
+            self.audited.checked,
+            self.audited.inconsistent,
             self.wrong_at_rest.len(),
         )
     }
@@ -119,7 +147,7 @@ impl fmt::Display for Outcome {
 
 /// Runs a plan.
 pub async fn storm(plan: Plan) -> Outcome {
-    let mut world = World::start(plan.scripts).await;
+    let mut world = World::start(plan.scripts, plan.is_l1).await;
     if !plan.are_tables_watched {
         let off = "ALTER TABLE items DISABLE TRIGGER ALL; ALTER TABLE lists DISABLE TRIGGER ALL";
         world.session().await.batch_execute(off).await.unwrap();
@@ -132,7 +160,11 @@ pub async fn storm(plan: Plan) -> Outcome {
         redis: world.redis.socket(),
         postgres: world.database.clone(),
         weather: 0.into(),
-        never_silent: false.into(),
+        amiss: Mutex::new(Amiss {
+            faults: String::new(),
+            is_earlier: false,
+        }),
+        broken: 0.into(),
         reads: 0.into(),
         writes: 0.into(),
         over: false.into(),
@@ -153,16 +185,20 @@ pub async fn storm(plan: Plan) -> Outcome {
             readers.spawn(load::read(Arc::clone(&field), way, random.fork()));
         }
     }
+    let acknowledging = tokio::spawn(acknowledged::watch(Arc::clone(&field)));
     let over = Arc::clone(&field);
     let late = tokio::spawn(world::late(move || over.over.load(SeqCst)));
 
     let mut outcome = Outcome::default();
     outcome.pass(plan, random, &field, &mut world).await;
     field.over.store(true, SeqCst);
-    writers.join_all().await;
+    let paces = writers.join_all().await;
+    outcome.pace = paces.into_iter().fold(Pace::default(), Pace::plus);
     let tallies = readers.join_all().await;
     outcome.tally = tallies.into_iter().fold(Tally::default(), Tally::plus);
+    acknowledging.await.unwrap();
     outcome.late = late.await.unwrap();
+    outcome.audited = world.audited().await;
     outcome.wrong_at_rest = world.wrong_at_rest(&field.history).await;
     world.stop().await;
     outcome
@@ -176,18 +212,18 @@ impl Outcome {
         loop {
             let mut faults = match planned.pop_front() {
                 Some(fault) => vec![fault],
-                None if begun.elapsed() < plan.lasts => vec![draw(&mut random)],
+                None if begun.elapsed() < plan.lasts => vec![draw(&plan.drawn, &mut random)],
                 None => return,
             };
             // Every second one comes with another.
             if random.bool() {
                 let other = |other: &mut Fault| other.side() != faults[0].side();
-                let drawn = Some(draw(&mut random)).filter(|_| planned.is_empty());
+                let drawn = Some(draw(&plan.drawn, &mut random)).filter(|_| planned.is_empty());
                 let with = planned.pop_front_if(other).or(drawn);
                 faults.extend(with.filter(|with| with.side() != faults[0].side()));
             }
-            let range = plan.longest_fault.saturating_sub(SHORTEST);
-            let lasts = SHORTEST + range.mul_f64(random.f64());
+            let range = plan.longest_fault.saturating_sub(plan.shortest_fault);
+            let lasts = plan.shortest_fault + range.mul_f64(random.f64());
             self.break_down(field, &mut faults, lasts, world).await;
             self.calm(field, plan.calm_writes).await;
         }
@@ -213,8 +249,11 @@ impl Outcome {
         lasts: Duration,
         world: &mut World,
     ) {
-        let never_silent = faults.iter().all(|fault| fault.promise().never_silent);
-        field.never_silent.store(never_silent, SeqCst);
+        let broken = field.broken.load(SeqCst);
+        *field.amiss.lock() = Amiss {
+            faults: format!("{faults:?}"),
+            is_earlier: faults.contains(&Fault::RedisFromSnapshot),
+        };
         field.weather.fetch_add(1, SeqCst);
         // A daemon is the last to come back: it is not started before its servers are.
         faults.sort_by_key(|fault| fault.side() == Side::Daemon);
@@ -230,8 +269,9 @@ impl Outcome {
         let healed = Instant::now();
         let recovered = timeout(RECOVERY, world.recovered()).await;
         let took = healed.elapsed();
+        let broken = field.broken.load(SeqCst) - broken;
         tell(&format!(
-            "{faults:?} for {lasts:.0?}, calm after {took:.0?}"
+            "{faults:?} for {lasts:.0?}, calm after {took:.0?}, {broken} promises broken"
         ));
         if recovered.is_err() {
             tell("not all was well by then, and it counts all the same");
@@ -242,14 +282,8 @@ impl Outcome {
     }
 }
 
-/// Any fault that is survived.
-fn draw(random: &mut Rng) -> Fault {
-    let rows: Vec<Fault> = PROMISES
-        .iter()
-        .filter(|promise| promise.holds)
-        .map(|promise| promise.fault)
-        .collect();
-    rows[random.usize(..rows.len())]
+fn draw(from: &[Fault], random: &mut Rng) -> Fault {
+    from[random.usize(..from.len())]
 }
 
 #[allow(

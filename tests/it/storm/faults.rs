@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::world::World;
+use crate::support::proxy::Proxy;
 use crate::support::servers::connect;
 use crate::support::world::raw;
 
@@ -31,6 +32,10 @@ pub enum Fault {
     RedisFrozen,
     /// Killed, and back with what it held some time before.
     RedisFromSnapshot,
+    /// Reads are answered; what writes is not: values are found, and cannot be removed.
+    RedisWritesPaused,
+    /// Reads are answered; what writes is refused.
+    RedisWritesRefused,
     /// Every subscription is ended.
     SubscriptionsCut,
     /// Every session is ended, the writers' own included.
@@ -45,6 +50,8 @@ pub enum Fault {
     DaemonFrozen,
     /// Every connection of the daemons ends, to both servers.
     NetworkCut,
+    /// One of the daemons hears nothing from Redis, and no connection ends; the other goes on.
+    DaemonDeaf,
     /// Fills and invalidations come late.
     RedisSlow,
     /// What is queued comes late, and so do loads.
@@ -53,47 +60,25 @@ pub enum Fault {
     PostgresOutOfReach,
 }
 
-/// A fault, and what is promised of it.
-pub struct Promise {
-    pub fault: Fault,
-    /// It is one that today's daemon survives.
-    pub holds: bool,
-    /// While it lasts no daemon gives out an outdated value without saying so.
-    pub never_silent: bool,
-}
-
-const fn survived(fault: Fault) -> Promise {
-    Promise {
-        fault,
-        holds: true,
-        never_silent: false,
-    }
-}
-
-/// All of them. Rows that do not hold yet are run by nobody until they do.
-pub const PROMISES: &[Promise] = &[
-    survived(Fault::RedisKilled),
-    survived(Fault::RedisEmptied),
-    survived(Fault::RedisFrozen),
-    survived(Fault::SubscriptionsCut),
-    survived(Fault::PostgresCut),
-    survived(Fault::PostgresFrozen),
-    survived(Fault::DaemonKilled),
-    Promise {
-        fault: Fault::DaemonsKilled,
-        holds: true,
-        never_silent: true,
-    },
-    survived(Fault::DaemonFrozen),
-    survived(Fault::NetworkCut),
-    survived(Fault::RedisSlow),
-    survived(Fault::PostgresSlow),
-    survived(Fault::RedisFromSnapshot),
-    Promise {
-        fault: Fault::PostgresOutOfReach,
-        holds: true,
-        never_silent: true,
-    },
+/// All of them.
+pub const FAULTS: [Fault; 17] = [
+    Fault::RedisKilled,
+    Fault::RedisEmptied,
+    Fault::RedisFrozen,
+    Fault::RedisFromSnapshot,
+    Fault::RedisWritesPaused,
+    Fault::RedisWritesRefused,
+    Fault::SubscriptionsCut,
+    Fault::PostgresCut,
+    Fault::PostgresFrozen,
+    Fault::DaemonKilled,
+    Fault::DaemonsKilled,
+    Fault::DaemonFrozen,
+    Fault::NetworkCut,
+    Fault::DaemonDeaf,
+    Fault::RedisSlow,
+    Fault::PostgresSlow,
+    Fault::PostgresOutOfReach,
 ];
 
 impl Fault {
@@ -101,17 +86,12 @@ impl Fault {
         match self {
             Self::RedisKilled | Self::RedisEmptied | Self::RedisFrozen => Side::Redis,
             Self::RedisFromSnapshot | Self::SubscriptionsCut => Side::Redis,
+            Self::RedisWritesPaused | Self::RedisWritesRefused => Side::Redis,
             Self::PostgresCut | Self::PostgresFrozen => Side::Postgres,
             Self::DaemonKilled | Self::DaemonsKilled | Self::DaemonFrozen => Side::Daemon,
-            Self::NetworkCut | Self::RedisSlow => Side::Network,
+            Self::NetworkCut | Self::DaemonDeaf | Self::RedisSlow => Side::Network,
             Self::PostgresSlow | Self::PostgresOutOfReach => Side::Network,
         }
-    }
-
-    /// What is promised of it: all of them stand in the table.
-    pub fn promise(self) -> &'static Promise {
-        let mut rows = PROMISES.iter();
-        rows.find(|row| row.fault == self).unwrap()
     }
 
     /// While it lasts, longer than this says: what happens at once has happened.
@@ -125,6 +105,12 @@ impl Fault {
             Self::RedisFromSnapshot => {
                 raw(&world.redis).await.command(&["SAVE"]).await;
             }
+            Self::RedisWritesPaused => {
+                // Longer than any fault: its end is the end.
+                let pause = ["CLIENT", "PAUSE", "600000", "WRITE"];
+                raw(&world.redis).await.command(&pause).await;
+            }
+            Self::RedisWritesRefused => need_replicas(world, "1").await,
             Self::SubscriptionsCut => {
                 let kill = ["CLIENT", "KILL", "TYPE", "pubsub"];
                 raw(&world.redis).await.command(&kill).await;
@@ -136,17 +122,18 @@ impl Fault {
                 session.batch_execute(all).await.unwrap();
             }
             Self::PostgresFrozen => drop(world.postgres.freeze().unwrap()),
-            Self::DaemonKilled => world.kill(0),
+            Self::DaemonKilled => world.kill(0).await,
             Self::DaemonsKilled => {
-                world.kill(0);
-                world.kill(1);
+                world.kill(0).await;
+                world.kill(1).await;
             }
             Self::DaemonFrozen => world.signal(0, Signal::STOP),
             Self::NetworkCut => {
-                world.to_redis.cut();
+                world.to_redis.iter().for_each(Proxy::cut);
                 world.to_postgres.cut();
             }
-            Self::RedisSlow => world.to_redis.delay(LATE),
+            Self::DaemonDeaf => world.to_redis[0].hold(),
+            Self::RedisSlow => world.to_redis.iter().for_each(|way| way.delay(LATE)),
             Self::PostgresSlow => world.to_postgres.delay(LATE),
             Self::PostgresOutOfReach => world.to_postgres.refuse().await,
         }
@@ -161,6 +148,13 @@ impl Fault {
                 world.redis.start_again().unwrap();
                 fs::remove_file(world.redis.dir().join("dump.rdb")).unwrap();
             }
+            Self::RedisWritesPaused => {
+                raw(&world.redis)
+                    .await
+                    .command(&["CLIENT", "UNPAUSE"])
+                    .await;
+            }
+            Self::RedisWritesRefused => need_replicas(world, "0").await,
             Self::PostgresFrozen => world.postgres.thaw().unwrap(),
             Self::DaemonKilled => world.start_again(0).await,
             Self::DaemonsKilled => {
@@ -168,9 +162,20 @@ impl Fault {
                 world.start_again(1).await;
             }
             Self::DaemonFrozen => world.signal(0, Signal::CONT),
-            Self::RedisSlow => world.to_redis.pass().await,
+            Self::DaemonDeaf | Self::RedisSlow => {
+                for way in &mut world.to_redis {
+                    way.pass().await;
+                }
+            }
             Self::PostgresSlow | Self::PostgresOutOfReach => world.to_postgres.pass().await,
             Self::RedisEmptied | Self::SubscriptionsCut | Self::PostgresCut | Self::NetworkCut => {}
         }
     }
+}
+
+/// Without so many replicas, of which there are none, Redis takes no writes.
+async fn need_replicas(world: &World, count: &str) {
+    let set = ["CONFIG", "SET", "min-replicas-to-write", count];
+    let reply = raw(&world.redis).await.command(&set).await;
+    assert_eq!(reply.text(), "OK");
 }

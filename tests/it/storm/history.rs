@@ -3,7 +3,6 @@
 //! Both ends of every comparison are taken on this process' one monotonic clock, and both so that a machine that is late
 //! never makes a read look staler than it is: a commit counts from when its answer had come, a read from before it was sent.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -50,6 +49,14 @@ impl Row {
         i64::try_from(id).unwrap()
     }
 
+    /// What the queue says when it has changed: its key, or the pattern of its pages.
+    pub fn queued_as(self) -> String {
+        match self {
+            Self::Item(id) => format!("items:{id}"),
+            Self::List(id) => format!("lists:{id}:*"),
+        }
+    }
+
     fn place(self) -> usize {
         match self {
             Self::Item(id) => id,
@@ -62,15 +69,17 @@ impl Row {
 pub struct History {
     /// When each version of a row was known to be committed.
     committed: Vec<Mutex<Vec<Instant>>>,
+    /// Of each row: a version up to which all changes were acknowledged, and when that was known. The newest come last.
+    acknowledged: Vec<Mutex<Vec<(u64, Instant)>>>,
 }
 
 impl History {
     /// All rows are at version 0.
     pub fn new() -> Self {
         let begin = Instant::now();
-        let rows = Row::all().map(|_| Mutex::new(vec![begin]));
         Self {
-            committed: rows.collect(),
+            committed: Row::all().map(|_| Mutex::new(vec![begin])).collect(),
+            acknowledged: Row::all().map(|_| Mutex::default()).collect(),
         }
     }
 
@@ -102,53 +111,20 @@ impl History {
         let next = versions.get(next);
         next.map_or(Duration::ZERO, |next| sent.saturating_duration_since(*next))
     }
-}
 
-/// What came of the reads.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// Answered reads in calm weather, through daemons and straight from Redis.
-    pub reads: u64,
-    /// Of those through daemons: found in the cache, and not.
-    pub hits: u64,
-    pub misses: u64,
-    /// Refused in calm weather, by how the answer began.
-    pub errors: BTreeMap<String, u64>,
-    /// In calm weather, outdated for longer than the bound; or silently so where that is not forgiven either.
-    pub stale: u64,
-    /// The longest that a value read in calm weather was outdated.
-    pub worst: Duration,
-    /// Answered reads while something was amiss.
-    pub rough_reads: u64,
-    /// Of those through daemons: outdated for longer than the bound, and not marked so.
-    pub silent: u64,
-    /// Marked as stale.
-    pub marked: u64,
-    /// Refused or lost while something was amiss.
-    pub rough_errors: u64,
-}
-
-impl Tally {
-    pub fn plus(mut self, other: Self) -> Self {
-        for (error, count) in other.errors {
-            *self.errors.entry(error).or_default() += count;
-        }
-        Self {
-            reads: self.reads + other.reads,
-            hits: self.hits + other.hits,
-            misses: self.misses + other.misses,
-            errors: self.errors,
-            stale: self.stale + other.stale,
-            worst: self.worst.max(other.worst),
-            rough_reads: self.rough_reads + other.rough_reads,
-            silent: self.silent + other.silent,
-            marked: self.marked + other.marked,
-            rough_errors: self.rough_errors + other.rough_errors,
+    /// By now the invalidation of this version's change, and of those before it, has run to its end.
+    pub fn acknowledged(&self, row: Row, version: u64) {
+        let mut versions = self.acknowledged[row.place()].lock();
+        if versions.last().is_none_or(|(newest, _)| *newest < version) {
+            versions.push((version, Instant::now()));
         }
     }
 
-    /// Of what was read through daemons in calm weather.
-    pub fn hit_rate(&self) -> f64 {
-        self.hits as f64 / (self.hits + self.misses).max(1) as f64
+    /// For how long it had been acknowledged that the value of this version is invalidated, when a read was sent that found
+    /// it; `None`: it was not by then.
+    pub fn invalidated(&self, row: Row, version: u64, sent: Instant) -> Option<Duration> {
+        let versions = self.acknowledged[row.place()].lock();
+        let first = versions.partition_point(|(newest, _)| *newest <= version);
+        sent.checked_duration_since(versions.get(first)?.1)
     }
 }

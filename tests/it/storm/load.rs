@@ -13,15 +13,17 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::sleep;
 use tokio_postgres::NoTls;
 
-use super::history::{History, ITEMS, LISTS, PAGES, Row, Tally};
+use super::history::{History, ITEMS, LISTS, PAGES, Row};
+use super::pace::Pace;
+use super::tally::{Amiss, Found, State, Tally};
 use crate::support::resp::{Client, Value, frame};
 
-/// A read that began this long after a commit, in calm weather, sees it.
-pub const BOUND: Duration = Duration::from_secs(1);
 /// Writers: each has rows of its own, so that it knows their versions.
 pub const WRITERS: usize = 4;
 /// Of so many writes one is of a list, and costs a sweep.
 const WRITES_A_LIST: u64 = 20;
+/// Of so many writes one is timed, and a change beside it that nobody watches.
+const WRITES_A_TIMING: u64 = 5;
 /// As many reads go before a write: the load is the same on any machine, only quicker or slower.
 const READS_A_WRITE: u64 = 25;
 /// But while something is amiss writers wait for readers no longer than this: what goes wrong then is what they find out.
@@ -39,8 +41,10 @@ pub struct Field {
     pub postgres: String,
     /// Even in calm weather, odd while something is amiss.
     pub weather: AtomicU64,
-    /// What is amiss is no reason to give out what is outdated without saying so.
-    pub never_silent: AtomicBool,
+    /// What is amiss, or was last.
+    pub amiss: Mutex<Amiss>,
+    /// Reads that broke a promise.
+    pub broken: AtomicU64,
     pub reads: AtomicU64,
     pub writes: AtomicU64,
     pub over: AtomicBool,
@@ -61,8 +65,9 @@ fn choose(random: &mut Rng, rows: usize) -> usize {
     }
 }
 
-/// Changes its rows, one after the other, until all is over.
-pub async fn write(field: Arc<Field>, number: usize, mut random: Rng) {
+/// Changes its rows, one after the other, until all is over; how long that took in calm weather.
+pub async fn write(field: Arc<Field>, number: usize, mut random: Rng) -> Pace {
+    let mut pace = Pace::default();
     let mut session = Session::new(&field.postgres);
     while !field.over.load(SeqCst) {
         let mine = |place: usize| place / WRITERS * WRITERS + number;
@@ -70,9 +75,22 @@ pub async fn write(field: Arc<Field>, number: usize, mut random: Rng) {
             0 => Row::List(mine(choose(&mut random, LISTS))),
             _ => Row::Item(mine(choose(&mut random, ITEMS))),
         };
+        let weather = field.weather.load(SeqCst);
+        let begun = Instant::now();
         let version = session.change(row, &field).await;
+        let took = begun.elapsed();
         field.history.committed(row, version);
-        field.writes.fetch_add(1, SeqCst);
+        if field
+            .writes
+            .fetch_add(1, SeqCst)
+            .is_multiple_of(WRITES_A_TIMING)
+        {
+            let unwatched = session.change_unwatched(number).await;
+            let is_calm = weather.is_multiple_of(2) && field.weather.load(SeqCst) == weather;
+            if let Some(unwatched) = unwatched.filter(|_| is_calm) {
+                pace.add(took, unwatched);
+            }
+        }
         let written = Instant::now();
         let enough = field.reads.load(SeqCst) + READS_A_WRITE * WRITERS as u64;
         while field.reads.load(SeqCst) < enough && !field.over.load(SeqCst) {
@@ -82,6 +100,7 @@ pub async fn write(field: Arc<Field>, number: usize, mut random: Rng) {
             sleep(LOOK_EVERY).await;
         }
     }
+    pace
 }
 
 struct Session<'a> {
@@ -111,6 +130,15 @@ impl<'a> Session<'a> {
                 None => sleep(PAUSE).await,
             }
         }
+    }
+
+    /// Changes a row of the table that nobody watches; how long that took.
+    async fn change_unwatched(&mut self, id: usize) -> Option<Duration> {
+        let update =
+            format!("UPDATE unwatched SET version = version + 1 WHERE id = {id} RETURNING version");
+        let begun = Instant::now();
+        self.ask(&update).await?;
+        Some(begun.elapsed())
     }
 
     async fn ask(&mut self, sql: &str) -> Option<u64> {
@@ -147,14 +175,6 @@ enum Read {
     Refused(String),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Hit,
-    Miss,
-    Stale,
-    Straight,
-}
-
 /// Reads until all is over; what came of it.
 pub async fn read(field: Arc<Field>, way: Way, mut random: Rng) -> Tally {
     let mut tally = Tally::default();
@@ -173,61 +193,32 @@ pub async fn read(field: Arc<Field>, way: Way, mut random: Rng) -> Tally {
         let read = one(&field, way, &mut client, &key).await;
         let is_calm = weather.is_multiple_of(2) && field.weather.load(SeqCst) == weather;
         field.reads.fetch_add(1, SeqCst);
+        let amiss = (!is_calm).then(|| field.amiss.lock().clone());
         match read {
             Ok(Read::Found { version, state }) => {
-                let mut outdated = field.history.outdated(row, version, sent);
-                // Who reads past the daemons hears of no sweep: it ends in its own time.
-                if state == State::Straight && matches!(row, Row::List(_)) {
-                    outdated = Duration::ZERO;
-                }
-                let never_silent = field.never_silent.load(SeqCst);
-                tally.count(state, outdated, is_calm, never_silent);
+                let is_broken = tally.count(Found {
+                    row,
+                    version,
+                    state,
+                    outdated: field.history.outdated(row, version, sent),
+                    invalidated: field.history.invalidated(row, version, sent),
+                    amiss,
+                });
+                field.broken.fetch_add(u64::from(is_broken), SeqCst);
             }
             Ok(Read::Nothing) => {}
-            refused => {
-                tally.count_refused(&refused, is_calm);
-                if refused.is_err() {
-                    client = None;
-                    sleep(PAUSE).await;
-                }
+            Ok(Read::Refused(error)) => {
+                let why = error.split('\'').next_back().unwrap().to_owned();
+                tally.count_refused(why, is_calm);
+            }
+            Err(error) => {
+                tally.count_refused(error.to_string(), is_calm);
+                client = None;
+                sleep(PAUSE).await;
             }
         }
     }
     tally
-}
-
-impl Tally {
-    fn count_refused(&mut self, refused: &io::Result<Read>, is_calm: bool) {
-        if !is_calm {
-            self.rough_errors += 1;
-            return;
-        }
-        let why = match refused {
-            Ok(Read::Refused(error)) => error.split('\'').next_back().unwrap().to_owned(),
-            Ok(_) => return,
-            Err(error) => error.to_string(),
-        };
-        *self.errors.entry(why).or_default() += 1;
-    }
-
-    fn count(&mut self, state: State, outdated: Duration, is_calm: bool, never_silent: bool) {
-        let is_stale = outdated > BOUND;
-        if state == State::Stale {
-            self.marked += 1;
-        }
-        if !is_calm {
-            self.rough_reads += 1;
-            let silent = is_stale && matches!(state, State::Hit | State::Miss);
-            self.silent += u64::from(silent);
-            self.stale += u64::from(silent && never_silent);
-            return;
-        }
-        self.reads += 1;
-        self.hits += u64::from(state == State::Hit);
-        self.misses += u64::from(state == State::Miss);
-        self.stale += u64::from(is_stale);
-        self.worst = self.worst.max(outdated);
-    }
 }
 
 async fn one(field: &Field, way: Way, client: &mut Option<Client>, key: &str) -> io::Result<Read> {
@@ -248,7 +239,8 @@ async fn one(field: &Field, way: Way, client: &mut Option<Client>, key: &str) ->
         described => {
             let state = match described.field("state").unwrap().text() {
                 "stale" => State::Stale,
-                hit if hit.starts_with("hit") => State::Hit,
+                "hit-l1" => State::Memory,
+                "hit" => State::Hit,
                 _ => State::Miss,
             };
             (described.field("value").unwrap(), state)

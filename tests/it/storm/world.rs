@@ -1,6 +1,7 @@
 //! A Postgres, a Redis and two daemons that may all be broken, and what is asked of them before and after.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use cachewarden::Warden;
@@ -11,14 +12,14 @@ use rustix::process::Signal;
 use tokio_postgres::Client as Session;
 
 use super::history::{History, ITEMS, LISTS, Row};
-use super::load::version;
+use super::load::{WRITERS, version};
 use crate::support::DEADLINE;
 use crate::support::daemon::{InProcess, Spawned, cachewarden, config, said};
 use crate::support::eventually::eventually;
 use crate::support::proxy::Proxy;
 use crate::support::resp::{Client, Value};
 use crate::support::servers::{connect, database_in, own_postgres, redis};
-use crate::support::world::raw;
+use crate::support::world::{figure, raw};
 
 /// Some statements pause between their snapshot and their answer. Without a pause no fill is ever late, and nothing is proven.
 const CACHES: &str = r#"
@@ -36,6 +37,9 @@ const CACHES: &str = r#"
     shape = "scalar"
     ttl = "1h"
 
+    [audit]
+    rate = 20
+
     [invalidation]
     [[invalidation.watch]]
     table = "items"
@@ -50,6 +54,35 @@ const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 /// A key that nobody changes.
 const CALM_KEY: &str = "items:1000000";
 
+/// What auditors have found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Audited {
+    pub checked: u64,
+    pub inconsistent: u64,
+}
+
+impl Audited {
+    /// By one daemon, so far.
+    async fn by(daemon: SocketAddr) -> Self {
+        let mut client = Client::connect(daemon).await;
+        let mut found = async |what| {
+            let name = format!("cachewarden_audit_{what}_total");
+            figure(&mut client, &name, "").await
+        };
+        Self {
+            checked: found("checked").await,
+            inconsistent: found("inconsistent").await,
+        }
+    }
+}
+
+impl AddAssign for Audited {
+    fn add_assign(&mut self, other: Self) {
+        self.checked += other.checked;
+        self.inconsistent += other.inconsistent;
+    }
+}
+
 enum Daemon {
     /// The real binary: it can be killed and frozen.
     Process(Spawned),
@@ -61,59 +94,73 @@ enum Daemon {
 pub struct World {
     pub postgres: Postgres,
     pub redis: Redis,
-    /// The daemons' only way to Redis, and to Postgres. Writers and who reads straight go past it.
-    pub to_redis: Proxy,
+    /// Each daemon's only way to Redis, and theirs to Postgres. Writers and who reads straight go past it.
+    pub to_redis: [Proxy; 2],
     pub to_postgres: Proxy,
     pub database: String,
-    /// How the daemons reach Postgres, and Redis.
-    urls: [String; 2],
+    /// How the daemons reach Postgres.
+    postgres_url: String,
+    caches: String,
+    /// What daemons had found that are gone by now.
+    audited: Audited,
     daemons: [Daemon; 2],
 }
 
 impl World {
-    /// With daemons as processes of their own, or in this one with these scripts.
-    pub async fn start(scripts: Option<fn() -> Scripts>) -> Self {
+    /// With daemons as processes of their own, or in this one with these scripts; they keep values in memory, or not.
+    pub async fn start(scripts: Option<fn() -> Scripts>, is_l1: bool) -> Self {
         let postgres = own_postgres(&PostgresOptions::default());
         let database = database_in(&postgres).await;
         let tables = format!(
             "CREATE TABLE items (id bigint PRIMARY KEY, version bigint NOT NULL);
              CREATE TABLE lists (id bigint PRIMARY KEY, version bigint NOT NULL);
+             CREATE TABLE unwatched (id bigint PRIMARY KEY, version bigint NOT NULL);
+             INSERT INTO unwatched SELECT n, 0 FROM generate_series(0, {WRITERS} - 1) n;
              INSERT INTO items SELECT n, 0 FROM generate_series(0, {ITEMS} - 1) n;
              INSERT INTO items VALUES (1000000, 0);
              INSERT INTO lists SELECT n, 0 FROM generate_series(0, {LISTS} - 1) n"
         );
         database.execute(&tables).await;
         let redis = redis();
-        let to_redis = Proxy::before_port(redis.port()).await;
+        let to_redis = [
+            Proxy::before_port(redis.port()).await,
+            Proxy::before_port(redis.port()).await,
+        ];
         let to_postgres = Proxy::before_port(postgres.port()).await;
         let past = format!(":{}/", postgres.port());
-        let urls = [
-            database
-                .url()
-                .replace(&past, &format!(":{}/", to_postgres.port())),
-            format!("redis://{}", to_redis.address()),
-        ];
-        let text = config(&urls[0], &urls[1], CACHES);
-        let (code, out, errors) = said(&cachewarden(&text, &["migrate"]).await);
+        let postgres_url = database
+            .url()
+            .replace(&past, &format!(":{}/", to_postgres.port()));
+        let caches = match is_l1 {
+            true => CACHES.replace("ttl = \"1h\"", "ttl = \"1h\"\nl1 = true"),
+            false => CACHES.to_owned(),
+        };
+        let migrate = config(&postgres_url, &redis_url(&to_redis[0]), &caches);
+        let (code, out, errors) = said(&cachewarden(&migrate, &["migrate"]).await);
         assert_eq!(code, Some(0), "{out}{errors}");
-        let start = async || {
+        let start = async |redis: String| {
             let Some(scripts) = scripts else {
-                return Daemon::Process(Spawned::start(&urls[0], &urls[1], CACHES).await);
+                return Daemon::Process(Spawned::start(&postgres_url, &redis, &caches).await);
             };
-            let config = Config::from_toml(&text).unwrap();
+            let config = Config::from_toml(&config(&postgres_url, &redis, &caches)).unwrap();
             let warden = Warden::start_with_scripts(config, scripts()).await;
             Daemon::Library(InProcess {
                 warden: warden.unwrap(),
             })
         };
-        let daemons = [start().await, start().await];
+        let daemons = [
+            start(redis_url(&to_redis[0])).await,
+            start(redis_url(&to_redis[1])).await,
+        ];
         Self {
             postgres,
             redis,
             to_redis,
             to_postgres,
             database: database.url().to_owned(),
-            urls,
+            postgres_url,
+            caches,
+            audited: Audited::default(),
             daemons,
         }
     }
@@ -131,14 +178,25 @@ impl World {
         connect(&self.database).await
     }
 
-    pub fn kill(&mut self, daemon: usize) {
+    pub async fn kill(&mut self, daemon: usize) {
+        self.audited += Audited::by(self.addresses()[daemon]).await;
         self.daemons[daemon] = Daemon::Killed;
     }
 
     /// Starts a killed one again, elsewhere; until it is ready.
     pub async fn start_again(&mut self, daemon: usize) {
-        let [postgres, redis] = &self.urls;
-        self.daemons[daemon] = Daemon::Process(Spawned::start(postgres, redis, CACHES).await);
+        let redis = redis_url(&self.to_redis[daemon]);
+        let started = Spawned::start(&self.postgres_url, &redis, &self.caches).await;
+        self.daemons[daemon] = Daemon::Process(started);
+    }
+
+    /// What all auditors have found, in daemons of now and those that were killed.
+    pub async fn audited(&self) -> Audited {
+        let mut audited = self.audited;
+        for address in self.addresses() {
+            audited += Audited::by(address).await;
+        }
+        audited
     }
 
     pub fn signal(&self, daemon: usize, signal: Signal) {
@@ -224,6 +282,10 @@ impl World {
             }
         }
     }
+}
+
+fn redis_url(way: &Proxy) -> String {
+    format!("redis://{}", way.address())
 }
 
 /// How late this machine is with a plain timer, at worst.

@@ -10,6 +10,7 @@ pub mod eventually;
 pub mod proxy;
 pub mod resp;
 pub mod servers;
+pub mod swallower;
 pub mod watched;
 pub mod world;
 

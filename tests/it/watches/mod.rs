@@ -267,6 +267,31 @@ async fn a_table_that_has_lost_a_column_can_still_be_written_and_everything_is_i
 }
 
 #[tokio::test]
+async fn a_key_column_of_any_type_may_go_and_the_table_can_still_be_written() {
+    let watch = "[[invalidation.watch]]\ntable = \"courses\"\ninvalidate = [\"courses:{id}\"]";
+    for change in [
+        "RENAME COLUMN id TO number",
+        "DROP COLUMN id",
+        "ALTER COLUMN id TYPE point USING point(id, 0)",
+    ] {
+        let world = Watched::start(COURSES, &format!("{CACHES}{watch}")).await;
+        world
+            .execute("ALTER TABLE courses DROP CONSTRAINT courses_pkey")
+            .await;
+        world
+            .execute(&format!("ALTER TABLE courses {change}"))
+            .await;
+        let update = "UPDATE courses SET title = 'y' WHERE slug = 'slug-1'";
+        let queued = world.queues(update).await;
+        match change.starts_with("ALTER") {
+            // No key ends like it.
+            true => assert_eq!(queued, [], "{change}"),
+            false => assert_eq!(queued, [self::queued(&[], &["courses:*"])], "{change}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn programs_invalidate_within_their_own_transaction() {
     let world = courses().await;
     let mixed = r"SELECT cachewarden.invalidate('courses:1', NULL, 'courses:*', 'courses:\*', 'similar:?', 'a:[x]')";

@@ -1,0 +1,182 @@
+//! Changes that this daemon has claimed, and which of them can do no harm any more.
+//!
+//! A claim may take long. Its keys are gone within milliseconds, or not, if Redis refuses; its patterns are swept for as
+//! long as Redis has keys. Who proves that hits are fresh has to know when nobody is given any more what a claim names:
+//!
+//! 1. its keys are gone, and
+//! 2. each of its patterns was announced after it was claimed, and still is: what matches is loaded anew. An earlier sweep
+//!    of the same pattern does not count: it may have renewed a key before the change.
+//!
+//! That it was claimed says nothing: while Redis answers reads and refuses to remove anything, claim follows claim, and
+//! whoever took them for applied would call outdated values fresh for as long as that goes on.
+
+use super::InvalidationError;
+use super::messages::{InvalidateTargets, InvalidationHandle};
+use crate::cache::{Origin, Sweeps};
+use crate::keyspace::{Pattern, Targets};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// The claims that this daemon is applying. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Applying {
+    claims: Arc<Mutex<Vec<Arc<Claimed>>>>,
+    sweeps: Sweeps,
+}
+
+struct Claimed {
+    ids: Vec<i64>,
+    at: Instant,
+    patterns: Vec<Pattern>,
+    are_keys_gone: AtomicBool,
+    is_applied: AtomicBool,
+}
+
+/// While it lives, its rows are being applied.
+pub(super) struct InHand {
+    applying: Applying,
+    claimed: Arc<Claimed>,
+}
+
+impl Applying {
+    /// Whose patterns readers find announced in `sweeps`.
+    pub fn beside(sweeps: Sweeps) -> Self {
+        Self {
+            claims: Arc::default(),
+            sweeps,
+        }
+    }
+
+    /// These rows were claimed just now, and name `targets`.
+    pub(super) fn begin(&self, ids: Vec<i64>, targets: &Targets) -> InHand {
+        let claimed = Arc::new(Claimed {
+            ids,
+            at: Instant::now(),
+            patterns: targets.patterns.clone(),
+            are_keys_gone: AtomicBool::new(false),
+            is_applied: AtomicBool::new(false),
+        });
+        self.claims.lock().push(Arc::clone(&claimed));
+        InHand {
+            applying: self.clone(),
+            claimed,
+        }
+    }
+
+    /// The rows of which nobody is given any more what they name.
+    pub(super) fn harmless(&self) -> HashSet<i64> {
+        let claims = self.claims.lock();
+        let harmless = claims
+            .iter()
+            .filter(|claimed| claimed.is_harmless(&self.sweeps));
+        harmless
+            .flat_map(|claimed| claimed.ids.iter().copied())
+            .collect()
+    }
+}
+
+impl Claimed {
+    fn is_harmless(&self, sweeps: &Sweeps) -> bool {
+        let mut patterns = self.patterns.iter();
+        self.is_applied.load(Ordering::Acquire)
+            || self.are_keys_gone.load(Ordering::Acquire)
+                && patterns.all(|pattern| sweeps.heed(pattern, self.at))
+    }
+}
+
+impl InHand {
+    /// Invalidates what the rows name, to the end.
+    pub(super) async fn apply(
+        &self,
+        invalidation: &InvalidationHandle,
+        targets: Targets,
+    ) -> Result<(), InvalidationError> {
+        let patterns = Targets {
+            patterns: targets.patterns,
+            ..Targets::default()
+        };
+        let keys = Targets {
+            patterns: Vec::new(),
+            ..targets
+        };
+        let by_name = async {
+            ask(invalidation, keys).await?;
+            self.claimed.are_keys_gone.store(true, Ordering::Release);
+            Ok(())
+        };
+        // Both at once: the leases of the patterns should not wait for the keys.
+        let (by_name, by_pattern) = tokio::join!(by_name, ask(invalidation, patterns));
+        by_name.and(by_pattern)?;
+        self.claimed.is_applied.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        let mut claims = self.applying.claims.lock();
+        claims.retain(|claimed| !Arc::ptr_eq(claimed, &self.claimed));
+    }
+}
+
+async fn ask(invalidation: &InvalidationHandle, targets: Targets) -> Result<(), InvalidationError> {
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let origin = Origin::Watch;
+    let ask = InvalidateTargets { targets, origin };
+    let answer = invalidation.invalidate.ask(ask).await;
+    answer.map_err(InvalidationError::Actor)?.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use uuid::Uuid;
+
+    fn targets(pattern: &str) -> Targets {
+        let patterns = vec![Pattern::parse(pattern.as_bytes()).expect("a pattern")];
+        Targets {
+            patterns,
+            ..Targets::default()
+        }
+    }
+
+    fn announce(sweeps: &Sweeps, pattern: &str) -> Uuid {
+        let (id, patterns) = (Uuid::new_v4(), targets(pattern).patterns);
+        sweeps.announce(id, &patterns[0], Duration::from_secs(60));
+        id
+    }
+
+    #[test]
+    fn a_claim_is_harmless_once_its_keys_are_gone_and_its_patterns_announced() {
+        let sweeps = Sweeps::default();
+        let applying = Applying::beside(sweeps.clone());
+        let earlier = announce(&sweeps, "a:1:*");
+        let in_hand = applying.begin(vec![7, 8], &targets("a:1:*"));
+        in_hand.claimed.are_keys_gone.store(true, Ordering::Release);
+        assert!(applying.harmless().is_empty());
+        let own = announce(&sweeps, "a:1:*");
+        assert_eq!(applying.harmless(), HashSet::from([7, 8]));
+        sweeps.end(earlier);
+        assert_eq!(applying.harmless().len(), 2);
+        // Its sweep broke off, and begins again.
+        sweeps.end(own);
+        assert!(applying.harmless().is_empty());
+        let _wider = announce(&sweeps, "a:*");
+        assert_eq!(applying.harmless().len(), 2);
+        in_hand
+            .claimed
+            .are_keys_gone
+            .store(false, Ordering::Release);
+        assert!(applying.harmless().is_empty());
+        in_hand.claimed.is_applied.store(true, Ordering::Release);
+        assert_eq!(applying.harmless().len(), 2);
+        drop(in_hand);
+        assert!(applying.harmless().is_empty());
+    }
+}
