@@ -119,6 +119,7 @@ impl Keeping {
             bell: bell.clone(),
             poll: self.poll,
             held: Drain::HELD,
+            large: Drain::LARGE,
         };
         let prover = Prover {
             outbox: side.outbox.clone(),

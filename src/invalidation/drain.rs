@@ -2,30 +2,32 @@
 //!
 //! 1. Rows are claimed, all that they name is invalidated as for anybody who asks, and the claim is done with. Whatever
 //!    goes wrong in between, the claim is dropped and the rows are handed out again, to us or to another daemon.
-//! 2. A claim is given back well before Postgres would take it. A sweep that takes longer goes on, and its rows are
-//!    remembered when it is over: claimed again, they are removed without another sweep. Otherwise a sweep that is always
-//!    longer than a claim would never be the last.
+//! 2. A claim is given back well before Postgres would take it. A sweep that takes longer goes on, and when it is over, its
+//!    rows are removed, whoever of us has claimed them by then ([`Late`]). Otherwise a sweep that is always longer than a
+//!    claim would never be the last.
 //! 3. Sweeps do not hold up what is committed meanwhile: several claims are applied at once. The first few follow one another
 //!    as quickly as there are changes. The others are spread over the time that a claim is held at most, so that there is
 //!    always one to be had within half a second, however long the sweeps of those before take.
-//! 4. While Redis is away nothing is claimed: the rows wait where they are safe.
+//! 4. What is so much that row by row it would take long is taken as a whole ([`backlog`](super::backlog)).
+//! 5. While Redis is away nothing is claimed: the rows wait where they are safe.
 
 use super::changes;
 use super::doorbell::Bell;
 use super::in_hand::Applying;
+use super::late::Late;
 use super::messages::InvalidationHandle;
 use super::subscriber::drive;
 use crate::keyspace::{Scope, Targets};
-use crate::repository::{Claim, MAX_CLAIMS, MAX_HELD, Outbox};
+use crate::repository::{Change, Claim, MAX_CLAIMS, MAX_HELD, Outbox};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 /// Rows claimed together.
@@ -37,15 +39,11 @@ const SPARING_PAUSE: Duration =
     Duration::from_millis(Drain::HELD.as_millis() as u64 / (MAX_CLAIMS - QUICK_CLAIMS) as u64);
 /// Changes whose sweeps go on, those without a claim by now included.
 const MAX_UNDER_WAY: usize = 200;
-/// Rows remembered whose sweep was over too late. Beyond, they are swept again.
-const MAX_LATE: usize = 100_000;
 /// The pause when there is nothing to do.
 const IDLE_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after something went wrong: the first, doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How often the backlog is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Empties the queue. Cheap to clone.
 #[derive(Clone)]
@@ -64,17 +62,24 @@ pub struct Drain {
     pub poll: Duration,
     /// How long a claim is held while it is applied: [`Drain::HELD`], but for tests that cannot wait as long.
     pub held: Duration,
+    /// From so many rows on a backlog may be taken as a whole: [`Drain::LARGE`], but for tests.
+    pub large: u64,
 }
 
 /// What the claims of one life have in common.
 #[derive(Default)]
-struct Shared {
-    /// Rows that were applied when their claim was gone already, and when that was begun.
-    late: RefCell<HashMap<i64, Instant>>,
+pub(super) struct Shared {
+    late: Late,
+    /// While rows are removed whose claim was gone.
+    concluding: tokio::sync::Mutex<()>,
     /// Claims that could not be applied, one after the other.
     failed: Cell<u32>,
     /// Claims that are held.
     held: Cell<usize>,
+    /// Rows that waited when they were last counted.
+    pub(super) backlog: watch::Sender<u64>,
+    /// While much of what waits is taken as a whole: what is claimed meanwhile is mostly in vain.
+    pub(super) is_taking: Cell<bool>,
 }
 
 impl Drain {
@@ -83,11 +88,15 @@ impl Drain {
 
     /// Empties the queue for ever.
     pub async fn run(self) {
-        tokio::join!(self.watch_backlog(), self.empty());
+        let shared = Rc::new(Shared::default());
+        tokio::join!(
+            self.watch_backlog(&shared),
+            self.take_large(&shared),
+            self.empty(&shared)
+        );
     }
 
-    async fn empty(&self) {
-        let shared = Rc::new(Shared::default());
+    async fn empty(&self, shared: &Rc<Shared>) {
         let mut applying: FuturesUnordered<LocalBoxFuture<'static, ()>> = FuturesUnordered::new();
         let mut up = self.store.up();
         let (mut pause, mut errors) = (self.poll, 0);
@@ -99,7 +108,7 @@ impl Drain {
                     let is_full = claim.rows().len() >= CLAIM_ROWS;
                     pause = if is_full { Duration::ZERO } else { self.poll };
                     shared.held.set(shared.held.get() + 1);
-                    let (drain, shared) = (self.clone(), Rc::clone(&shared));
+                    let (drain, shared) = (self.clone(), Rc::clone(shared));
                     applying.push(Box::pin(async move { drain.apply(claim, &shared).await }));
                 }
                 Ok(None) => {
@@ -120,7 +129,9 @@ impl Drain {
                 // Whoever rings: that something is queued mends nothing.
                 drive(&mut applying, sleep(jittered(pause.max(failing)))).await;
             }
-            if shared.held.get() >= QUICK_CLAIMS {
+            if shared.is_taking.get() {
+                drive(&mut applying, sleep(SPARING_PAUSE)).await;
+            } else if shared.held.get() >= QUICK_CLAIMS {
                 next_within(SPARING_PAUSE, &mut applying).await;
             }
             while shared.held.get() >= MAX_CLAIMS || applying.len() >= MAX_UNDER_WAY {
@@ -130,60 +141,37 @@ impl Drain {
     }
 
     /// Applies a claim and is done with it, or drops it.
-    async fn apply(&self, mut claim: Claim, shared: &Shared) {
+    async fn apply(&self, claim: Claim, shared: &Shared) {
         let begun = Instant::now();
-        let mut targets = Targets::default();
-        let mut refused = Vec::new();
-        for row in claim.rows() {
-            let late = shared.late.borrow();
-            // An id may be given anew once the queue was installed anew; that row is younger.
-            let is_applied = late
-                .get(&row.id)
-                .is_some_and(|applied| row.since < *applied);
-            let mut gone = Targets::default();
-            let names = if is_applied { &mut gone } else { &mut targets };
-            if let Some(reason) = changes::read(&self.scope, row, names) {
-                tracing::warn!(
-                    row = row.id,
-                    source = row.source,
-                    reason,
-                    "a queued change is put aside"
-                );
-                refused.push((row.id, reason));
-            }
-        }
+        let ids: Vec<i64> = claim.rows().iter().map(|row| row.id).collect();
+        let (targets, refused) = self.read(&claim, &shared.late);
         // Until all is done, in time or late.
-        let ids = claim.rows().iter().map(|row| row.id).collect();
-        let in_hand = self.applying.begin(ids, &targets);
-        let work = in_hand.apply(&self.invalidation, targets);
-        let mut work = std::pin::pin!(work);
-        let (answer, claim) = match timeout(self.held, &mut work).await {
-            Ok(answer) => {
-                for (id, reason) in refused {
-                    claim.bury(id, reason);
-                }
-                (answer, Ok(claim))
-            }
-            Err(_late) => {
-                let ids: Vec<i64> = claim.rows().iter().map(|row| row.id).collect();
-                drop(claim);
-                shared.let_go();
-                tracing::debug!(
-                    rows = ids.len(),
-                    "queued changes take long to apply, and will be claimed again"
-                );
-                (work.await, Err(ids))
+        let in_hand = self.applying.begin(ids.clone(), &targets);
+        let mut work = std::pin::pin!(in_hand.apply(&self.invalidation, targets));
+        let in_time = async {
+            tokio::select! {
+                answer = &mut work => Some(answer),
+                // By an earlier claim of ours.
+                () = shared.late.has_all(claim.rows()) => Some(Ok(())),
+                () = sleep(self.held) => None,
             }
         };
-        let is_held = claim.is_ok();
+        let (answer, claim) = match in_time.await {
+            Some(answer) => (answer, Some(claim)),
+            None => {
+                drop(claim);
+                shared.let_go();
+                let rows = ids.len();
+                tracing::debug!(rows, "queued changes take long to apply");
+                (work.await, None)
+            }
+        };
+        let is_held = claim.is_some();
         match (answer, claim) {
-            (Ok(()), Ok(claim)) => self.conclude(claim, shared).await,
-            (Ok(()), Err(ids)) => {
-                let mut late = shared.late.borrow_mut();
-                if late.len() + ids.len() > MAX_LATE {
-                    late.clear();
-                }
-                late.extend(ids.into_iter().map(|id| (id, begun)));
+            (Ok(()), Some(claim)) => self.conclude(claim, refused, shared).await,
+            (Ok(()), None) => {
+                shared.late.add(&ids, begun);
+                self.conclude_late(&ids, refused, shared).await;
             }
             (Err(error), _) => shared.fail(&error),
         }
@@ -192,7 +180,31 @@ impl Drain {
         }
     }
 
-    async fn conclude(&self, claim: Claim, shared: &Shared) {
+    /// What a claim's rows name, and those that name what cannot be invalidated, with the reason.
+    fn read(&self, claim: &Claim, late: &Late) -> (Targets, Vec<(i64, String)>) {
+        let mut targets = Targets::default();
+        let mut refused = Vec::new();
+        for row in claim.rows() {
+            let mut gone = Targets::default();
+            let names = if late.has(row) {
+                &mut gone
+            } else {
+                &mut targets
+            };
+            if let Some(reason) = changes::read(&self.scope, row, names) {
+                let source = &row.source;
+                tracing::warn!(row = row.id, source, reason, "a queued change is put aside");
+                refused.push((row.id, reason));
+            }
+        }
+        (targets, refused)
+    }
+
+    /// Removes the rows, which are applied.
+    async fn conclude(&self, mut claim: Claim, refused: Vec<(i64, String)>, shared: &Shared) {
+        for (id, reason) in refused {
+            claim.bury(id, reason);
+        }
         let rows: Vec<(i64, Instant)> =
             claim.rows().iter().map(|row| (row.id, row.since)).collect();
         for (_, since) in &rows {
@@ -202,27 +214,21 @@ impl Drain {
         match claim.done().await {
             Ok(()) => {
                 shared.failed.set(0);
-                let mut late = shared.late.borrow_mut();
-                for (id, _) in rows {
-                    late.remove(&id);
-                }
+                shared.late.forget(rows.into_iter().map(|(id, _)| id));
             }
             Err(error) => shared.fail(&error),
         }
     }
 
-    async fn watch_backlog(&self) {
-        loop {
-            match self.outbox.backlog().await {
-                Ok(backlog) => {
-                    let rows = i64::try_from(backlog.rows).unwrap_or(i64::MAX);
-                    self.metrics.outbox_rows.set(rows);
-                    let lag = backlog.oldest.unwrap_or_default();
-                    self.metrics.outbox_lag.set(lag.as_secs_f64());
-                }
-                Err(error) => tracing::debug!(%error, "the queue could not be looked at"),
-            }
-            sleep(jittered(LOOK_EVERY)).await;
+    /// Removes rows whose claim is gone, unless somebody has claimed them: then they are done with by whoever that is.
+    async fn conclude_late(&self, ids: &[i64], refused: Vec<(i64, String)>, shared: &Shared) {
+        // One at a time: there is one connection for it.
+        let _turn = shared.concluding.lock().await;
+        let is_late = |row: &Change| shared.late.has(row);
+        match self.outbox.claim_again(ids, is_late).await {
+            Ok(Some(claim)) => self.conclude(claim, refused, shared).await,
+            Ok(None) => {}
+            Err(error) => shared.fail(&error),
         }
     }
 }
@@ -249,7 +255,7 @@ async fn next_within<T>(
 }
 
 /// The first of a row of failures is for everybody, the others are for who looks closely.
-fn tell(failures: u32, error: &dyn std::fmt::Display) {
+pub(super) fn tell(failures: u32, error: &dyn std::fmt::Display) {
     if failures == 1 {
         tracing::warn!(%error, "queued changes are not applied; they wait, and are tried again");
     } else {
@@ -265,6 +271,6 @@ fn after(failures: u32) -> Duration {
     }
 }
 
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

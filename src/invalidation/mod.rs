@@ -33,6 +33,7 @@
 //! changes that are broken, huge, foreign, too wide; a daemon that dies with changes claimed; patterns that never stop coming; this actor's own panic.
 
 mod actor;
+mod backlog;
 mod barrier;
 mod changes;
 mod count;
@@ -47,6 +48,7 @@ mod in_hand;
 mod indexed;
 mod indexes;
 mod invalidate;
+mod late;
 mod message;
 mod messages;
 mod noter;

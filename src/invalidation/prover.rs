@@ -54,12 +54,15 @@ impl Prover {
     pub async fn run(self) {
         let mut memory = Memory::default();
         loop {
+            // What is more than a look can see is not gone at the next one, and a full look is a dear one.
+            let mut is_full = false;
             match self.outbox.look(MAX_SEEN).await {
                 Ok(look) => {
                     if memory.was_out_of_reach(look.begun) {
                         self.barrier.raise(look.begun);
                     }
                     self.looked_at.0.store(look.at_us, Ordering::Release);
+                    is_full = look.ids.len() >= MAX_SEEN;
                     let harmless = self.applying.harmless();
                     if look.ids.iter().any(|id| !harmless.contains(id)) {
                         self.bell.ring_for_what_waits();
@@ -78,7 +81,9 @@ impl Prover {
             }
             let age = self.freshness.age(Instant::now());
             self.metrics.proof_age.set(age.as_secs_f64());
-            if self.barrier.is_up() {
+            if is_full {
+                sleep(jittered(LOOK_EVERY)).await;
+            } else if self.barrier.is_up() {
                 sleep(jittered(LOOK_EVERY_AT_BARRIER)).await;
             } else {
                 // It goes up: the next look may be all that it waits for.

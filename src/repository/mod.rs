@@ -47,7 +47,9 @@ use tokio::runtime::Handle;
 pub use batch::MAX_ANSWER_BYTES;
 pub use error::{LoadError, RepositoryError};
 pub use install::{Installer, Plan, Step, WatchProblem};
-pub use outbox::{Applied, Backlog, Change, Claim, Listening, Look, MAX_CLAIMS, MAX_HELD, Outbox};
+pub use outbox::{
+    Applied, Backlog, Change, Claim, Listening, Look, MAX_CLAIMS, MAX_HELD, Outbox, Seen,
+};
 pub use pending::PendingChanges;
 
 use crate::config;

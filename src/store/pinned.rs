@@ -95,6 +95,15 @@ impl Pinned {
         Ok((value, keys))
     }
 
+    /// How many keys there are in the database.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn count(&self) -> Result<u64, StoreError> {
+        let size = self.command("DBSIZE", &redis::cmd("DBSIZE")).await?;
+        number("DBSIZE", size)
+    }
+
     /// Sets a key, for `life`.
     ///
     /// # Errors

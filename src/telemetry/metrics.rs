@@ -49,6 +49,8 @@ table! {
     invalidation_seconds: "cachewarden_invalidation_seconds", "Time from a change to its acknowledged invalidation, by where it was told";
     outbox_rows: "cachewarden_outbox_rows", "Changes queued in the database, claimed ones included";
     outbox_lag: "cachewarden_outbox_lag_seconds", "Time for which the oldest of them has been waiting";
+    outbox_whole_rows: "cachewarden_outbox_whole_rows_total", "Queued changes that were taken as invalidations of everything under their prefixes";
+    dead_rows: "cachewarden_dead_rows", "Changes put aside because they name what cannot be invalidated, for people to look at";
     doorbell_up: "cachewarden_doorbell_up", "1 while the database is proven to ring when something is queued; 0 while not, when the queue is polled, or without `notify`";
     doorbell_rings: "cachewarden_doorbell_rings_total", "Times that the database rang, our own tries included";
     doorbell_queue: "cachewarden_doorbell_queue_ratio", "The part of the server's queue of notifications that is taken, as of the last try: when it is full, commits that ring fail";
@@ -137,6 +139,8 @@ pub struct Metrics {
     pub subscriber_deaf: Counter<f64, AtomicU64>,
     pub outbox_rows: Gauge,
     pub outbox_lag: Gauge<f64, AtomicU64>,
+    pub outbox_whole_rows: Counter,
+    pub dead_rows: Gauge,
     pub doorbell_up: Gauge,
     pub doorbell_rings: Counter,
     pub doorbell_queue: Gauge<f64, AtomicU64>,
@@ -382,6 +386,9 @@ impl Metrics {
         add(registry, Names::invalidation_seconds, seconds);
         add(registry, Names::outbox_rows, self.outbox_rows.clone());
         add(registry, Names::outbox_lag, self.outbox_lag.clone());
+        let whole_rows = self.outbox_whole_rows.clone();
+        add(registry, Names::outbox_whole_rows, whole_rows);
+        add(registry, Names::dead_rows, self.dead_rows.clone());
         add(registry, Names::doorbell_up, self.doorbell_up.clone());
         add(registry, Names::doorbell_rings, self.doorbell_rings.clone());
         add(registry, Names::doorbell_queue, self.doorbell_queue.clone());

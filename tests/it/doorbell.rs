@@ -115,6 +115,7 @@ impl Alone {
             bell: bell.clone(),
             poll: 100 * DEADLINE,
             held: Drain::HELD,
+            large: Drain::LARGE,
         };
         let doorbell = Doorbell {
             outbox,

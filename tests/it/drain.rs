@@ -1,19 +1,6 @@
 //! A committed change is gone from the cache, whoever dies or is away in between; what was rolled back is not.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
-use actix::{Actor, Context, Handler, ResponseFuture};
 use cachewarden::cli::demo::servers::Redis;
-use cachewarden::config::Config;
-use cachewarden::invalidation::{
-    Applying, Bell, Drain, InvalidateTargets, InvalidationError, InvalidationHandle,
-};
-use cachewarden::repository::Outbox;
-use cachewarden::store::Store;
-use cachewarden::telemetry::Metrics;
-use tokio::runtime::Handle;
 
 use super::support::DEADLINE;
 use super::support::daemon::{InProcess, Spawned, config};
@@ -26,7 +13,7 @@ use super::support::world::{figure, raw};
 const COURSES: &str = "CREATE TABLE courses (id bigint PRIMARY KEY, title text NOT NULL);
     INSERT INTO courses SELECT n, 'old' FROM generate_series(1, 500) n";
 
-const CACHES: &str = r#"
+pub const CACHES: &str = r#"
     [caches.course]
     key = "courses:{id:bigint}"
     query = "SELECT title FROM courses WHERE id = :id"
@@ -46,13 +33,13 @@ const CACHES: &str = r#"
 "#;
 
 /// A watched table and a Redis; daemons come later.
-struct Shop {
-    watched: Watched,
-    redis: Redis,
+pub struct Shop {
+    pub watched: Watched,
+    pub redis: Redis,
 }
 
 impl Shop {
-    async fn open() -> Self {
+    pub async fn open() -> Self {
         Self {
             watched: Watched::start(COURSES, CACHES).await,
             redis: redis(),
@@ -64,7 +51,7 @@ impl Shop {
         InProcess::start(&config(postgres, &redis, CACHES)).await
     }
 
-    async fn until_empty(&self) {
+    pub async fn until_empty(&self) {
         eventually(DEADLINE, async || {
             let left = self.watched.ask("SELECT count(*) FROM cachewarden.outbox");
             match left.await.as_str() {
@@ -175,6 +162,14 @@ async fn what_names_nothing_is_put_aside_and_all_that_it_could_mean_is_gone() {
     assert_eq!(shop.cached("courses:7").await, Value::Nil);
     let dead = shop.watched.ask("SELECT count(*) FROM cachewarden.dead");
     assert_eq!(dead.await, "2");
+    // It is looked at with the backlog, once a second.
+    eventually(DEADLINE, async || {
+        match figure(&mut client, "cachewarden_dead_rows", "").await {
+            2 => Ok(()),
+            rows => Err(rows),
+        }
+    })
+    .await;
     daemon.stop().await;
 }
 
@@ -262,158 +257,4 @@ async fn changes_wait_while_redis_is_away_and_are_applied_when_it_is_back() {
     })
     .await;
     daemon.stop().await;
-}
-
-const HELD: Duration = Duration::from_millis(50);
-
-/// Invalidates nothing, and takes longer for it than a claim is held.
-struct Slow {
-    asked: Arc<AtomicUsize>,
-}
-
-impl Actor for Slow {
-    type Context = Context<Self>;
-}
-
-impl Handler<InvalidateTargets> for Slow {
-    type Result = ResponseFuture<Result<u64, InvalidationError>>;
-
-    fn handle(&mut self, ask: InvalidateTargets, _ctx: &mut Context<Self>) -> Self::Result {
-        let asked = Arc::clone(&self.asked);
-        Box::pin(async move {
-            if !ask.targets.is_empty() {
-                asked.fetch_add(1, Ordering::Relaxed);
-                // No wait for anything: this is the sweep that takes longer than a claim is held.
-                tokio::time::sleep(4 * HELD).await;
-            }
-            Ok(0)
-        })
-    }
-}
-
-/// A drain that has its changes invalidated by whom the handle leads to.
-fn drain(shop: &Shop, invalidation: InvalidationHandle, held: Duration) -> Drain {
-    let url = shop.watched.database.url();
-    let settings = Config::from_toml(&config(url, &shop.redis.redis_url(), CACHES)).unwrap();
-    let store = Store::siblings(&settings.redis, 1).unwrap().remove(0);
-    actix_rt::spawn(store.clone().keep());
-    let postgres = settings.postgres.as_ref().unwrap();
-    Drain {
-        outbox: Outbox::new(postgres, &settings.invalidation, Handle::current()).unwrap(),
-        invalidation,
-        scope: Arc::new(settings.scope()),
-        store,
-        metrics: Metrics::new(),
-        applying: Applying::default(),
-        bell: Bell::default(),
-        poll: settings.invalidation.poll,
-        held,
-    }
-}
-
-#[actix_rt::test]
-async fn what_always_takes_longer_than_a_claim_may_be_held_is_done_with_all_the_same() {
-    let shop = Shop::open().await;
-    let invalidation = InvalidationHandle::unbound();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let slow = Slow {
-        asked: Arc::clone(&asked),
-    };
-    invalidation.invalidate.bind(slow.start().recipient());
-    let draining = actix_rt::spawn(drain(&shop, invalidation, HELD).run());
-    shop.watched
-        .execute("UPDATE courses SET title = 'new' WHERE id = 1")
-        .await;
-    shop.until_empty().await;
-    draining.abort();
-    assert_ne!(asked.load(Ordering::Relaxed), 0);
-}
-
-/// Is told of changes, and ends none of them: their sweeps take for ever.
-struct Endless {
-    told: Arc<AtomicUsize>,
-}
-
-impl Actor for Endless {
-    type Context = Context<Self>;
-}
-
-impl Handler<InvalidateTargets> for Endless {
-    type Result = ResponseFuture<Result<u64, InvalidationError>>;
-
-    fn handle(&mut self, ask: InvalidateTargets, _ctx: &mut Context<Self>) -> Self::Result {
-        // Keys are asked for beside them.
-        let is_sweep = !ask.targets.patterns.is_empty();
-        self.told
-            .fetch_add(usize::from(is_sweep), Ordering::Relaxed);
-        Box::pin(std::future::pending())
-    }
-}
-
-#[actix_rt::test]
-async fn what_is_committed_while_sweeps_of_many_changes_go_on_is_applied_all_the_same() {
-    const CHANGES: usize = 8;
-    let shop = Shop::open().await;
-    let invalidation = InvalidationHandle::unbound();
-    let told = Arc::new(AtomicUsize::new(0));
-    let endless = Endless {
-        told: Arc::clone(&told),
-    };
-    invalidation.invalidate.bind(endless.start().recipient());
-    let draining = actix_rt::spawn(drain(&shop, invalidation, 10 * DEADLINE).run());
-    for change in 1..=CHANGES {
-        shop.watched
-            .execute("UPDATE courses SET title = 'new' WHERE id = 1")
-            .await;
-        // So that none is claimed together with the one before.
-        eventually(DEADLINE, async || {
-            let told = told.load(Ordering::Relaxed);
-            (told == change).then_some(()).ok_or(told)
-        })
-        .await;
-    }
-    draining.abort();
-}
-
-/// Cannot remove keys, and takes for ever to sweep.
-struct Unable {
-    asked: Arc<AtomicUsize>,
-}
-
-impl Actor for Unable {
-    type Context = Context<Self>;
-}
-
-impl Handler<InvalidateTargets> for Unable {
-    type Result = ResponseFuture<Result<u64, InvalidationError>>;
-
-    fn handle(&mut self, ask: InvalidateTargets, _ctx: &mut Context<Self>) -> Self::Result {
-        if !ask.targets.patterns.is_empty() {
-            return Box::pin(std::future::pending());
-        }
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async { Err(InvalidationError::Stopped) })
-    }
-}
-
-#[actix_rt::test]
-async fn keys_that_could_not_be_removed_do_not_wait_for_the_sweep_of_their_neighbours() {
-    let shop = Shop::open().await;
-    let invalidation = InvalidationHandle::unbound();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let unable = Unable {
-        asked: Arc::clone(&asked),
-    };
-    invalidation.invalidate.bind(unable.start().recipient());
-    let draining = actix_rt::spawn(drain(&shop, invalidation, 10 * DEADLINE).run());
-    shop.watched
-        .execute("UPDATE courses SET title = 'new' WHERE id = 1")
-        .await;
-    // Claimed again, and tried: oftener than Postgres ends a claim that is held for too long.
-    eventually(DEADLINE, async || {
-        let asked = asked.load(Ordering::Relaxed);
-        (asked > 3).then_some(()).ok_or(asked)
-    })
-    .await;
-    draining.abort();
 }

@@ -9,6 +9,7 @@
 
 mod audit;
 mod audit_command;
+mod backlog;
 mod bad_frames;
 mod cancel;
 mod check;
@@ -20,9 +21,12 @@ mod deps;
 mod door;
 mod doorbell;
 mod drain;
+mod drain_claims;
 mod explain;
+mod frozen;
 mod huge_values;
 mod indexes;
+mod killed;
 mod kit;
 mod l1;
 mod library;

@@ -178,6 +178,44 @@ async fn a_row_that_cannot_be_applied_is_put_aside_with_its_reason() {
 }
 
 #[tokio::test]
+async fn what_is_claimed_again_is_free_wanted_and_nothing_else() {
+    let world = world().await;
+    let (one, other) = (outbox(&world), outbox(&world));
+    world
+        .execute(
+            "INSERT INTO t VALUES ('a'); INSERT INTO t VALUES ('b'); INSERT INTO t VALUES ('c')",
+        )
+        .await;
+    let claim = claimed(&one).await;
+    let ids: Vec<i64> = claim.rows().iter().map(|row| row.id).collect();
+    assert!(other.claim_again(&ids, |_| true).await.unwrap().is_none());
+    drop(claim);
+    let held = eventually(DEADLINE, async || {
+        one.claim(1).await.unwrap().ok_or("no rows")
+    })
+    .await;
+    let mut again = eventually(DEADLINE, async || {
+        let again = other.claim_again(&ids, |row| row.id != ids[2]);
+        again.await.unwrap().ok_or("no rows")
+    })
+    .await;
+    assert_eq!(keys(&again), ["k:b"]);
+    // A row that is not of the claim is not waited for.
+    again.bury(held.rows()[0].id, "too wide");
+    again.done().await.unwrap();
+    held.done().await.unwrap();
+    assert_eq!(world.ask(COUNTS).await, "1 0 2");
+    assert!(
+        other
+            .claim_again(&ids[..2], |_| true)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(keys(&claimed(&other).await), ["k:c"]);
+}
+
+#[tokio::test]
 async fn what_was_applied_is_kept_for_the_replay_window_and_no_longer() {
     let world = world().await;
     let outbox = remembering(&world, Duration::from_secs(60));

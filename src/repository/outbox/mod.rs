@@ -8,7 +8,8 @@
 //!    1. writer A is given id 1;  2. writer B is given 2, and commits;  3. a reader sees 2, and
 //!       remembers it;  4. A commits;  5. the reader looks above 2, and never sees 1.
 //! 3. A row that nobody can apply is put aside, and keeps no other from being applied.
-//! 4. What was applied is kept for a while, in case Redis comes back without it.
+//! 4. A large backlog may be applied as a whole, and is removed as it was seen before ([`backlog`]).
+//! 5. What was applied is kept for a while, in case Redis comes back without it.
 //!
 //! ```text
 //! outbox ─claim→ rows, locked ─→ (the caller applies them) ─done→ applied
@@ -21,6 +22,7 @@
 //! Faults it survives, each with a test in `tests/it/outbox.rs`: a claimer is dropped, killed,
 //! frozen; its connection is cut; Postgres has no such tables.
 
+mod backlog;
 mod doorbell;
 mod proof;
 mod statements;
@@ -38,6 +40,7 @@ use super::RepositoryError;
 use super::connect::Connector;
 use super::dsn::Dsn;
 use crate::config;
+pub use backlog::{Backlog, Seen};
 pub(super) use doorbell::CHANNEL;
 pub use doorbell::Listening;
 pub use proof::{Applied, Look};
@@ -45,8 +48,9 @@ use statements::Connection;
 
 /// Claims that can be held at once: each is a transaction, and so a connection.
 pub const MAX_CLAIMS: usize = 16;
-/// Beside those, one each to look for what waits, to count it, to note or read what was applied, and to try the doorbell.
-const CONNECTIONS: usize = MAX_CLAIMS + 4;
+/// Beside those, one each to look for what waits, to count it, to take much of it as a whole, to remove what was applied
+/// late, to note or read what was applied, and to try the doorbell.
+const CONNECTIONS: usize = MAX_CLAIMS + 6;
 /// The most rows that are handed out together.
 const MAX_ROWS: usize = 10_000;
 /// How long a claim may be held: then Postgres ends its session, and hands the rows to others. Who
@@ -80,20 +84,6 @@ pub struct Change {
     /// When the change was made: Postgres tells how long ago that was, so that it and we need not
     /// agree on the time.
     pub since: Instant,
-}
-
-/// What waits to be applied, at one time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Backlog {
-    /// Rows, claimed ones included; counted up to [`Backlog::COUNTED`].
-    pub rows: u64,
-    /// How long the oldest of them has been waiting.
-    pub oldest: Option<Duration>,
-}
-
-impl Backlog {
-    /// Where counting ends: beyond it, more rows make the count dear and no news.
-    pub const COUNTED: u64 = 100_000;
 }
 
 impl Outbox {
@@ -142,6 +132,31 @@ impl Outbox {
         let mut seat = self.seat().await?;
         let limit = limit.clamp(1, MAX_ROWS);
         let rows = self.in_time("claim", seat.connection.claim(limit)).await?;
+        self.claimed(seat, rows).await
+    }
+
+    /// Claims these rows again, which were claimed before: those that nobody else has claimed, and of them those that are
+    /// wanted.
+    ///
+    /// # Errors
+    /// As of [`claim`](Outbox::claim).
+    pub async fn claim_again(
+        &self,
+        ids: &[i64],
+        is_wanted: impl Fn(&Change) -> bool,
+    ) -> Result<Option<Claim>, RepositoryError> {
+        let mut seat = self.seat().await?;
+        let rows = self.in_time("claim", seat.connection.claim_again(ids));
+        let mut rows = rows.await?;
+        rows.retain(is_wanted);
+        self.claimed(seat, rows).await
+    }
+
+    async fn claimed(
+        &self,
+        mut seat: Seat,
+        rows: Vec<Change>,
+    ) -> Result<Option<Claim>, RepositoryError> {
         if rows.is_empty() {
             self.in_time("leave", seat.connection.commit()).await?;
             seat.give_back(self);
@@ -153,17 +168,6 @@ impl Outbox {
             rows,
             dead: BTreeMap::new(),
         }))
-    }
-
-    /// What waits to be applied.
-    ///
-    /// # Errors
-    /// If Postgres is away or silent, or the queue is not installed.
-    pub async fn backlog(&self) -> Result<Backlog, RepositoryError> {
-        let mut seat = self.seat().await?;
-        let backlog = self.in_time("count", seat.connection.backlog()).await?;
-        seat.give_back(self);
-        Ok(backlog)
     }
 
     /// A connection of ours, for whoever owns it: dropped with whatever transaction is open on it.
@@ -226,12 +230,12 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Oldest first; at least one.
+    /// Oldest first, by their ids; at least one.
     pub fn rows(&self) -> &[Change] {
         &self.rows
     }
 
-    /// Puts a row aside that cannot be applied, when the claim is done. What it would have
+    /// Puts a row of the claim aside that cannot be applied, when the claim is done. What it would have
     /// invalidated is then the caller's to invalidate in another way.
     pub fn bury(&mut self, id: i64, reason: impl Into<String>) {
         self.dead.insert(id, reason.into());
@@ -243,11 +247,13 @@ impl Claim {
     /// If Postgres did not confirm it. The rows are handed out again then, unless it was the
     /// confirmation that was lost.
     pub async fn done(mut self) -> Result<(), RepositoryError> {
-        let outbox = &self.outbox;
-        let connection = &mut self.seat.connection;
         let is_dead = |id: &i64| self.dead.contains_key(id);
         let (dead, applied): (Vec<i64>, Vec<i64>) =
             self.rows.iter().map(|row| row.id).partition(is_dead);
+        // Others are none of ours.
+        self.dead.retain(|id, _| dead.binary_search(id).is_ok());
+        let outbox = &self.outbox;
+        let connection = &mut self.seat.connection;
         if !dead.is_empty() {
             let buried = connection.bury(&self.dead);
             outbox.in_time("bury rows of", buried).await?;

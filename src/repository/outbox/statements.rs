@@ -7,7 +7,8 @@ use futures_util::future::try_join;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
-use super::{Applied, Backlog, Change};
+use super::backlog::BACKLOG;
+use super::{Applied, Change};
 use crate::repository::error::describe;
 
 /// Keys and patterns that are handed out together, unless the oldest row alone has more.
@@ -18,7 +19,7 @@ const MAX_DEAD: i64 = 10_000;
 const FORGET_AT_ONCE: i64 = 1_000;
 
 /// Whatever the role's default is: under a stricter level, rows that others claim are errors.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// The running total is of locked rows; those beyond it stay locked until the claim ends, no longer.
 const CLAIM: &str = "\
@@ -33,6 +34,11 @@ WITH locked AS (
 SELECT id, source, keys, patterns,
        greatest(extract(epoch FROM clock_timestamp() - at), 0)::float8 AS age
 FROM counted WHERE coalesce(before, 0) < $2 ORDER BY id";
+
+const CLAIM_AGAIN: &str = "\
+SELECT id, source, keys, patterns,
+       greatest(extract(epoch FROM clock_timestamp() - at), 0)::float8 AS age
+FROM cachewarden.outbox WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED";
 
 /// Those that another daemon is about to forget are left to it, instead of waited for.
 const REMOVE: &str = "\
@@ -60,11 +66,6 @@ SELECT gone.id, gone.at, gone.source, gone.keys, gone.patterns, why.reason
 FROM gone JOIN unnest($1::bigint[], $2::text[]) AS why (id, reason) USING (id)
 ON CONFLICT (id) DO NOTHING";
 
-const BACKLOG: &str = "\
-SELECT (SELECT count(*) FROM (SELECT FROM cachewarden.outbox LIMIT $1) AS waiting),
-       (SELECT greatest(extract(epoch FROM clock_timestamp() - at), 0)::float8
-        FROM cachewarden.outbox ORDER BY id LIMIT 1)";
-
 const LOOK: &str = "\
 SELECT ARRAY(SELECT id FROM cachewarden.outbox ORDER BY id LIMIT $1),
        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
@@ -90,10 +91,10 @@ const NOTIFY: &str = "SELECT pg_notify($1, $2), pg_notification_queue_usage()";
 
 /// A connection that may write, with what it will be asked.
 pub(super) struct Connection {
-    client: Client,
+    pub(super) client: Client,
     claim: Statement,
     remove: Statement,
-    backlog: Statement,
+    pub(super) backlog: Statement,
     look: Statement,
 }
 
@@ -124,12 +125,16 @@ impl Connection {
         let query = self.client.query(&self.claim, &binds);
         let claimed = try_join(begin, query).await;
         let ((), rows) = claimed.map_err(|error| describe(&error))?;
-        let now = Instant::now();
-        let rows = rows
-            .iter()
-            .map(|row| change(row, now))
-            .collect::<Result<_, _>>();
-        rows.map_err(|error| describe(&error))
+        changes(&rows).map_err(|error| describe(&error))
+    }
+
+    /// Begins a transaction and locks these rows in it, but for those that are locked.
+    pub async fn claim_again(&mut self, ids: &[i64]) -> Result<Vec<Change>, String> {
+        let claimed = async {
+            self.client.batch_execute(BEGIN).await?;
+            changes(&self.client.query(CLAIM_AGAIN, &[&ids]).await?)
+        };
+        claimed.await.map_err(|error| describe(&error))
     }
 
     /// Removes claimed rows, and notes what they were.
@@ -202,17 +207,11 @@ impl Connection {
         let committed = self.client.batch_execute("COMMIT").await;
         committed.map_err(|error| describe(&error))
     }
+}
 
-    pub async fn backlog(&mut self) -> Result<Backlog, String> {
-        let counted = i64::try_from(Backlog::COUNTED).unwrap_or(i64::MAX);
-        let row = self.client.query_one(&self.backlog, &[&counted]).await;
-        let read = row.and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-        let (rows, oldest): (i64, Option<f64>) = read.map_err(|error| describe(&error))?;
-        Ok(Backlog {
-            rows: u64::try_from(rows).unwrap_or_default(),
-            oldest: oldest.map(seconds),
-        })
-    }
+fn changes(rows: &[Row]) -> Result<Vec<Change>, tokio_postgres::Error> {
+    let now = Instant::now();
+    rows.iter().map(|row| change(row, now)).collect()
 }
 
 fn change(row: &Row, now: Instant) -> Result<Change, tokio_postgres::Error> {
@@ -231,6 +230,6 @@ fn change(row: &Row, now: Instant) -> Result<Change, tokio_postgres::Error> {
     })
 }
 
-fn seconds(age: f64) -> Duration {
+pub(super) fn seconds(age: f64) -> Duration {
     Duration::try_from_secs_f64(age).unwrap_or_default()
 }
