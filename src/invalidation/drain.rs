@@ -197,6 +197,8 @@ impl Drain {
                 refused.push((row.id, reason));
             }
         }
+        // What is changed often is named by many rows, and by one row for the old and the new value.
+        targets.dedup();
         (targets, refused)
     }
 

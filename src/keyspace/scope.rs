@@ -6,7 +6,7 @@ use super::{
     is_pattern, names,
 };
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Why something named cannot be invalidated.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -48,6 +48,16 @@ impl Targets {
     /// Whether nothing is to be invalidated.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.others.is_empty() && self.patterns.is_empty()
+    }
+
+    /// Leaves each but once.
+    pub fn dedup(&mut self) {
+        let mut seen = HashSet::new();
+        self.keys.retain(|key| seen.insert(key.key.clone()));
+        self.others.retain(|key| seen.insert(key.clone()));
+        let mut seen = HashSet::new();
+        self.patterns
+            .retain(|pattern| seen.insert(pattern.text().clone()));
     }
 
     /// The names of all keys, declared or not.
@@ -228,6 +238,23 @@ mod tests {
         }
         assert_eq!(targets.keys.len(), 2, "{targets:?}");
         assert_eq!(targets.others, ["legacy:x", "users:profile:7"]);
+        assert_eq!(targets.patterns.len(), 1);
+    }
+
+    #[test]
+    fn what_is_named_twice_is_left_once_and_a_key_is_no_pattern() {
+        let scope = scope();
+        let mut targets = Targets::default();
+        for text in ["users:42", "legacy:x", "users:*", "users:43", "legacy:y"] {
+            for _ in 0..2 {
+                scope.add(text.as_bytes(), &mut targets).expect(text);
+            }
+        }
+        targets.dedup();
+        assert_eq!(
+            targets.names(),
+            ["users:42", "users:43", "legacy:x", "legacy:y"]
+        );
         assert_eq!(targets.patterns.len(), 1);
     }
 

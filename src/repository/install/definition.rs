@@ -13,6 +13,10 @@ use crate::keyspace::{ChangePart, ChangeTemplate, MAX_KEY_BYTES, ParamType};
 /// Begins the names of our functions.
 pub(super) const WATCH: &str = "watch_";
 
+/// So many names may be queued more than once by a statement, such as those of a row that keeps its key. To look for repetitions
+/// among them costs a writer more than anything else in here, and who empties the queue does it for many changes at once.
+const FEW: usize = 8;
+
 /// A trigger function. It is named after a hash of what it does, so tables whose changes invalidate alike share it, and
 /// one that is there is known to be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +79,7 @@ fn columns_of(template: &ChangeTemplate) -> impl Iterator<Item = &str> {
 struct Entries {
     /// An expression a template that names columns.
     each: Vec<String>,
-    /// The keys and the patterns of all rows, each once, as arrays; NULL for no rows.
+    /// The keys and the patterns of all rows, as arrays; NULL for no rows.
     exact: String,
     globs: String,
     /// What holds whatever rows changed.
@@ -96,7 +100,7 @@ impl Entries {
                 }
                 let name = format!("e{}", each.len());
                 arrays.push(format!(
-                    "array_agg(DISTINCT {name}) FILTER (WHERE {name} IS NOT NULL)"
+                    "array_agg({name}) FILTER (WHERE {name} IS NOT NULL)"
                 ));
                 each.push(format!("{} AS {name}", entry(template, columns)));
             }
@@ -216,27 +220,35 @@ fn body(templates: &[&ChangeTemplate], max_keys: usize) -> String {
     format!(
         "
 DECLARE
-    exact text[] := {exact};
-    globs text[] := {globs};
+    exact text[];
+    globs text[];
 BEGIN
-    -- The statement triggers speak for all rows of a statement; for what is replicated here they are not asked.
-    IF TG_LEVEL = 'ROW' AND NOT cachewarden.is_apply_worker() THEN
-        RETURN NULL;
-    END IF;
     -- Whatever goes wrong in here, such as a column that has another name by now, the writer goes on. Nothing is written in
     -- here: a block that writes takes a transaction id of its own, and many of those make every snapshot of everybody dearer.
     BEGIN
-        IF TG_LEVEL = 'ROW' THEN
-            {of_row}
-        ELSIF TG_OP = 'UPDATE' THEN
+        IF TG_OP = 'UPDATE' AND TG_LEVEL = 'STATEMENT' THEN
             {of_update}
+        ELSIF TG_LEVEL = 'ROW' THEN
+            -- The statement triggers speak for all rows of a statement; for what is replicated here they are not asked.
+            IF cachewarden.is_apply_worker() THEN
+                {of_row}
+            END IF;
         ELSIF TG_OP = 'INSERT' THEN
             {of_insert}
         ELSIF TG_OP = 'DELETE' THEN
             {of_delete}
+        ELSE
+            exact := {exact};
+            globs := {globs};
+        END IF;
+        IF cardinality(exact) > {FEW} OR cardinality(globs) > {FEW} THEN
+            exact := ARRAY(SELECT DISTINCT u.name FROM unnest(exact) AS u (name));
+            globs := ARRAY(SELECT DISTINCT u.name FROM unnest(globs) AS u (name));
         END IF;
     EXCEPTION WHEN OTHERS THEN
         RAISE WARNING 'cachewarden cannot tell the keys of the changed rows and invalidates all: %', SQLERRM;
+        exact := {exact};
+        globs := {globs};
     END;
     IF cardinality(exact) > 0 OR cardinality(globs) > 0 THEN
         INSERT INTO cachewarden.outbox (source, keys, patterns)

@@ -83,6 +83,8 @@ impl Watched {
         let rows = self.client.query(sql, &[]).await.unwrap();
         let sorted = |mut texts: Vec<String>| {
             texts.sort();
+            // A few of a statement may stand there more than once.
+            texts.dedup();
             texts
         };
         let row = |row: &tokio_postgres::Row| Queued {

@@ -267,6 +267,21 @@ async fn a_table_that_has_lost_a_column_can_still_be_written_and_everything_is_i
 }
 
 #[tokio::test]
+async fn of_many_rows_that_share_a_key_each_is_queued_once() {
+    let world = courses().await;
+    world
+        .execute("INSERT INTO courses SELECT g, 'same' FROM generate_series(101, 120) g")
+        .await;
+    world.take().await;
+    world
+        .execute("UPDATE courses SET title = 'y' WHERE slug = 'same'")
+        .await;
+    let sizes = "SELECT cardinality(keys) || ' ' || cardinality(patterns) FROM cachewarden.outbox";
+    // 20 by id, one by slug, the count; the list, and those similar to one slug.
+    assert_eq!(world.ask(sizes).await, "22 2");
+}
+
+#[tokio::test]
 async fn a_key_column_of_any_type_may_go_and_the_table_can_still_be_written() {
     let watch = "[[invalidation.watch]]\ntable = \"courses\"\ninvalidate = [\"courses:{id}\"]";
     for change in [

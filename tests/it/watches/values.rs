@@ -39,8 +39,7 @@ invalidate = ["int:{i}", "bigint:{b}", "text:{x}", "uuid:{u}", "date:{d}", "bool
             "other:9223372036854775807",
             "text:Grüße",
             "text:abc",
-            // Of two columns; to invalidate it twice does no harm.
-            "uuid:a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+            // Of two columns.
             "uuid:a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
         ],
         &[],
