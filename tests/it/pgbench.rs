@@ -88,7 +88,8 @@ async fn after_pgbench_every_cached_value_is_the_databases() {
     println!("pgbench: {outcome:?}");
     assert!(outcome.wrong.is_empty(), "{outcome:#?}");
     let is_useful = outcome.cached as i64 > ACCOUNTS / 2 && outcome.hits > outcome.reads / 2;
-    let is_tried = outcome.reads > 1_000 && outcome.invalidated > 3_000;
+    // Nearly as many accounts as transactions; the few tellers and branches once for many changes.
+    let is_tried = outcome.reads > 1_000 && outcome.invalidated > 1_500;
     assert!(is_useful && is_tried, "{outcome:#?}");
 }
 
