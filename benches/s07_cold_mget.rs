@@ -60,7 +60,10 @@ fn scripts_alone(bench: &Bench, world: &World) -> Result<f64, BenchError> {
     // The daemon's own; it has loaded them by now.
     let [acquire, end] = [
         include_str!("../src/cache/scripts/acquire_leases.lua"),
-        include_str!("../src/cache/scripts/end_leases.lua"),
+        concat!(
+            include_str!("../src/cache/scripts/list_values.lua"),
+            include_str!("../src/cache/scripts/end_leases.lua")
+        ),
     ]
     .map(|text| redis::Script::new(text).get_hash().to_owned());
     let template = Template::lease_and_fill(KEYS_A_CALL, &acquire, &end);

@@ -77,11 +77,15 @@ impl Template {
         let value = "v".repeat(VALUE_BYTES);
         let mut template = Self::empty(keys);
         let mut places = vec![Vec::new(); keys];
-        for (script, args) in [(acquire, 2), (end, 1 + 2 * keys)] {
-            // EVALSHA, the script, the number of its keys: the index, the values, their leases.
-            let words = 3 + (1 + 2 * keys) + args;
+        // How many keys, the one that names an index of values included, and arguments.
+        for (script, named, args) in [
+            (acquire, 1 + 2 * keys, 2),
+            (end, 2 + 2 * keys, 2 + 2 * keys),
+        ] {
+            // EVALSHA, the script, the number of its keys: the leases' index, the values, their leases.
+            let words = 3 + named + args;
             template.bytes.extend(format!("*{words}\r\n").bytes());
-            template.push_words(&["EVALSHA", script, &(1 + 2 * keys).to_string()]);
+            template.push_words(&["EVALSHA", script, &named.to_string()]);
             template.push_words(&["cachewarden:leases"]);
             for (before, after) in [("", ""), ("{", "}:lease")] {
                 for places in &mut places {
@@ -91,10 +95,12 @@ impl Template {
             if script == acquire {
                 template.push_words(&[LIFE_MS, TOKEN]);
             } else {
-                template.push_words(&[TOKEN]);
+                template.push_words(&["cachewarden:index:{none}", TOKEN]);
                 for _ in 0..keys {
                     template.push_words(&[LIFE_MS, &value]);
                 }
+                // No index is kept.
+                template.push_words(&["0"]);
             }
             template.expect(format!("*{keys}\r\n").as_bytes());
             template.expect(":1\r\n".repeat(keys).as_bytes());

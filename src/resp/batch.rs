@@ -120,6 +120,10 @@ impl<'a> Batch<'a> {
                 None => match door.route(key) {
                     Ok(key) => {
                         with_age |= matches!(form, Form::Described);
+                        if keys.is_empty() {
+                            // Where one is not in memory, most are not.
+                            keys.reserve(forms.len() - at);
+                        }
                         keys.push(key);
                     }
                     Err(error) => known.push((at, Known::Fault(error))),
