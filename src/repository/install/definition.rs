@@ -197,24 +197,25 @@ fn body(templates: &[&ChangeTemplate], max_keys: usize) -> String {
         }
         list
     };
-    // No more of a bulk than shows that it is one.
-    let few_of = |table: &str| format!("({} FROM {table} AS t LIMIT {})", of("t"), max_keys + 1);
-    let (old, new) = (few_of("cachewarden_old"), few_of("cachewarden_new"));
+    let rows_of = |table: &str| format!("{} FROM {table} AS t", of("t"));
+    let (old, new) = (rows_of("cachewarden_old"), rows_of("cachewarden_new"));
     let one = format!(
         "{} WHERE TG_OP <> 'INSERT' UNION ALL {} WHERE TG_OP <> 'DELETE'",
         of("OLD"),
         of("NEW")
     );
     let [exact, globs] = &entries.widest;
-    // An update has as many old rows as new ones.
+    // An update mostly has as many old rows as new ones. Where it has not, because a trigger let none arrive in another
+    // partition, all of them are told, or it is a bulk: so the limit is one of both together.
     let [of_row, of_update, of_insert, of_delete] = [
-        (&one, 2),
-        (&format!("{old} UNION ALL {new}"), 2 * max_keys),
-        (&new, max_keys),
-        (&old, max_keys),
+        (one, 2),
+        (format!("{old} UNION ALL {new}"), 2 * max_keys),
+        (new, max_keys),
+        (old, max_keys),
     ]
     .map(|(rows, most)| {
-        let select = entries.select(rows, most);
+        // No more of a bulk than shows that it is one.
+        let select = entries.select(&format!("{rows} LIMIT {}", most + 1), most);
         format!("SELECT k, p INTO exact, globs FROM ({select}) AS told;")
     });
     format!(

@@ -37,6 +37,33 @@ depends_on = { table = "books", on = { id = "id", author = "author" } }
 }
 
 #[tokio::test]
+async fn rows_that_leave_a_partition_and_arrive_nowhere_are_told_however_many_they_are() {
+    // An update of them has old rows, and no new ones.
+    let sql = "CREATE TABLE m (id bigint, day date) PARTITION BY RANGE (day);
+        CREATE TABLE m1 PARTITION OF m FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+        CREATE TABLE m2 PARTITION OF m FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER refuse BEFORE INSERT ON m2 FOR EACH ROW EXECUTE FUNCTION refuse();
+        INSERT INTO m SELECT g, '2026-01-05' FROM generate_series(1, 9) g";
+    let caches = r#"
+[invalidation]
+max_keys = 2
+[caches.m]
+key = "m:{id:bigint}"
+query = "SELECT id FROM m WHERE id = :id"
+shape = "object"
+ttl = "1m"
+depends_on = { table = "m", on = { id = "id" } }
+"#;
+    let world = Watched::start(sql, caches).await;
+    let leave = |ids: &str| format!("UPDATE m SET day = '2026-02-05' WHERE id IN ({ids})");
+    let told = world.queues(&leave("1, 2, 3, 4")).await;
+    assert_eq!(told, [queued(&["m:1", "m:2", "m:3", "m:4"], &[])]);
+    let told = world.queues(&leave("5, 6, 7, 8, 9")).await;
+    assert_eq!(told, [queued(&[], &["m:*"])]);
+}
+
+#[tokio::test]
 async fn partitions_are_watched_however_they_are_written_to() {
     let sql = "CREATE TABLE m (id bigint, day date) PARTITION BY RANGE (day);
         CREATE TABLE m1 PARTITION OF m FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
