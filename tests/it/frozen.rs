@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use cachewarden::cli::demo::servers::{Postgres, PostgresOptions, Redis};
 
+use super::proof::{look, until};
 use super::support::DEADLINE;
 use super::support::daemon::{InProcess, config};
 use super::support::eventually::eventually;
@@ -69,24 +70,6 @@ impl Scene {
         let update = format!("UPDATE courses SET title = 'new' WHERE id = {id}");
         self.watched.execute(&update).await;
     }
-}
-
-/// What a key is, and where it comes from; or an error's code.
-async fn look(client: &mut Client, key: &str) -> (String, String) {
-    let found = client.command(&["CACHE.GET", key]).await;
-    if let Value::Error(error) = &found {
-        return (error.clone(), "error".to_owned());
-    }
-    let field = |name| found.field(name).unwrap().text().to_owned();
-    (field("value"), field("state"))
-}
-
-async fn until(client: &mut Client, name: &str, wanted: u64) {
-    eventually(DEADLINE, async || match figure(client, name, "").await {
-        seen if seen == wanted => Ok(()),
-        seen => Err(seen),
-    })
-    .await;
 }
 
 async fn until_new(client: &mut Client, key: &str) {

@@ -89,8 +89,8 @@ async fn get(client: &mut Client, key: &str) -> String {
     client.command(&["GET", key]).await.text().to_owned()
 }
 
-/// Value and state.
-async fn look(client: &mut Client, key: &str) -> (String, String) {
+/// Value and state; or an error and that it is one.
+pub async fn look(client: &mut Client, key: &str) -> (String, String) {
     let found = client.command(&["CACHE.GET", key]).await;
     if let Value::Error(error) = &found {
         return (error.clone(), "error".to_owned());
@@ -99,7 +99,8 @@ async fn look(client: &mut Client, key: &str) -> (String, String) {
     (field("value"), field("state"))
 }
 
-async fn until(client: &mut Client, name: &str, wanted: u64) {
+/// Waits until a metric is this.
+pub async fn until(client: &mut Client, name: &str, wanted: u64) {
     eventually(DEADLINE, async || match figure(client, name, "").await {
         seen if seen == wanted => Ok(()),
         seen => Err(seen),
