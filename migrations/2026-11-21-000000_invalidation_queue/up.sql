@@ -46,30 +46,31 @@ CREATE TABLE cachewarden.applied (
 CREATE INDEX applied_at ON cachewarden.applied (at);
 
 -- The one spelling that a value has as a parameter of a key; NULL for a value that no key can have, such as a number out of
--- range. Values come as Postgres
--- prints them, in ISO style and UTC, whatever their column's type is. None of these may ever fail: it would be
--- the writer's statement that fails.
+-- range. Values come as Postgres prints them, in ISO style and UTC, whatever their column's type is. None of these may ever
+-- fail: it would be the writer's statement that fails. Triggers call them with the writer's own search_path, so every name in
+-- here is qualified, operators too.
 
 -- Spelled so already, or any number that is whole and in range: 42.00 equals 42, and so is found by the key that ends in 42.
 CREATE FUNCTION cachewarden.as_integer(value text, lowest numeric, highest numeric) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN octet_length(value) <= 100
-                 AND value ~ '^[[:space:]]*[-+]?[0-9]+([.][0-9]*)?([eE][-+]?[0-9]{1,3})?[[:space:]]*$'
-           THEN (SELECT trunc(n)::pg_catalog.int8::text
-                 FROM (SELECT value::numeric AS n) number
-                 WHERE n = trunc(n) AND n BETWEEN lowest AND highest)
+    SELECT CASE WHEN pg_catalog.octet_length(value) OPERATOR(pg_catalog.<=) 100
+                 AND value OPERATOR(pg_catalog.~) '^[[:space:]]*[-+]?[0-9]+([.][0-9]*)?([eE][-+]?[0-9]{1,3})?[[:space:]]*$'
+           THEN (SELECT n::bigint::pg_catalog.text
+                 FROM (SELECT value::numeric AS n) AS number
+                 WHERE n OPERATOR(pg_catalog.=) pg_catalog.trunc(n)
+                   AND n OPERATOR(pg_catalog.>=) lowest AND n OPERATOR(pg_catalog.<=) highest)
            END
 $$;
 
 CREATE FUNCTION cachewarden.as_int(value text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN value ~ '^(0|-?[1-9][0-9]{0,8})$' THEN value
+    SELECT CASE WHEN value OPERATOR(pg_catalog.~) '^(0|-?[1-9][0-9]{0,8})$' THEN value
            ELSE cachewarden.as_integer(value, -2147483648, 2147483647) END
 $$;
 
 CREATE FUNCTION cachewarden.as_bigint(value text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN value ~ '^(0|-?[1-9][0-9]{0,17})$' THEN value
+    SELECT CASE WHEN value OPERATOR(pg_catalog.~) '^(0|-?[1-9][0-9]{0,17})$' THEN value
            ELSE cachewarden.as_integer(value, -9223372036854775808, 9223372036854775807) END
 $$;
 
@@ -78,35 +79,40 @@ $$;
 -- a char(n) is filled up with.
 CREATE FUNCTION cachewarden.as_text(value text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN octet_length(rtrim(value)) BETWEEN 1 AND 200
-                 AND translate(rtrim(value), ' {}:' || chr(9) || chr(10) || chr(13), '') = rtrim(value)
-           THEN rtrim(value) END
+    SELECT CASE WHEN pg_catalog.octet_length(pg_catalog.rtrim(value)) OPERATOR(pg_catalog.>=) 1
+                 AND pg_catalog.octet_length(pg_catalog.rtrim(value)) OPERATOR(pg_catalog.<=) 200
+                 AND pg_catalog.translate(value, E' {}:\t\n\r', '') OPERATOR(pg_catalog.=) pg_catalog.rtrim(value)
+           THEN pg_catalog.rtrim(value) END
 $$;
 
 CREATE FUNCTION cachewarden.as_uuid(value text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN value ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' THEN value
-           WHEN octet_length(value) <= 100 AND lower(translate(value, '{}- ', '')) ~ '^[0-9a-f]{32}$'
-           THEN regexp_replace(lower(translate(value, '{}- ', '')), '^(.{8})(.{4})(.{4})(.{4})(.{12})$', E'\\1-\\2-\\3-\\4-\\5')
+    SELECT CASE WHEN value OPERATOR(pg_catalog.~) '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' THEN value
+           WHEN pg_catalog.octet_length(value) OPERATOR(pg_catalog.<=) 100
+            AND pg_catalog.lower(pg_catalog.translate(value, '{}- ', '')) OPERATOR(pg_catalog.~) '^[0-9a-f]{32}$'
+           THEN pg_catalog.regexp_replace(
+               pg_catalog.lower(pg_catalog.translate(value, '{}- ', '')),
+               '^(.{8})(.{4})(.{4})(.{4})(.{12})$', E'\\1-\\2-\\3-\\4-\\5')
            END
 $$;
 
 -- A time is of its day. Years before the first and after 9999 have no spelling.
 CREATE FUNCTION cachewarden.as_date(value text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN value ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][-+:.0-9]*)?$' THEN left(value, 10) END
+    SELECT CASE WHEN value OPERATOR(pg_catalog.~) '^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][-+:.0-9]*)?$'
+           THEN pg_catalog.left(value, 10) END
 $$;
 
 CREATE FUNCTION cachewarden.as_bool(value text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN lower(value) IN ('true', 't', 'yes', 'y', 'on', '1') THEN 'true'
-                WHEN lower(value) IN ('false', 'f', 'no', 'n', 'off', '0') THEN 'false' END
+    SELECT CASE WHEN pg_catalog.lower(value) OPERATOR(pg_catalog.=) ANY ('{true,t,yes,y,on,1}') THEN 'true'
+                WHEN pg_catalog.lower(value) OPERATOR(pg_catalog.=) ANY ('{false,f,no,n,off,0}') THEN 'false' END
 $$;
 
 -- A value within a pattern means itself.
 CREATE FUNCTION cachewarden.escape(value text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT replace(replace(replace(replace(replace(
+    SELECT pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(
         value, E'\\', E'\\\\'), '*', E'\\*'), '?', E'\\?'), '[', E'\\['), ']', E'\\]')
 $$;
 

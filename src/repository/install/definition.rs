@@ -3,8 +3,6 @@
 //! It is called for every statement that changes the table, and is on the writer's bill. So it does no more than the table
 //! needs, in as few statements of its own as it can. And it never fails: a column may be renamed, or dropped, any day.
 
-use std::fmt::Write;
-
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::catalog::Printed;
@@ -13,7 +11,7 @@ use crate::keyspace::{ChangePart, ChangeTemplate, MAX_KEY_BYTES, ParamType};
 /// Begins the names of our functions.
 pub(super) const WATCH: &str = "watch_";
 
-/// So many names may be queued more than once by a statement, such as those of a row that keeps its key. To look for repetitions
+/// Of so many rows, names may be queued more than once, such as those of a row that keeps its key. To look for repetitions
 /// among them costs a writer more than anything else in here, and who empties the queue does it for many changes at once.
 const FEW: usize = 8;
 
@@ -34,17 +32,20 @@ impl Definition {
     /// as patterns. `printed`: what may become of the named columns, of all the worst.
     pub fn new(templates: &[&ChangeTemplate], max_keys: usize, printed: Printed) -> Self {
         let body = body(templates, max_keys);
-        // Names from the catalog, whatever the writer has in its path. With the owner's rights: writers need none of ours.
-        let mut settings = "SET search_path = pg_catalog, pg_temp".to_owned();
-        if printed == Printed::Anyhow {
-            // Dates and times as the keys spell them, whatever the writer's session is set to.
-            settings += " SET DateStyle = 'ISO, YMD' SET TimeZone = 'UTC'";
-        }
+        // Where it matters, values are printed as the keys spell them, whatever the writer's session is set to. It costs the
+        // writer as much as all else in here.
+        let settings = match printed {
+            Printed::Alike => "",
+            Printed::Anyhow => {
+                " SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO, YMD' SET TimeZone = 'UTC'"
+            }
+        };
         let hash = xxh3_64(format!("{settings}\n{body}").as_bytes());
         let trigger = format!("{WATCH}{hash:016x}");
+        // With the owner's rights: writers need none of ours.
         let create = format!(
             "CREATE OR REPLACE FUNCTION cachewarden.{trigger}() RETURNS trigger\n\
-             LANGUAGE plpgsql SECURITY DEFINER {settings} AS {};\n\
+             LANGUAGE plpgsql SECURITY DEFINER{settings} AS {};\n\
              REVOKE ALL ON FUNCTION cachewarden.{trigger} FROM PUBLIC;",
             dollar_quoted(&body),
         );
@@ -77,9 +78,7 @@ fn columns_of(template: &ChangeTemplate) -> impl Iterator<Item = &str> {
 
 /// What templates make of the rows of a subquery.
 struct Entries {
-    /// An expression a template that names columns.
-    each: Vec<String>,
-    /// The keys and the patterns of all rows, as arrays; NULL for no rows.
+    /// An aggregate over all rows: their keys, and their patterns, with a NULL where a row has none.
     exact: String,
     globs: String,
     /// What holds whatever rows changed.
@@ -88,55 +87,47 @@ struct Entries {
 
 impl Entries {
     fn of(templates: &[&ChangeTemplate], columns: &[&str]) -> Self {
-        let (mut each, mut arrays) = (Vec::new(), [Vec::new(), Vec::new()]);
-        for wants_patterns in [false, true] {
-            let wanted = |template: &&&ChangeTemplate| template.is_pattern() == wants_patterns;
-            let arrays = &mut arrays[usize::from(wants_patterns)];
-            let mut constant = Vec::new();
-            for template in templates.iter().filter(wanted) {
-                if template.is_constant() {
-                    constant.push(literal(&template.widest()));
-                    continue;
-                }
-                let name = format!("e{}", each.len());
-                arrays.push(format!(
-                    "array_agg({name}) FILTER (WHERE {name} IS NOT NULL)"
-                ));
-                each.push(format!("{} AS {name}", entry(template, columns)));
-            }
+        let [exact, globs] = [false, true].map(|wants_patterns| {
+            let wanted = templates
+                .iter()
+                .copied()
+                .filter(|template| template.is_pattern() == wants_patterns);
+            let (constant, of_rows): (Vec<_>, Vec<_>) =
+                wanted.partition(|template| template.is_constant());
+            let mut arrays: Vec<String> = of_rows
+                .iter()
+                .map(|template| format!("pg_catalog.array_agg({})", entry(template, columns)))
+                .collect();
             if !constant.is_empty() {
-                let constant = constant.join(", ");
+                let texts: Vec<String> = constant.iter().map(|t| literal(&t.widest())).collect();
                 arrays.push(format!(
-                    "CASE WHEN count(*) > 0 THEN ARRAY[{constant}]::text[] END"
+                    "CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.>) 0 THEN {} END",
+                    array(&texts)
                 ));
             }
-            if arrays.is_empty() {
-                arrays.push("NULL::text[]".to_owned());
-            }
-        }
-        let [exact, globs] = arrays.map(|arrays| arrays.join(" || "));
+            arrays
+                .into_iter()
+                .reduce(|all, more| format!("pg_catalog.array_cat({all}, {more})"))
+                .unwrap_or_else(|| "NULL::pg_catalog.text[]".to_owned())
+        });
         Self {
-            each,
             exact,
             globs,
             widest: widest(templates),
         }
     }
 
-    /// The keys `k` and patterns `p` of `rows`; of more than `most` rows, the widest. One statement does all of it, for each
-    /// that a trigger runs costs the writer microseconds.
+    /// Asks for those of `rows`, and whether there are more than `most`. One query does all of it, and a plain one: each that
+    /// a trigger runs, and each part of it, costs the writer microseconds.
     fn select(&self, rows: &str, most: usize) -> String {
-        let [exact, globs] = &self.widest;
+        let Self { exact, globs, .. } = self;
+        // No more of a bulk than shows that it is one.
+        let limit = most + 1;
         format!(
-            "SELECT CASE WHEN is_bulk THEN {exact} ELSE coalesce(k, '{{}}') END AS k,
-                   CASE WHEN is_bulk THEN {globs} ELSE coalesce(p, '{{}}') END AS p
-            FROM (SELECT {} AS k,
-                         {} AS p,
-                         count(*) > {most} AS is_bulk
-                  FROM (SELECT {} FROM ({rows}) AS r) AS e) AS rows",
-            self.exact,
-            self.globs,
-            self.each.join(", ")
+            "SELECT {exact}, {globs},
+                   pg_catalog.count(*), pg_catalog.count(*) OPERATOR(pg_catalog.>) {most}
+            INTO exact, globs, changed, is_bulk
+            FROM ({rows} LIMIT {limit}) AS r;"
         )
     }
 }
@@ -151,11 +142,8 @@ fn entry(template: &ChangeTemplate, columns: &[&str]) -> String {
             ChangePart::Text(text) => (literal(text), Some(text.len())),
             ChangePart::Column { name, kind } => {
                 let at = columns.iter().position(|column| column == name);
-                let mut value = format!("r.c{}", at.unwrap_or_default());
+                let mut value = spelled(&format!("r.c{}", at.unwrap_or_default()), *kind);
                 let mut bytes = kind.map(ParamType::longest);
-                if let Some(kind) = kind {
-                    value = format!("cachewarden.as_{}({value})", kind.sql_name());
-                }
                 if template.is_pattern() {
                     value = format!("cachewarden.escape({value})");
                     bytes = bytes.map(|bytes| 2 * bytes);
@@ -166,7 +154,10 @@ fn entry(template: &ChangeTemplate, columns: &[&str]) -> String {
         parts.push(sql);
         longest = longest.zip(bytes).map(|(sum, more)| sum + more);
     }
-    let entry = parts.join(" || ");
+    let entry = parts
+        .into_iter()
+        .reduce(|head, part| format!("pg_catalog.textcat({head}, {part})"))
+        .unwrap_or_default();
     if longest.is_some_and(|bytes| bytes <= MAX_KEY_BYTES) {
         return entry;
     }
@@ -177,34 +168,58 @@ fn entry(template: &ChangeTemplate, columns: &[&str]) -> String {
         ),
         false => String::new(),
     };
-    format!("CASE WHEN octet_length({entry}) <= {MAX_KEY_BYTES} THEN {entry} {beyond}END")
+    format!(
+        "CASE WHEN pg_catalog.octet_length({entry}) OPERATOR(pg_catalog.<=) {MAX_KEY_BYTES} THEN {entry} {beyond}END"
+    )
+}
+
+/// A column's value as keys spell it; NULL for a value that no key can have.
+///
+/// Printed and not cast: a cast may be the table's owner's own function, and would run with our rights. Ordered byte by byte,
+/// for not every collation can be searched. What is printed as it is spelled needs no function of ours; which type the column
+/// has is asked again for every row, because it may be altered any day.
+fn spelled(value: &str, kind: Option<ParamType>) -> String {
+    let printed = format!("pg_catalog.concat({value}) COLLATE pg_catalog.\"C\"");
+    let Some(kind) = kind else {
+        return format!("CASE WHEN {value} IS NOT NULL THEN {printed} END");
+    };
+    let own = match kind {
+        ParamType::Int => "smallint,integer",
+        ParamType::BigInt => "smallint,integer,bigint",
+        ParamType::Uuid => "uuid",
+        ParamType::Text | ParamType::Date | ParamType::Bool => "",
+    };
+    let as_it_is = if own.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "WHEN pg_catalog.pg_typeof({value}) OPERATOR(pg_catalog.=) ANY ('{{{own}}}'::pg_catalog.regtype[]) THEN {printed} "
+        )
+    };
+    let kind = kind.sql_name();
+    format!(
+        "CASE WHEN {value} IS NULL THEN NULL {as_it_is}ELSE cachewarden.as_{kind}({printed}) END"
+    )
 }
 
 fn body(templates: &[&ChangeTemplate], max_keys: usize) -> String {
     let columns = columns(templates);
     let entries = Entries::of(templates, &columns);
-    // As text, ordered byte by byte: not every type can be, nor every collation searched.
-    // Printed and not cast: a cast may be the table's owner's own function, and would run with our
-    // rights.
     let of = |row: &str| {
-        let mut list = "SELECT true".to_owned();
-        for (n, column) in columns.iter().enumerate() {
-            let value = format!("{row}.{}", identifier(column));
-            let _infallible = write!(
-                list,
-                ", CASE WHEN {value} IS NOT NULL THEN format('%s', {value}) END COLLATE \"C\" AS c{n}"
-            );
-        }
-        list
+        let columns = columns.iter().enumerate();
+        let list: Vec<String> = columns
+            .map(|(n, column)| format!("{row}.{} AS c{n}", identifier(column)))
+            .collect();
+        // Rows without columns are rows.
+        format!("SELECT {}", list.join(", "))
     };
     let rows_of = |table: &str| format!("{} FROM {table} AS t", of("t"));
     let (old, new) = (rows_of("cachewarden_old"), rows_of("cachewarden_new"));
     let one = format!(
-        "{} WHERE TG_OP <> 'INSERT' UNION ALL {} WHERE TG_OP <> 'DELETE'",
+        "{} WHERE TG_OP OPERATOR(pg_catalog.<>) 'INSERT' UNION ALL {} WHERE TG_OP OPERATOR(pg_catalog.<>) 'DELETE'",
         of("OLD"),
         of("NEW")
     );
-    let [exact, globs] = &entries.widest;
     // An update mostly has as many old rows as new ones. Where it has not, because a trigger let none arrive in another
     // partition, all of them are told, or it is a bulk: so the limit is one of both together.
     let [of_row, of_update, of_insert, of_delete] = [
@@ -213,47 +228,54 @@ fn body(templates: &[&ChangeTemplate], max_keys: usize) -> String {
         (new, max_keys),
         (old, max_keys),
     ]
-    .map(|(rows, most)| {
-        // No more of a bulk than shows that it is one.
-        let select = entries.select(&format!("{rows} LIMIT {}", most + 1), most);
-        format!("SELECT k, p INTO exact, globs FROM ({select}) AS told;")
-    });
+    .map(|(rows, most)| entries.select(&rows, most));
+    let tidied = [(&entries.exact, "exact"), (&entries.globs, "globs")]
+        .into_iter()
+        .filter(|(sql, _)| sql.contains("array_agg"))
+        .map(|(_, name)| format!("        {name} := pg_catalog.array_remove({name}, NULL);\n"))
+        .collect::<String>();
+    let [exact, globs] = &entries.widest;
     format!(
         "
+-- Every name in here is qualified, for the writer's search_path holds: to set another one costs more than all that is done.
 DECLARE
-    exact text[];
-    globs text[];
+    exact pg_catalog.text[];
+    globs pg_catalog.text[];
+    changed bigint;
+    is_bulk boolean;
 BEGIN
     -- Whatever goes wrong in here, such as a column that has another name by now, the writer goes on. Nothing is written in
     -- here: a block that writes takes a transaction id of its own, and many of those make every snapshot of everybody dearer.
     BEGIN
-        IF TG_OP = 'UPDATE' AND TG_LEVEL = 'STATEMENT' THEN
+        IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' AND TG_LEVEL OPERATOR(pg_catalog.=) 'STATEMENT' THEN
             {of_update}
-        ELSIF TG_LEVEL = 'ROW' THEN
+        ELSIF TG_LEVEL OPERATOR(pg_catalog.=) 'ROW' THEN
             -- The statement triggers speak for all rows of a statement; for what is replicated here they are not asked.
             IF cachewarden.is_apply_worker() THEN
                 {of_row}
             END IF;
-        ELSIF TG_OP = 'INSERT' THEN
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
             {of_insert}
-        ELSIF TG_OP = 'DELETE' THEN
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
             {of_delete}
         ELSE
+            is_bulk := true;
+        END IF;
+{tidied}        IF is_bulk THEN
             exact := {exact};
             globs := {globs};
-        END IF;
-        IF cardinality(exact) > {FEW} OR cardinality(globs) > {FEW} THEN
-            exact := ARRAY(SELECT DISTINCT u.name FROM unnest(exact) AS u (name));
-            globs := ARRAY(SELECT DISTINCT u.name FROM unnest(globs) AS u (name));
+        ELSIF changed OPERATOR(pg_catalog.>) {FEW} THEN
+            exact := ARRAY(SELECT DISTINCT u.name FROM pg_catalog.unnest(exact) AS u (name));
+            globs := ARRAY(SELECT DISTINCT u.name FROM pg_catalog.unnest(globs) AS u (name));
         END IF;
     EXCEPTION WHEN OTHERS THEN
         RAISE WARNING 'cachewarden cannot tell the keys of the changed rows and invalidates all: %', SQLERRM;
         exact := {exact};
         globs := {globs};
     END;
-    IF cardinality(exact) > 0 OR cardinality(globs) > 0 THEN
+    IF pg_catalog.cardinality(exact) OPERATOR(pg_catalog.>) 0 OR pg_catalog.cardinality(globs) OPERATOR(pg_catalog.>) 0 THEN
         INSERT INTO cachewarden.outbox (source, keys, patterns)
-        VALUES (TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, exact, globs);
+        VALUES (pg_catalog.concat(TG_TABLE_SCHEMA, '.', TG_TABLE_NAME), coalesce(exact, '{{}}'), coalesce(globs, '{{}}'));
     END IF;
     RETURN NULL;
 END
@@ -274,8 +296,13 @@ fn widest(templates: &[&ChangeTemplate]) -> [String; 2] {
             .collect();
         texts.sort();
         texts.dedup();
-        format!("ARRAY[{}]::text[]", texts.join(", "))
+        array(&texts)
     })
+}
+
+/// Expressions as an array.
+fn array(texts: &[String]) -> String {
+    format!("ARRAY[{}]::pg_catalog.text[]", texts.join(", "))
 }
 
 /// A name as SQL.

@@ -1,5 +1,6 @@
 //! Every way to change a watched table, and the keys that its triggers queue in the same transaction.
 
+mod rights;
 mod tables;
 mod values;
 

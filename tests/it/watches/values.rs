@@ -214,36 +214,3 @@ async fn whatever_a_column_holds_becomes_a_key_that_exists_or_none() {
         }
     }
 }
-
-#[tokio::test]
-async fn who_owns_a_watched_table_cannot_act_with_the_rights_of_who_installed_its_triggers() {
-    let world = Watched::unmigrated("CREATE TABLE loot (taken_by text)", "").await;
-    let thief = format!("thief_{}", world.database.name());
-    world
-        .execute(&format!(
-            "CREATE ROLE {thief}; CREATE SCHEMA {thief} AUTHORIZATION {thief}; SET ROLE {thief};
-             CREATE TABLE {thief}.t (id text); RESET ROLE"
-        ))
-        .await;
-    let watch = format!(
-        "[namespaces.k]\nprefix = \"k:\"\nttl = \"1m\"\n\
-         [[invalidation.watch]]\ntable = \"{thief}.t\"\ninvalidate = [\"k:{{id}}\"]\n"
-    );
-    let world = Watched::unmigrated_in(world.database, "", &watch).await;
-    world.migrate().await;
-    world
-        .execute(&format!(
-            "SET ROLE {thief}; SET search_path = {thief}; CREATE TYPE trap AS (x text);
-             CREATE FUNCTION spring(trap) RETURNS text LANGUAGE plpgsql AS
-                 $$ BEGIN INSERT INTO public.loot VALUES (current_user); RETURN 'x'; END $$;
-             CREATE CAST (trap AS text) WITH FUNCTION spring(trap);
-             ALTER TABLE t ALTER id TYPE trap USING row(id)::trap;
-             INSERT INTO t VALUES (row('a')); RESET ROLE"
-        ))
-        .await;
-    assert_eq!(world.ask("SELECT count(*) FROM public.loot").await, "0");
-    assert_eq!(world.take().await.len(), 1);
-    world
-        .execute(&format!("DROP OWNED BY {thief} CASCADE; DROP ROLE {thief}"))
-        .await;
-}
