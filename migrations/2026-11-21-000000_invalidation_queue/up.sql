@@ -11,7 +11,7 @@ CREATE TABLE cachewarden.outbox (
     id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     -- When the change was made, not when its transaction began: what lies here too long is measured from it.
     at       timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- The table, or `invalidate` for a call of the function below.
+    -- The table; `invalidate` for a call of the function below; `migrate` where triggers were installed.
     source   text NOT NULL,
     keys     text[] NOT NULL DEFAULT '{}',
     patterns text[] NOT NULL DEFAULT '{}'

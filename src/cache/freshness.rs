@@ -5,7 +5,7 @@
 
 use super::spaces::Space;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// From this age of the proof on, hits of watched caches are marked stale.
@@ -20,6 +20,8 @@ struct Inner {
     epoch: Instant,
     /// When they were last proven, in milliseconds after `epoch`; [`NEVER_IN_DOUBT`] where nothing is watched.
     proven_ms: AtomicU64,
+    /// Whether changes may be made that nothing tells of: no look at the queue proves anything then.
+    is_untold: AtomicBool,
 }
 
 const NEVER_IN_DOUBT: u64 = u64::MAX;
@@ -41,20 +43,30 @@ impl Default for Freshness {
         Self(Arc::new(Inner {
             epoch: Instant::now(),
             proven_ms: AtomicU64::new(NEVER_IN_DOUBT),
+            is_untold: AtomicBool::new(false),
         }))
     }
 }
 
 impl Freshness {
-    /// For daemons that watch tables. Nothing is proven yet but that it was just begun.
+    /// For daemons that watch tables. Nothing is proven yet but that it was just begun; nor is known whether changes are told.
     pub fn watched() -> Self {
         let freshness = Self::default();
         freshness.proven(freshness.0.epoch);
+        freshness.untold(true);
         freshness
+    }
+
+    /// Whether the watched tables may change and nothing tells of it. While they may, the last proof is the last.
+    pub fn untold(&self, is_untold: bool) {
+        self.0.is_untold.store(is_untold, Ordering::Release);
     }
 
     /// All watched values were fresh at `at`. May go back: what was found then may still have to be applied.
     pub fn proven(&self, at: Instant) {
+        if self.0.is_untold.load(Ordering::Acquire) {
+            return;
+        }
         let since = at.saturating_duration_since(self.0.epoch);
         let ms = u64::try_from(since.as_millis()).unwrap_or(0);
         self.0.proven_ms.store(ms, Ordering::Release);
@@ -114,6 +126,7 @@ mod tests {
     fn a_hit_is_worth_less_the_older_the_proof_is() {
         let freshness = Freshness::watched();
         let proven = Instant::now();
+        freshness.untold(false);
         freshness.proven(proven);
         let standing = |space: &Space, seconds| {
             freshness.standing(space, proven + Duration::from_secs(seconds))
@@ -129,6 +142,18 @@ mod tests {
         assert_eq!(standing(&refusing, 6), Standing::Unproven);
         let unwatched = space(false, Duration::from_secs(5));
         assert_eq!(standing(&unwatched, 1000), Standing::Fresh);
+    }
+
+    #[test]
+    fn while_changes_may_go_untold_nothing_is_proven() {
+        let freshness = Freshness::watched();
+        let space = space(true, Duration::ZERO);
+        let later = Instant::now() + Duration::from_secs(10);
+        freshness.proven(later);
+        assert_eq!(freshness.standing(&space, later), Standing::Stale);
+        freshness.untold(false);
+        freshness.proven(later);
+        assert_eq!(freshness.standing(&space, later), Standing::Fresh);
     }
 
     #[test]

@@ -35,18 +35,26 @@ pub(super) async fn repository(
     Ok(Some(repository))
 }
 
-/// Sees that what is watched is installed: a change that nobody tells of would leave its old value cached. A Postgres that is
-/// away is no reason not to start; nothing changes in it either.
-pub(super) async fn check_watches(config: &Config, runtime: &Handle) -> Result<(), StartError> {
-    let Some(postgres) = config
-        .postgres
-        .as_ref()
+/// Who knows what has to be installed for the watches; `None`: there are none.
+pub(super) fn installer(
+    config: &Config,
+    runtime: &Handle,
+) -> Result<Option<Arc<Installer>>, RepositoryError> {
+    let postgres = config.postgres.as_ref();
+    postgres
         .filter(|_| !config.invalidation.watches.is_empty())
-    else {
+        .map(|postgres| Installer::new(postgres, &config.invalidation, runtime.clone()))
+        .transpose()
+        .map(|installer| installer.map(Arc::new))
+}
+
+/// Sees that what is watched is installed: a change that nobody tells of would leave its old value cached. A Postgres that is
+/// away is no reason not to start; it is asked again when it is back.
+pub(super) async fn check_watches(config: &Config, runtime: &Handle) -> Result<(), StartError> {
+    let Some(installer) = installer(config, runtime)? else {
         return Ok(());
     };
-    let installer = Installer::new(postgres, &config.invalidation, runtime.clone())?;
-    match Arc::new(installer).plan().await {
+    match installer.plan().await {
         Ok(plan) if plan.problems.is_empty() && plan.flaws.is_empty() => Ok(()),
         Ok(plan) => {
             let problems = [plan.problems, plan.flaws].concat();

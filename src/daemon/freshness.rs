@@ -1,12 +1,13 @@
 //! What keeps what is cached fresh, made from the configuration: who empties the database's queue, who proves that it is
 //! emptied, and who decides which Redis is read.
 
+use super::database;
 use super::warden::StartError;
 use crate::cache::{Freshness, Notes, Sweeps};
 use crate::config::Config;
 use crate::invalidation::{
-    Applying, Barrier, Bell, Doorbell, Drain, Gatekeeper, InvalidationHandle, LookedAt, Noter,
-    Prover, QueueSide,
+    Applying, Barrier, Bell, Doorbell, Drain, Gatekeeper, Inspector, InvalidationHandle, LookedAt,
+    Noter, Prover, QueueSide,
 };
 use crate::keyspace::{Pattern, Scope};
 use crate::repository::Outbox;
@@ -30,6 +31,8 @@ pub(super) struct Keeping {
     /// If any table is watched.
     queue: Option<Queue>,
     poll: Duration,
+    /// Where connections are driven.
+    runtime: runtime::Handle,
     /// Who decides which Redis is read.
     pub(super) gatekeeper: Gatekeeper,
 }
@@ -62,7 +65,7 @@ impl Keeping {
                 barrier.raise(Instant::now());
                 Some(Queue {
                     side: QueueSide {
-                        outbox: Outbox::new(postgres, settings, runtime)?,
+                        outbox: Outbox::new(postgres, settings, runtime.clone())?,
                         barrier,
                         looked_at: LookedAt::default(),
                         notes: Notes::kept(),
@@ -94,6 +97,7 @@ impl Keeping {
             metrics,
             queue,
             poll: settings.poll,
+            runtime,
         })
     }
 
@@ -137,6 +141,19 @@ impl Keeping {
             metrics: self.metrics.clone(),
         };
         Some((drain, prover, noter))
+    }
+
+    /// Who sees that the watched tables have their triggers, if any is watched.
+    pub(super) fn inspector(&self, config: &Config) -> Result<Option<Inspector>, StartError> {
+        let installer = database::installer(config, &self.runtime)?;
+        Ok(installer.map(|installer| Inspector {
+            installer,
+            invalidation: self.invalidation.clone(),
+            watched: watched_by(config),
+            freshness: self.freshness.clone(),
+            metrics: self.metrics.clone(),
+            every: Inspector::EVERY,
+        }))
     }
 
     /// Who hears the database ring, if it is to.

@@ -288,6 +288,14 @@ impl Running {
                 move || noter.clone().run(),
             ));
         }
+        if let Some(inspector) = keeping.inspector(config)? {
+            self.supervisor.start(ChildSpec::task(
+                "inspector",
+                arbiter.handle(),
+                RestartPolicy::default(),
+                move || inspector.clone().run(),
+            ));
+        }
         if let Some(doorbell) = keeping.doorbell() {
             self.supervisor.start(ChildSpec::task(
                 "doorbell",

@@ -19,6 +19,7 @@
 //!     look at the queue is the proof that hits are fresh ([`Prover`]).
 //! 12. What is invalidated without the queue is noted where the queue notes its own ([`Noter`]).
 //! 13. Nothing depends on that the database's doorbell is heard; while it is proven to be, fewer looks are needed ([`Doorbell`]).
+//! 14. An empty queue proves nothing while a watched table may lack its triggers ([`Inspector`]).
 //!
 //! ```text
 //!  CACHE.INVALIDATE, Warden ─┬▶ keys ─────▶ cache actors, by name ──────────────────────────────▶ acknowledged
@@ -47,6 +48,7 @@ mod heartbeat;
 mod in_hand;
 mod indexed;
 mod indexes;
+mod inspector;
 mod invalidate;
 mod late;
 mod message;
@@ -69,6 +71,7 @@ pub use error::InvalidationError;
 pub use gatekeeper::{Gatekeeper, QueueSide};
 pub use in_hand::Applying;
 pub use indexes::Indexes;
+pub use inspector::Inspector;
 pub use messages::{CancelSweeps, CountTargets, InvalidateTargets, InvalidationHandle, Publish};
 pub use noter::Noter;
 pub use prover::{LookedAt, Prover};

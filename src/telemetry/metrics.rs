@@ -50,6 +50,7 @@ table! {
     outbox_rows: "cachewarden_outbox_rows", "Changes queued in the database, claimed ones included";
     outbox_lag: "cachewarden_outbox_lag_seconds", "Time for which the oldest of them has been waiting";
     outbox_whole_rows: "cachewarden_outbox_whole_rows_total", "Queued changes that were taken as invalidations of everything under their prefixes";
+    watch_flaws: "cachewarden_watch_flaws", "What is wrong with the triggers of the watched tables, or stands against them, as of the last look";
     dead_rows: "cachewarden_dead_rows", "Changes put aside because they name what cannot be invalidated, for people to look at";
     doorbell_up: "cachewarden_doorbell_up", "1 while the database is proven to ring when something is queued; 0 while not, when the queue is polled, or without `notify`";
     doorbell_rings: "cachewarden_doorbell_rings_total", "Times that the database rang, our own tries included";
@@ -140,6 +141,7 @@ pub struct Metrics {
     pub outbox_rows: Gauge,
     pub outbox_lag: Gauge<f64, AtomicU64>,
     pub outbox_whole_rows: Counter,
+    pub watch_flaws: Gauge,
     pub dead_rows: Gauge,
     pub doorbell_up: Gauge,
     pub doorbell_rings: Counter,
@@ -388,6 +390,7 @@ impl Metrics {
         add(registry, Names::outbox_lag, self.outbox_lag.clone());
         let whole_rows = self.outbox_whole_rows.clone();
         add(registry, Names::outbox_whole_rows, whole_rows);
+        add(registry, Names::watch_flaws, self.watch_flaws.clone());
         add(registry, Names::dead_rows, self.dead_rows.clone());
         add(registry, Names::doorbell_up, self.doorbell_up.clone());
         add(registry, Names::doorbell_rings, self.doorbell_rings.clone());

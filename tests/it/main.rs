@@ -53,5 +53,6 @@ mod sweep_storm;
 mod sweeps;
 mod timings;
 mod unit_file;
+mod untold;
 mod warmth;
 mod watches;

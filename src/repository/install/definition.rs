@@ -25,6 +25,8 @@ pub(super) struct Definition {
     pub create: String,
     /// A function of that name with another body was tampered with.
     pub body: String,
+    /// Queues all that it could ever queue: what changed before there were triggers was told to nobody.
+    pub tell_all: String,
 }
 
 impl Definition {
@@ -53,6 +55,7 @@ impl Definition {
             create,
             trigger,
             body,
+            tell_all: tell_all(templates),
         }
     }
 }
@@ -280,6 +283,13 @@ BEGIN
     RETURN NULL;
 END
 "
+    )
+}
+
+fn tell_all(templates: &[&ChangeTemplate]) -> String {
+    let [exact, globs] = widest(templates);
+    format!(
+        "INSERT INTO cachewarden.outbox (source, keys, patterns)\nVALUES ('migrate', {exact}, {globs});\n"
     )
 }
 

@@ -24,6 +24,9 @@ pub struct WatchProblem {
     pub message: String,
     /// What to do about it.
     pub hint: String,
+    /// Whether the table may change and nothing tells of it: a trigger is missing or disabled on the table that the watch
+    /// names. An outdated one tells something, and stands there between a `migrate` and the restarts after it.
+    pub is_untold: bool,
 }
 
 impl WatchProblem {
@@ -65,6 +68,8 @@ pub struct Plan {
 struct Target<'a> {
     relation: &'a Relation,
     watch: usize,
+    /// Whether a watch names it; else it is a part of one that is named.
+    is_named: bool,
     templates: Vec<&'a ChangeTemplate>,
 }
 
@@ -89,6 +94,7 @@ pub(super) fn compare(catalog: &Catalog, watches: &[Watch], max_keys: usize, not
             message: "the server in [postgres] only follows another one, where changes are made"
                 .to_owned(),
             hint: "name the primary".to_owned(),
+            is_untold: true,
         });
     }
     if !watches.is_empty() {
@@ -174,8 +180,10 @@ impl Plan {
                 let target = targets.entry(place).or_insert_with(|| Target {
                     relation,
                     watch: at,
+                    is_named: false,
                     templates: Vec::new(),
                 });
+                target.is_named |= n == 0;
                 for template in &watch.templates {
                     if !target.templates.contains(&&template.template) {
                         target.templates.push(&template.template);
@@ -235,7 +243,7 @@ impl Plan {
         }
         let is_partitioned = target.relation.kind == "p";
         let row = (!is_partitioned).then_some(&ROW);
-        let mut flaws = BTreeSet::new();
+        let (mut flaws, mut is_untold) = (BTreeSet::new(), false);
         for wanted in STATEMENT.iter().chain(row) {
             let mut ours = catalog
                 .triggers
@@ -246,6 +254,7 @@ impl Plan {
                 continue;
             };
             flaws.insert(flaw);
+            is_untold |= target.is_named && wanted.is_untold(there);
             if there.is_some() {
                 sql += &format!("DROP TRIGGER {} ON {table};\n", wanted.name);
             }
@@ -257,8 +266,12 @@ impl Plan {
         // Without the schema nothing can be there, and one line says so.
         for flaw in flaws.iter().filter(|_| catalog.has_schema) {
             self.flaw(target.watch, format!("the triggers on {table} are {flaw}"));
+            if let Some(flaw) = self.flaws.last_mut() {
+                flaw.is_untold = is_untold;
+            }
         }
         if !sql.is_empty() {
+            sql += &definition.tell_all;
             self.steps.push(Step::new(format!("watch {table}"), &sql));
         }
     }
@@ -311,6 +324,8 @@ impl Plan {
             template,
             message,
             hint,
+            // Where only a column is missing, a trigger is there, and tells that anything may have changed.
+            is_untold: template.is_none(),
         });
     }
 
@@ -321,6 +336,7 @@ impl Plan {
             template: None,
             message,
             hint,
+            is_untold: false,
         });
     }
 }

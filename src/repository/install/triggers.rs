@@ -67,6 +67,12 @@ impl Wanted {
         (there.enabled != self.enabled).then_some("disabled, or do not fire always")
     }
 
+    /// Whether it does not fire for what clients write here.
+    pub fn is_untold(&self, there: Option<&Trigger>) -> bool {
+        self.enabled == "A"
+            && there.is_none_or(|there| there.enabled == "D" || there.enabled == "R")
+    }
+
     /// The SQL that makes it.
     pub fn create(&self, table: &str, function: &str) -> String {
         let name = self.name;

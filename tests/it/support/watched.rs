@@ -54,10 +54,12 @@ impl Watched {
         }
     }
 
-    /// Runs `cachewarden migrate`; what it printed.
+    /// Runs `cachewarden migrate`; what it printed. What it queues is not told.
     pub async fn migrate(&self) -> String {
         let (code, stdout, stderr) = self.run(&["migrate"]).await;
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+        self.execute("DELETE FROM cachewarden.outbox WHERE source = 'migrate'")
+            .await;
         stdout
     }
 

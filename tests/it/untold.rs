@@ -1,0 +1,138 @@
+//! Changes that no trigger tells of: watched hits do not pass for fresh, and what was missed is made good for.
+
+use cachewarden::cli::demo::servers::{Postgres, PostgresOptions, Redis};
+
+use super::proof::{look, until};
+use super::support::DEADLINE;
+use super::support::daemon::{InProcess, config};
+use super::support::eventually::eventually;
+use super::support::resp::Client;
+use super::support::servers::{database_in, own_postgres, redis};
+use super::support::watched::{Watched, queued};
+
+const COURSES: &str = "CREATE TABLE courses (id bigint PRIMARY KEY, title text NOT NULL);
+    INSERT INTO courses SELECT n, 'old' FROM generate_series(1, 10) n";
+
+const CACHES: &str = r#"
+    [caches.course]
+    key = "courses:{id:bigint}"
+    query = "SELECT title FROM courses WHERE id = :id"
+    shape = "scalar"
+    ttl = "1h"
+
+    [invalidation]
+    [[invalidation.watch]]
+    table = "courses"
+    invalidate = ["courses:{id}", "courses:all"]
+"#;
+
+const DISABLE: &str = "ALTER TABLE courses DISABLE TRIGGER cachewarden_update";
+const ENABLE: &str = "ALTER TABLE courses ENABLE ALWAYS TRIGGER cachewarden_update";
+
+struct Scene {
+    postgres: Postgres,
+    watched: Watched,
+    redis: Redis,
+}
+
+impl Scene {
+    async fn open() -> Self {
+        let postgres = own_postgres(&PostgresOptions::default());
+        let watched = Watched::unmigrated_in(database_in(&postgres).await, COURSES, CACHES).await;
+        watched.migrate().await;
+        Self {
+            postgres,
+            watched,
+            redis: redis(),
+        }
+    }
+
+    async fn daemon(&self) -> InProcess {
+        let redis = self.redis.redis_url();
+        InProcess::start(&config(self.watched.database.url(), &redis, CACHES)).await
+    }
+
+    async fn update(&self, id: u32, title: &str) {
+        let update = format!("UPDATE courses SET title = '{title}' WHERE id = {id}");
+        self.watched.execute(&update).await;
+    }
+}
+
+async fn until_seen(client: &mut Client, key: &str, expected: (&str, &str)) {
+    eventually(DEADLINE, async || match look(client, key).await {
+        (value, state) if (value.as_str(), state.as_str()) == expected => Ok(()),
+        seen => Err(seen),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_start_while_postgres_is_frozen_asks_later_whether_the_triggers_are_there() {
+    let mut scene = Scene::open().await;
+    scene.watched.execute(DISABLE).await;
+    scene.postgres.freeze().unwrap();
+    let daemon = scene.daemon().await;
+    let mut client = daemon.client().await;
+    let (unknown, _) = look(&mut client, "courses:1").await;
+    assert!(unknown.starts_with("LOADFAIL"), "{unknown}");
+    scene.postgres.thaw().unwrap();
+    // The queue is empty, and can be looked at, but that proves nothing.
+    until_seen(&mut client, "courses:1", ("\"old\"", "stale")).await;
+    until(&mut client, "cachewarden_watch_flaws", 1).await;
+    scene.update(1, "new").await;
+    until_seen(&mut client, "courses:1", ("\"old\"", "stale")).await;
+
+    // Mended by hand, so nothing is queued: what was missed is made good for before anything passes for fresh again.
+    scene.watched.execute(ENABLE).await;
+    eventually(DEADLINE, async || {
+        match look(&mut client, "courses:1").await {
+            (value, state) if state == "stale" => Err(value),
+            (value, state) => {
+                assert_eq!(value, "\"new\"", "{state}");
+                Ok(())
+            }
+        }
+    })
+    .await;
+    until(&mut client, "cachewarden_watch_flaws", 0).await;
+    scene.update(1, "newer").await;
+    until_seen(&mut client, "courses:1", ("\"newer\"", "hit")).await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_changed_before_a_trigger_was_there_is_invalidated_when_it_is_installed() {
+    let scene = Scene::open().await;
+    let daemon = scene.daemon().await;
+    let mut client = daemon.client().await;
+    until_seen(&mut client, "courses:1", ("\"old\"", "hit")).await;
+    daemon.stop().await;
+    scene
+        .watched
+        .execute("DROP TRIGGER cachewarden_update ON courses")
+        .await;
+    scene.update(1, "new").await;
+    assert_eq!(scene.watched.run(&["migrate"]).await.0, Some(0));
+    assert_eq!(
+        scene.watched.take().await,
+        [queued(&["courses:all"], &["courses:*"])]
+    );
+    // Control: without that, a daemon has no way to know.
+    let daemon = scene.daemon().await;
+    let mut client = daemon.client().await;
+    assert_eq!(look(&mut client, "courses:1").await.0, "\"old\"");
+    daemon.stop().await;
+
+    scene
+        .watched
+        .execute("DROP TRIGGER cachewarden_update ON courses")
+        .await;
+    assert_eq!(scene.watched.run(&["migrate"]).await.0, Some(0));
+    let daemon = scene.daemon().await;
+    let mut client = daemon.client().await;
+    assert_eq!(look(&mut client, "courses:1").await.0, "\"new\"");
+    // Once: it installs nothing the second time.
+    assert_eq!(scene.watched.run(&["migrate"]).await.0, Some(0));
+    assert_eq!(scene.watched.take().await, []);
+    daemon.stop().await;
+}
