@@ -58,8 +58,11 @@ impl Watched {
     pub async fn migrate(&self) -> String {
         let (code, stdout, stderr) = self.run(&["migrate"]).await;
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
-        self.execute("DELETE FROM cachewarden.outbox WHERE source = 'migrate'")
-            .await;
+        let queue = "SELECT to_regclass('cachewarden.outbox')";
+        if self.ask(queue).await != "NULL" {
+            self.execute("DELETE FROM cachewarden.outbox WHERE source = 'migrate'")
+                .await;
+        }
         stdout
     }
 
