@@ -76,13 +76,21 @@ fn migrate(config: &Config, args: &Args) -> Result<Vec<Step>, (u8, String)> {
     Err((exit::CONFIG, format!("{reports}\n\nnothing was changed")))
 }
 
+/// What to do about a step that Postgres refused, by its SQLSTATE.
+fn step_hint(message: &str) -> &'static str {
+    if message.contains("(SQLSTATE 42501)") {
+        "\nsteps before it were taken; `cachewarden migrate --dry-run` prints the rest, to be run by a role with more rights"
+    } else if message.contains("(SQLSTATE 55P03)") {
+        "\nsomebody holds the table; steps before it were taken, and `cachewarden migrate` takes the rest once it is let go of"
+    } else {
+        "\nsteps before it were taken; `cachewarden migrate --dry-run` prints the rest"
+    }
+}
+
 fn failed(error: &RepositoryError) -> (u8, String) {
     let (code, hint) = match error {
         RepositoryError::Url(_) => (exit::CONFIG, ""),
-        RepositoryError::Step { .. } => (
-            exit::FAILED,
-            "\nsteps before it were taken; `cachewarden migrate --dry-run` prints the rest, to be run by a role with more rights",
-        ),
+        RepositoryError::Step { message, .. } => (exit::FAILED, step_hint(message)),
         RepositoryError::Connect(_) | RepositoryError::Queue { .. } | RepositoryError::Stopped => {
             (exit::UNAVAILABLE, "")
         }

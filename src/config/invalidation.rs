@@ -383,6 +383,23 @@ fn template(
         reader.fault(span, message, help);
         return None;
     }
+    let keys = || caches.iter().map(|cache| &cache.key);
+    let is_of_caches = known
+        .iter()
+        .filter(|known| head.starts_with(**known))
+        .all(|known| keys().any(|key| key.prefix() == *known));
+    if is_of_caches && !template.is_pattern() && !keys().any(|key| template.may_be_of(key)) {
+        let shown: Vec<String> = keys()
+            .filter(|key| head.starts_with(key.prefix()))
+            .map(|key| format!("`{key}`"))
+            .collect();
+        reader.fault(
+            text.span.clone(),
+            format!("no cache has keys like `{template}`"),
+            format!("its prefix has {}; or write a pattern", shown.join(", ")),
+        );
+        return None;
+    }
     if let Err(column) = template.infer(caches.iter().map(|cache| &cache.key)) {
         let message =
             format!("`{{{column}}}` stands where caches have a parameter of another type");

@@ -82,7 +82,7 @@ impl Inspector {
             patterns: self.watched.clone(),
             ..Targets::default()
         };
-        let origin = Origin::Watch;
+        let origin = Origin::Deaf;
         let ask = InvalidateTargets { targets, origin };
         Ok(self.invalidation.invalidate.ask(ask).await?.map(drop)?)
     }

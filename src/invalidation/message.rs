@@ -78,7 +78,7 @@ pub(super) fn read(scope: &Scope, payload: &[u8]) -> Message {
     if payload.len() > MAX_MESSAGE_BYTES {
         let text = format!("{} bytes exceed {MAX_MESSAGE_BYTES}", payload.len());
         message.refuse("huge", text);
-    } else if payload.first() == Some(&b'{') {
+    } else if payload.trim_ascii_start().first() == Some(&b'{') {
         message.read_json(scope, payload);
     } else if let Err(error) = scope.add(payload, &mut message.targets) {
         message.refuse_target(&error);

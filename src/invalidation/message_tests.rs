@@ -42,7 +42,7 @@ fn messages_say_what_is_outdated() {
         ),
         // A key that is said to be one is one, whatever it holds.
         (r#"{"keys":["legacy:a*"]}"#, vec!["legacy:a*"]),
-        (r#" {"keys":["users:1"]}"#, vec![]),
+        ("\n {\"keys\":[\"users:1\"]} ", vec!["users:1"]),
     ] {
         assert_eq!(told(payload).0, expected, "{payload}");
     }

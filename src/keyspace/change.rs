@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::error::shown_text;
 use super::names::RESERVED_PREFIXES;
-use super::{KeyTemplate, ParamType, TemplateError, template::Segment};
+use super::{KeyTemplate, Param, ParamType, TemplateError, template::Segment};
 
 /// Limits of one template: those of a pattern that a client may send, less room for the row's values.
 const MAX_TEMPLATE_BYTES: usize = 200;
@@ -170,6 +170,23 @@ impl ChangeTemplate {
             }
         }
         Ok(())
+    }
+
+    /// Whether some row could give a key of `key`; a column may hold anything.
+    pub fn may_be_of(&self, key: &KeyTemplate) -> bool {
+        let ours = self.segments();
+        let theirs: Vec<_> = key.typed_segments().collect();
+        let fits = |ours: &[ChangePart], (segment, param): &(&Segment, Option<&Param>)| match (
+            ours, segment, param,
+        ) {
+            ([ChangePart::Text(text)], Segment::Literal(other), _) => text == other,
+            ([ChangePart::Text(text)], segment, Some(param)) => {
+                let value = segment.value_in(text.as_bytes());
+                value.is_some_and(|value| param.accepts(value))
+            }
+            (parts, ..) => !parts.is_empty(),
+        };
+        ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(o, t)| fits(o, t))
     }
 
     pub(super) fn segments(&self) -> Vec<Vec<ChangePart>> {

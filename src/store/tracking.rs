@@ -27,7 +27,9 @@ const PROOF_TAKES: Duration = Duration::from_secs(1);
 pub const PROOF_HOLDS: Duration = Duration::from_secs(2);
 /// How long the key of a proof lives.
 const KEY_LIVES: Duration = Duration::from_secs(5);
-/// How often a connection that is told nothing is tried to be replaced by one that is.
+/// When a connection that is told nothing is first tried to be replaced by one that is: Redis may only have been late.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// How often at last: it may not be able to, and never will.
 const RETRY_EVERY: Duration = Duration::from_secs(10);
 
 /// Whoever wants to know what changes in Redis. Told on the thread of the connection, before any reply that follows: it must
@@ -87,12 +89,24 @@ impl Tracking {
 
     /// Says once in a row what is wrong.
     fn tell_trouble(&self, error: &StoreError) {
-        if !self.trouble_told.swap(true, Ordering::Relaxed) {
+        if self.trouble_told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if error.is_outage() {
+            tracing::warn!(%error, "redis did not tell in time what changes, so nothing is kept in memory until it does");
+        } else {
             tracing::warn!(
                 %error,
                 "redis does not tell what changes, so nothing is kept in memory; it takes RESP3, and the right to CLIENT \
                  TRACKING and to SET cachewarden:*"
             );
+        }
+    }
+
+    /// Says that it is over.
+    fn tell_proven(&self) {
+        if self.trouble_told.swap(false, Ordering::Relaxed) {
+            tracing::info!("redis tells what changes again; values are kept in memory");
         }
     }
 }
@@ -170,12 +184,16 @@ impl Store {
     pub(super) async fn prove(&self, told: Option<Told>) {
         match (self.tracking(), told) {
             (Some(tracking), Some(mut told)) => self.prove_on(tracking, &mut told).await,
-            (Some(tracking), None) => loop {
-                tokio::time::sleep(RETRY_EVERY).await;
-                if self.connect_told(tracking).await.is_ok() {
-                    return;
+            (Some(tracking), None) => {
+                let mut pause = FIRST_RETRY;
+                loop {
+                    tokio::time::sleep(pause).await;
+                    if self.connect_told(tracking).await.is_ok() {
+                        return;
+                    }
+                    pause = RETRY_EVERY.min(2 * pause);
                 }
-            },
+            }
             (None, _) => std::future::pending().await,
         }
     }
@@ -186,7 +204,7 @@ impl Store {
             match self.proof(told, number, begun).await {
                 Ok(()) => {
                     tracking.listener.certain(begun + PROOF_HOLDS);
-                    tracking.trouble_told.store(false, Ordering::Relaxed);
+                    tracking.tell_proven();
                 }
                 Err(error) => {
                     tracking.listener.lost();

@@ -264,6 +264,11 @@ async fn what_the_database_does_not_have_is_told_with_its_place_and_nothing_is_c
             "2:9",
         ),
         (
+            "table = \"pg_class\"\ninvalidate = [\"books:{oid}\"]",
+            "pg_catalog.pg_class is Postgres' own",
+            "2:9",
+        ),
+        (
             "table = \"books\"\ninvalidate = [\"books:list:*\", \"books:{idd}\"]",
             "public.books has no column `idd`",
             "3:31",

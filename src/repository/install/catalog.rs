@@ -17,6 +17,8 @@ pub(super) struct Catalog {
     pub has_list: bool,
     /// Who we are, quoted.
     pub role: String,
+    /// Whether we may do what a daemon does with the tables of the schema, those that are there.
+    pub may_drain: bool,
     /// Versions of the migrations that were run.
     pub migrations: Vec<String>,
     /// A table for each watch.
@@ -41,7 +43,7 @@ pub(super) struct Relation {
     pub oid: Oid,
     /// Quoted, with its schema.
     pub name: String,
-    /// As in `pg_class.relkind`: `r` a table, `p` a partitioned one.
+    /// As in `pg_class.relkind`: `r` a table, `p` a partitioned one; `system` for one of Postgres' own, `own` for one of ours.
     pub kind: String,
     pub columns: Vec<Column>,
 }
@@ -122,9 +124,11 @@ pub(super) async fn read(client: &Client, watches: &[Watch]) -> Result<Catalog, 
 
 async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, tokio_postgres::Error> {
     let server = "SELECT pg_is_in_recovery(), to_regnamespace('cachewarden') IS NOT NULL,
-                  to_regclass('cachewarden.__diesel_schema_migrations') IS NOT NULL, quote_ident(current_user)";
+                  EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace('cachewarden')
+                          AND relname = '__diesel_schema_migrations'), quote_ident(current_user)";
     let server = client.query_one(server, &[]).await?;
-    let migrations = if server.try_get(2)? {
+    let may_drain = client.query_one(MAY_DRAIN, &[]).await?.try_get(0)?;
+    let migrations = if may_drain && server.try_get(2)? {
         let sql = "SELECT version FROM cachewarden.__diesel_schema_migrations ORDER BY version";
         let rows = client.query(sql, &[]).await?;
         rows.iter()
@@ -144,6 +148,7 @@ async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, toki
         has_schema: server.try_get(1)?,
         has_list: server.try_get(2)?,
         role: server.try_get(3)?,
+        may_drain,
         migrations,
         tables,
         doorbell: Doorbell::take(&mut triggers, &mut functions),
@@ -151,6 +156,13 @@ async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, toki
         functions,
     })
 }
+
+const MAY_DRAIN: &str = "\
+SELECT coalesce(bool_and(has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+           AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
+           AND has_table_privilege(c.oid, 'DELETE')), true)
+FROM pg_catalog.pg_class c
+WHERE c.relnamespace = to_regnamespace('cachewarden') AND c.relkind = 'r'";
 
 /// A table with its partitions and children, however deep. Names are bound, and read by Postgres
 /// itself, which knows its quoting and its `search_path`.
@@ -166,7 +178,9 @@ WITH RECURSIVE tree (oid, depth) AS (
     UNION
     SELECT i.inhrelid, depth + 1 FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
 ), parts AS (SELECT oid, min(depth) AS depth FROM tree GROUP BY oid)
-SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind::text,
+SELECT c.oid, format('%I.%I', n.nspname, c.relname),
+       CASE WHEN n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast') THEN 'system'
+            WHEN n.nspname = 'cachewarden' THEN 'own' ELSE c.relkind::text END,
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
        ARRAY(SELECT a.atttypid FROM pg_catalog.pg_attribute a

@@ -97,6 +97,19 @@ pub(super) fn compare(catalog: &Catalog, watches: &[Watch], max_keys: usize, not
             is_untold: true,
         });
     }
+    if !catalog.may_drain {
+        let role = &catalog.role;
+        let message = format!(
+            "the role {role} may not read and write the tables in the schema `cachewarden`"
+        );
+        let hint = format!(
+            "GRANT USAGE ON SCHEMA cachewarden TO {role}; \
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA cachewarden TO {role};"
+        );
+        plan.problem(0, None, message, &hint);
+        // Nor can be seen what is installed.
+        return plan;
+    }
     if !watches.is_empty() {
         plan.migrate(catalog);
     }
@@ -218,9 +231,17 @@ impl Plan {
                 "a foreign table",
                 "its changes are made on another server; watch it there",
             ),
+            "system" => ("Postgres' own", "name a table of yours"),
+            "own" => (
+                "cachewarden's own, and would queue a change for each that is queued",
+                "name a table of yours",
+            ),
             _ => ("no table", "name a table"),
         };
-        let message = format!("{} is {kind}, whose changes cannot be seen", relation.name);
+        let message = match relation.kind.as_str() {
+            "system" | "own" => format!("{} is {kind}: it cannot be watched", relation.name),
+            _ => format!("{} is {kind}, whose changes cannot be seen", relation.name),
+        };
         self.problem(at, None, message, hint);
     }
 

@@ -1,6 +1,7 @@
 //! A trigger acts with the rights of who installed it: nothing that a writer or a table's owner made may run within.
 
 use super::CACHES;
+use crate::support::daemon::{cachewarden, config, said};
 use crate::support::watched::{Watched, queued};
 
 #[tokio::test]
@@ -158,4 +159,74 @@ async fn a_column_that_has_another_type_by_now_is_spelled_as_ever() {
     }
     // What no key can be is none, and nothing to invalidate.
     assert_eq!(world.queues(&insert("'4294967296'")).await, []);
+}
+
+const NAMED: &str = "[namespaces.k]\nprefix = \"k:\"\nttl = \"1m\"\n\
+    [[invalidation.watch]]\ntable = \"public.t\"\ninvalidate = [\"k:{id}\"]\n";
+
+#[tokio::test]
+async fn our_own_tables_and_those_of_postgres_are_not_watched() {
+    let world = Watched::start("CREATE TABLE t (id int)", NAMED).await;
+    for (table, why) in [
+        // Each row that it queues would queue another.
+        (
+            "cachewarden.outbox",
+            "cachewarden.outbox is cachewarden's own",
+        ),
+        ("pg_class", "pg_catalog.pg_class is Postgres' own"),
+    ] {
+        let watch =
+            format!("[[invalidation.watch]]\ntable = \"{table}\"\ninvalidate = [\"k:all\"]\n");
+        let text = config(
+            world.database.url(),
+            "redis://127.0.0.1:1",
+            &format!("{NAMED}{watch}"),
+        );
+        for args in [&["migrate"][..], &["check", "--connect"]] {
+            let (code, _, stderr) = said(&cachewarden(&text, args).await);
+            assert_eq!(code, Some(78), "{stderr}");
+            assert!(stderr.contains(why), "{stderr}");
+        }
+    }
+    let insert = "INSERT INTO t VALUES (1)";
+    assert_eq!(world.queues(insert).await, [queued(&["k:1"], &[])]);
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_empty_the_queue_is_told_what_it_lacks() {
+    let world = Watched::start("CREATE TABLE t (id int)", NAMED).await;
+    let role = format!("reader_{}", world.database.name());
+    world
+        .execute(&format!(
+            "CREATE ROLE {role} LOGIN; GRANT SELECT ON t TO {role}"
+        ))
+        .await;
+    let url = world
+        .database
+        .url()
+        .replace("postgres@", &format!("{role}@"));
+    assert_ne!(url, world.database.url());
+    let text = config(&url, "redis://127.0.0.1:1", NAMED);
+    let all = format!(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA cachewarden TO {role};"
+    );
+    let some = "GRANT SELECT ON ALL TABLES IN SCHEMA cachewarden TO";
+    for grant in ["GRANT USAGE ON SCHEMA cachewarden TO", some]
+        .map(|grant| format!("{grant} {role}"))
+        .iter()
+        .chain([&all])
+    {
+        let (code, _, stderr) = said(&cachewarden(&text, &["check", "--connect"]).await);
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(stderr.contains(&all), "{stderr}");
+        world.execute(grant).await;
+    }
+    let (code, _, stderr) = said(&cachewarden(&text, &["check", "--connect"]).await);
+    assert!(
+        !stderr.contains("may not read and write"),
+        "{code:?} {stderr}"
+    );
+    world
+        .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"))
+        .await;
 }
