@@ -54,6 +54,8 @@ struct Announced {
     /// When we heard of it: its leases were deleted before.
     heard: Instant,
     until: Instant,
+    /// Whether it is to be announced anew: leases that were ended may be back, so that nobody may rely on it.
+    is_broken: bool,
     /// Keys invalidated by name since, by hash, and when that was done.
     renewed: Mutex<HashMap<u128, Instant>>,
 }
@@ -77,6 +79,7 @@ impl Sweeps {
                 pattern: pattern.clone(),
                 heard,
                 until,
+                is_broken: false,
                 renewed: Mutex::default(),
             });
         } else {
@@ -84,6 +87,18 @@ impl Sweeps {
             tracing::warn!(pattern = %pattern.shown(), "more sweeps are announced than are remembered");
         }
         self.0.any.store(true, Ordering::Release);
+    }
+
+    /// The sweep broke off, and will be announced anew by another id: for at most `life`, hits that match are doubted on,
+    /// those too that were renewed, for what they were renewed with may be lost.
+    pub fn break_off(&self, id: Uuid, life: Duration) {
+        let now = Instant::now();
+        let mut announced = self.0.announced.write();
+        let all = announced.values_mut().flatten();
+        for sweep in all.filter(|sweep| sweep.id == id) {
+            (sweep.heard, sweep.until, sweep.is_broken) = (now, now + life, true);
+            sweep.renewed.get_mut().clear();
+        }
     }
 
     /// The sweep has ended: what it matched is gone.
@@ -120,7 +135,8 @@ impl Sweeps {
         !self.0.any.load(Ordering::Acquire)
     }
 
-    /// Whether whatever `pattern` matches is doubted by what was announced after `since`, and still is.
+    /// Whether whatever `pattern` matches is doubted by what was announced after `since`, and still is, and has not broken
+    /// off.
     pub fn heed(&self, pattern: &Pattern, since: Instant) -> bool {
         let covers = |sweep: &Pattern| {
             let is_under = || pattern.head().starts_with(sweep.head());
@@ -132,7 +148,8 @@ impl Sweeps {
         segment
             .into_iter()
             .flatten()
-            .any(|sweep| sweep.heard > since && sweep.until > now && covers(&sweep.pattern))
+            .filter(|sweep| sweep.heard > since && sweep.until > now && !sweep.is_broken)
+            .any(|sweep| covers(&sweep.pattern))
     }
 
     /// Whether a value of `key`, asked for at `asked`, may be one that a sweep is about to remove.
@@ -250,6 +267,23 @@ mod tests {
         let (sweeps, _) = announced("a:*");
         sweeps.renew(&[Bytes::from_static(b"a:1")], begun);
         assert!(sweeps.doubts(b"a:1", Instant::now()));
+    }
+
+    #[test]
+    fn what_a_broken_sweep_matches_is_doubted_as_if_it_had_just_begun_and_nobody_relies_on_it() {
+        let begun = Instant::now();
+        let (sweeps, id) = announced("a:*");
+        let pattern = Pattern::parse(b"a:*").expect("a pattern");
+        sweeps.renew(&[Bytes::from_static(b"a:1")], Instant::now());
+        assert!(sweeps.heed(&pattern, begun));
+        sweeps.break_off(id, LIFE);
+        assert!(sweeps.doubts(b"a:1", Instant::now()), "it may be back");
+        assert!(!sweeps.heed(&pattern, begun));
+        // A renewal that was on its way proves nothing.
+        sweeps.renew(&[Bytes::from_static(b"a:1")], begun);
+        assert!(sweeps.doubts(b"a:1", Instant::now()));
+        sweeps.break_off(id, Duration::ZERO);
+        assert!(!sweeps.doubts(b"a:1", Instant::now()));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //!
 //! 1. its keys are gone, and
 //! 2. each of its patterns was announced after it was claimed, and still is: what matches is loaded anew. An earlier sweep
-//!    of the same pattern does not count: it may have renewed a key before the change.
+//!    of the same pattern does not count: it may have renewed a key before the change. Nor does one that broke off, until
+//!    it is announced anew: leases that it had ended may be back, and fill what is older than the change.
 //!
 //! That it was claimed says nothing: while Redis answers reads and refuses to remove anything, claim follows claim, and
 //! whoever took them for applied would call outdated values fresh for as long as that goes on.
@@ -165,8 +166,15 @@ mod tests {
         assert_eq!(applying.harmless(), HashSet::from([7, 8]));
         sweeps.end(earlier);
         assert_eq!(applying.harmless().len(), 2);
-        // Its sweep broke off, and begins again.
+        // Its sweep broke off: the announcement stands, and counts once the leases have been ended again.
+        sweeps.break_off(own, Duration::from_secs(60));
+        assert!(sweeps.doubts(b"a:1:1", Instant::now()));
+        assert!(applying.harmless().is_empty());
+        let anew = announce(&sweeps, "a:1:*");
+        assert_eq!(applying.harmless().len(), 2);
         sweeps.end(own);
+        assert_eq!(applying.harmless().len(), 2);
+        sweeps.end(anew);
         assert!(applying.harmless().is_empty());
         let _wider = announce(&sweeps, "a:*");
         assert_eq!(applying.harmless().len(), 2);

@@ -7,6 +7,8 @@ use crate::keyspace::Pattern;
 use bytes::Bytes;
 use uuid::Uuid;
 
+/// Earlier announcements of one pattern that are remembered, to be withdrawn. Those before them expire.
+const MAX_EARLIER: usize = 8;
 /// Patterns of one prefix that wait; one more, and they wait as everything under that prefix.
 pub(super) const MAX_A_PREFIX: usize = 8;
 
@@ -24,6 +26,8 @@ enum Stage {
 
 struct Job<W> {
     id: Uuid,
+    /// By what ids it was announced before it broke off: these stand until it is announced anew.
+    earlier: Vec<Uuid>,
     pattern: Pattern,
     stage: Stage,
     removed: u64,
@@ -49,7 +53,7 @@ pub(super) struct Done<W> {
 /// The patterns that wait, with whoever (`W`) waits for them.
 pub(super) struct Pending<W> {
     jobs: Vec<Job<W>>,
-    /// What was announced by a work that broke off: to be withdrawn by the next.
+    /// What was announced and is not wanted any more: to be withdrawn.
     orphans: Vec<Sweep>,
 }
 
@@ -92,6 +96,7 @@ impl<W> Pending<W> {
         }
         self.jobs.push(Job {
             id: Uuid::new_v4(),
+            earlier: Vec::new(),
             pattern,
             stage: Stage::New,
             removed: 0,
@@ -155,18 +160,33 @@ impl<W> Pending<W> {
     }
 
     /// The connection was lost, or it is another server now: everything begins again with the leases, under new ids,
-    /// because what was renewed since may be lost as well. Returns those that may have been announced.
-    pub(super) fn begin_again(&mut self) -> Vec<Sweep> {
-        let begun = self.jobs.iter_mut().filter(|job| job.stage != Stage::New);
-        let orphans: Vec<Sweep> = begun
-            .map(|job| {
-                let orphan = job.sweep();
-                (job.stage, job.id) = (Stage::New, Uuid::new_v4());
-                orphan
-            })
-            .collect();
-        self.orphans.extend(orphans.iter().cloned());
-        orphans
+    /// because what was renewed since may be lost as well.
+    pub(super) fn begin_again(&mut self) {
+        for job in &mut self.jobs {
+            if job.is_announced() {
+                if job.earlier.len() >= MAX_EARLIER {
+                    job.earlier.remove(0);
+                }
+                let id = std::mem::replace(&mut job.id, Uuid::new_v4());
+                job.earlier.push(id);
+            }
+            job.stage = Stage::New;
+        }
+    }
+
+    /// What stands announced until it is announced anew.
+    pub(super) fn broken(&self) -> Vec<Sweep> {
+        self.jobs.iter().flat_map(Job::broken).collect()
+    }
+
+    /// The earlier announcements of what is announced anew: to be withdrawn.
+    pub(super) fn take_superseded(&mut self) -> Vec<Sweep> {
+        let mut superseded = Vec::new();
+        for job in self.jobs.iter_mut().filter(|job| job.is_announced()) {
+            superseded.extend(job.broken());
+            job.earlier.clear();
+        }
+        superseded
     }
 
     /// Gives up whatever `is_meant`, announced or not: who waited for it.
@@ -175,8 +195,10 @@ impl<W> Pending<W> {
             .into_iter()
             .partition(|job| is_meant(&job.pattern));
         self.jobs = left;
-        let begun = cancelled.iter().filter(|job| job.stage != Stage::New);
-        self.orphans.extend(begun.map(Job::sweep));
+        for job in &cancelled {
+            let begun = (job.stage != Stage::New).then(|| job.sweep());
+            self.orphans.extend(job.broken().chain(begun));
+        }
         cancelled.into_iter().map(Job::done).collect()
     }
 
@@ -208,8 +230,8 @@ impl<W> Pending<W> {
 
     /// The ones that are announced.
     pub(super) fn announced(&self) -> Vec<Sweep> {
-        let announced = |job: &&Job<W>| matches!(job.stage, Stage::Revoked | Stage::Swept);
-        self.jobs.iter().filter(announced).map(Job::sweep).collect()
+        let announced = self.jobs.iter().filter(|job| job.is_announced());
+        announced.map(Job::sweep).collect()
     }
 
     fn swept(&self) -> impl Iterator<Item = &Job<W>> {
@@ -232,11 +254,21 @@ impl<W> Job<W> {
         }
     }
 
+    fn is_announced(&self) -> bool {
+        matches!(self.stage, Stage::Revoked | Stage::Swept)
+    }
+
     fn sweep(&self) -> Sweep {
-        Sweep {
-            id: self.id,
-            pattern: self.pattern.clone(),
-        }
+        self.sweep_as(self.id)
+    }
+
+    fn broken(&self) -> impl Iterator<Item = Sweep> {
+        self.earlier.iter().map(|id| self.sweep_as(*id))
+    }
+
+    fn sweep_as(&self, id: Uuid) -> Sweep {
+        let pattern = self.pattern.clone();
+        Sweep { id, pattern }
     }
 }
 
@@ -350,14 +382,45 @@ mod tests {
         let (first, _) = pending.take_new();
         pending.revoked();
         pending.begin_pass();
-        assert_eq!(pending.begin_again()[0].id, first[0].id);
-        assert_eq!(pending.take_orphans()[0].id, first[0].id);
-        assert!(pending.begin_again().is_empty(), "it has not begun");
+        pending.begin_again();
         assert_eq!(pending.begin_pass().len(), 0, "leases first");
         let (again, _) = pending.take_new();
         assert_ne!(again[0].id, first[0].id);
         pending.revoked();
         pending.begin_pass();
         assert_eq!(pending.end_pass()[0].waiting, [1]);
+    }
+
+    #[test]
+    fn what_breaks_off_stands_announced_until_it_is_announced_anew_or_cancelled() {
+        let mut pending = Pending::default();
+        add(&mut pending, "a:1*", 1);
+        let (first, _) = pending.take_new();
+        pending.begin_again();
+        assert!(pending.broken().is_empty(), "it was never announced");
+        pending.take_new();
+        pending.revoked();
+        for _ in 0..2 {
+            pending.begin_again();
+            assert_eq!(pending.broken()[0].id, first[0].id);
+            pending.take_new();
+            assert!(pending.take_superseded().is_empty(), "leases first");
+        }
+        pending.revoked();
+        let superseded = pending.take_superseded();
+        assert_eq!((superseded.len(), superseded[0].id), (1, first[0].id));
+        assert!(pending.broken().is_empty());
+        for _ in 0..MAX_EARLIER + 5 {
+            pending.begin_again();
+            pending.take_new();
+            pending.revoked();
+        }
+        pending.begin_again();
+        let broken = pending.broken();
+        assert_eq!(broken.len(), MAX_EARLIER);
+        pending.cancel(|_| true);
+        let orphans = pending.take_orphans();
+        assert_eq!(orphans.len(), MAX_EARLIER);
+        assert_eq!(orphans[0].id, broken[0].id);
     }
 }

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use std::time::Duration;
 use uuid::Uuid;
 
+/// How long other daemons heed an announcement that is not renewed. Anybody may write one, so none is heeded for longer.
+pub(super) const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
 /// Entries read of the announced sweeps; their writers merge long before.
 const MAX_LISTED: &str = "4096";
 
@@ -53,10 +55,11 @@ impl Notice {
         match verb {
             b"announce" => {
                 let life_ms = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+                let life = Duration::from_millis(life_ms).min(ANNOUNCED_FOR);
                 Some(Notice::Announced {
                     by,
                     id,
-                    life: Duration::from_millis(life_ms),
+                    life,
                     pattern: Pattern::parse(words.next()?).ok()?,
                 })
             }
@@ -150,7 +153,7 @@ impl Scripts {
                 let id = Uuid::try_parse_ascii(parts.next()?).ok()?;
                 let pattern = Pattern::parse(parts.next()?).ok()?;
                 let left = Duration::from_millis(u64::try_from(*left_ms).ok()?);
-                Some((Sweep { id, pattern }, left))
+                Some((Sweep { id, pattern }, left.min(ANNOUNCED_FOR)))
             }
             _ => None,
         });
@@ -180,6 +183,18 @@ mod tests {
         }
         for broken in ["", "announce", "end x y", "announce 1 2 3 4"] {
             assert_eq!(Notice::read(broken.as_bytes()), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn nobody_announces_a_sweep_for_longer_than_a_daemon_would() {
+        let id = Uuid::new_v4();
+        for life_ms in [60_001, 31_536_000_000, u64::MAX] {
+            let forged = format!("announce {id} {id} {life_ms} a:*");
+            match Notice::read(forged.as_bytes()) {
+                Some(Notice::Announced { life, .. }) => assert_eq!(life, ANNOUNCED_FOR),
+                other => panic!("{other:?}"),
+            }
         }
     }
 }

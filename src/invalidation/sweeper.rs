@@ -9,12 +9,13 @@
 //! in between the pages of such a pass; of the others, a pass builds the index that is missing.
 //!
 //! All of it goes over one pinned connection. Whatever happens to that, or to the server behind it, everything that waits
-//! begins again with 1: leases that were ended could be back with an old snapshot, and so could values that were unlinked.
+//! begins again with 1: leases that were ended could be back with an old snapshot, and so could values that were unlinked. What
+//! was announced stays so until it is announced anew: in between, what the sweep has not removed yet would be given out again.
 
 use super::indexes::Indexes;
 use super::pending::{Done, Pending, Sweep};
 use super::queue::{Queue, Unswept, Waiting};
-use super::scripts::Scripts;
+use super::scripts::{ANNOUNCED_FOR, Scripts};
 use super::walk::Walk;
 use crate::cache::Sweeps;
 use crate::keyspace::{Pattern, names::LEASE_INDEX};
@@ -26,8 +27,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// How long other daemons heed an announcement that is not renewed.
-const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
 /// How often a sweep that goes on is announced again.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(20);
 /// Leases ended by one script call.
@@ -136,6 +135,7 @@ impl Sweeper {
         let ground = Ground::of(&self.store).await?;
         loop {
             self.withdraw_orphans(&ground.pinned).await;
+            self.uphold(&ground.pinned).await?;
             self.reveal(&ground.pinned).await?;
             for _ in 0..=MAX_JOINS {
                 let announced = self.with(|pending| pending.announced());
@@ -158,6 +158,17 @@ impl Sweeper {
         }
     }
 
+    /// Keeps other daemons heeding what broke off, however long it takes until it is announced anew.
+    async fn uphold(&self, pinned: &Pinned) -> Result<(), StoreError> {
+        let broken = self.with(|pending| pending.broken());
+        if broken.is_empty() {
+            return Ok(());
+        }
+        self.scripts
+            .announce(pinned, self.instance, ANNOUNCED_FOR, &broken)
+            .await
+    }
+
     /// Ends the leases of what is new, and announces it.
     pub(super) async fn reveal(&self, pinned: &Pinned) -> Result<Vec<Sweep>, StoreError> {
         let mut revealed = Vec::new();
@@ -174,6 +185,9 @@ impl Sweeper {
             self.scripts
                 .announce(pinned, self.instance, ANNOUNCED_FOR, &sweeps)
                 .await?;
+            // Not sooner: in between nobody would doubt what they match.
+            let superseded = self.with(Pending::take_superseded);
+            self.withdraw(pinned, &superseded).await;
             revealed.extend(sweeps);
         }
         Ok(revealed)
@@ -214,8 +228,9 @@ impl Sweeper {
                 if pass.is_empty() {
                     return Ok(Passed::Cancelled);
                 }
-                walk.only(patterns(&pass));
-                doomed.retain(|key| matches_any(&pass, key));
+                // They are keys of a page that no other page brings: an index without them would be called whole.
+                let kept = walk.only(patterns(&pass), &mut doomed);
+                builds.add(pinned, &kept).await?;
             }
             self.announce_again(ground).await?;
             walk.pause().await;
@@ -295,8 +310,12 @@ impl Sweeper {
     }
 
     fn forget_progress(&self) {
-        for sweep in self.with(Pending::begin_again) {
-            self.sweeps.end(sweep.id);
+        let begin_again = |pending: &mut Pending<Waiting>| {
+            pending.begin_again();
+            pending.broken()
+        };
+        for sweep in self.with(begin_again) {
+            self.sweeps.break_off(sweep.id, ANNOUNCED_FOR);
         }
     }
 

@@ -33,9 +33,14 @@ impl Walk {
         }
     }
 
-    /// Goes on for these only.
-    pub(super) fn only(&mut self, patterns: Vec<Pattern>) {
+    /// Goes on for these only. What of `doomed` is none of theirs is kept, and given back: a page is counted but once.
+    pub(super) fn only(&mut self, patterns: Vec<Pattern>, doomed: &mut Vec<Bytes>) -> Vec<Bytes> {
         self.patterns = patterns;
+        doomed.extract_if(.., |key| !self.matches(key)).collect()
+    }
+
+    fn matches(&self, key: &[u8]) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(key))
     }
 
     /// Whether every key was looked at.
@@ -62,7 +67,7 @@ impl Walk {
         let keys = page.keys.into_iter();
         let (doomed, mut kept): (Vec<_>, Vec<_>) = keys
             .filter(|key| !names::is_reserved(key))
-            .partition(|key| self.patterns.iter().any(|pattern| pattern.matches(key)));
+            .partition(|key| self.matches(key));
         kept.retain(|key| {
             segments
                 .iter()
@@ -97,4 +102,20 @@ pub(super) async fn rest(pause: Duration) {
     let waiting = tokio::task::spawn_blocking(move || std::thread::park_timeout(pause));
     // Without the thread there is no pause.
     let _waited = waiting.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_a_cancelled_pattern_matches_is_kept() {
+        let pattern = |text: &str| Pattern::parse(text.as_bytes()).expect("a pattern");
+        let mut walk = Walk::new(["a:1*", "a:*2"].map(pattern).into());
+        let mut doomed: Vec<Bytes> = ["a:11", "a:12", "a:2"].map(Bytes::from).into();
+        let kept = walk.only(vec![pattern("a:*2")], &mut doomed);
+        assert_eq!(kept, ["a:11"]);
+        assert_eq!(doomed, ["a:12", "a:2"]);
+        assert!(!walk.matches(b"a:11"));
+    }
 }

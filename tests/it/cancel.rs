@@ -19,7 +19,7 @@ const KEYS: u32 = 1_000_000;
 const DELAY: Duration = Duration::from_millis(20);
 
 /// A daemon whose sweeps are slow while the proxy says so.
-async fn slow(redis: &Redis, index: bool) -> (InProcess, Proxy) {
+pub(super) async fn slow(redis: &Redis, index: bool) -> (InProcess, Proxy) {
     let proxy = Proxy::before_port(redis.port()).await;
     let url = format!("redis://127.0.0.1:{}", proxy.port());
     let more = format!(
@@ -30,7 +30,7 @@ async fn slow(redis: &Redis, index: bool) -> (InProcess, Proxy) {
     (daemon, proxy)
 }
 
-async fn announced(raw: &mut Client) -> Value {
+pub(super) async fn announced(raw: &mut Client) -> Value {
     raw.command(&["ZCARD", "cachewarden:sweeps"]).await
 }
 
@@ -39,7 +39,7 @@ async fn left(raw: &mut Client) -> i64 {
 }
 
 /// Waits until a sweep has removed something.
-async fn under_way(raw: &mut Client, of: i64) {
+pub(super) async fn under_way(raw: &mut Client, of: i64) {
     eventually(DEADLINE, async || {
         let left = left(raw).await;
         // Announcements are keys, too.
@@ -148,6 +148,39 @@ async fn a_sweep_by_an_index_is_cancelled_and_its_index_stays_true() {
     assert_eq!(raw.command(&["ZCARD", index]).await, Value::Int(1));
     let swept = figure(&mut operator, "cachewarden_indexed_sweeps_total", "swept").await;
     assert_eq!(swept, 2);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn an_index_that_is_built_while_a_sweep_is_cancelled_lists_what_that_leaves() {
+    let redis = redis();
+    let (daemon, proxy) = slow(&redis, true).await;
+    let mut raw = raw(&redis).await;
+    fill(&mut raw, "calc:1:", 10_000).await;
+    fill(&mut raw, "calc:2:", 10_000).await;
+    let mut client = daemon.client().await;
+    let sweep = b"CACHE.INVALIDATE calc:1:* calc:2:*\r\n";
+    client.send(sweep).await.unwrap();
+    // Some are removed: with the next page, others that match are on their way.
+    under_way(&mut raw, 19_900).await;
+    let mut operator = daemon.client().await;
+    let cancelled = operator.command(&["CACHE.CANCEL", "calc:1:\\*"]).await;
+    assert_eq!(cancelled, Value::Int(1));
+    proxy.delay(Duration::ZERO);
+    eventually(DEADLINE, async || {
+        let built = figure(&mut operator, "cachewarden_indexes_built_total", "").await;
+        let announced = announced(&mut raw).await;
+        let is_over = built == 1 && announced == Value::Int(0);
+        is_over.then_some(()).ok_or((built, announced))
+    })
+    .await;
+    let kept = left(&mut raw).await - 1;
+    assert!(kept > 5_000, "{kept}");
+    let removed = daemon.warden.invalidate(&["calc:1:*"]).await.unwrap();
+    assert_eq!(i64::try_from(removed).unwrap(), kept);
+    assert_eq!(left(&mut raw).await, 1, "the index itself");
+    let swept = figure(&mut operator, "cachewarden_indexed_sweeps_total", "swept").await;
+    assert_eq!(swept, 1);
     daemon.stop().await;
 }
 

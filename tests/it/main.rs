@@ -11,6 +11,7 @@ mod audit;
 mod audit_command;
 mod backlog;
 mod bad_frames;
+mod broken_sweeps;
 mod cancel;
 mod check;
 mod clients;
