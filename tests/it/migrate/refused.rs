@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use super::{BOOKS, CACHES, CATALOG, TABLES, with, world};
 use crate::support::DEADLINE;
-use crate::support::daemon::{Spawned, cachewarden, said};
+use crate::support::daemon::{Spawned, cachewarden, config, said};
 use crate::support::servers::{database_in, own_postgres};
 use crate::support::watched::Watched;
 
@@ -221,4 +221,28 @@ async fn a_server_that_follows_another_is_refused() {
     let outbox = Outbox::new(&settings, &Invalidation::default(), Handle::current()).unwrap();
     let refused = outbox.look(10).await.unwrap_err().to_string();
     assert!(refused.contains("only follows another one"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_database_whose_texts_may_be_none_is_refused() {
+    let world = world().await;
+    let name = format!("{}_ascii", world.database.name());
+    let create = format!(
+        "CREATE DATABASE {name} ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    );
+    world.execute(&create).await;
+    let url = world.database.url();
+    let url = format!("{}/{name}", url.rsplit_once('/').unwrap().0);
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    let driver = tokio::spawn(connection);
+    client.batch_execute(TABLES).await.unwrap();
+    drop(client);
+    driver.await.unwrap().unwrap();
+    let text = config(&url, "redis://127.0.0.1:1", &format!("{CACHES}{BOOKS}"));
+    let (code, _, stderr) = said(&cachewarden(&text, &["migrate"]).await);
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("stores texts as SQL_ASCII"), "{stderr}");
+    world.execute(&format!("DROP DATABASE {name}")).await;
 }
