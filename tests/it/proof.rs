@@ -332,6 +332,10 @@ const PAGES: &str = r#"
     invalidate = ["pages:{id}:*"]
 "#;
 
+async fn broken_passes(client: &mut Client) -> u64 {
+    figure(client, "cachewarden_sweep_passes_total", "broken").await
+}
+
 #[tokio::test]
 async fn while_redis_refuses_to_remove_a_value_it_does_not_pass_for_fresh() {
     const FRESH: Duration = Duration::from_secs(1);
@@ -342,6 +346,9 @@ async fn while_redis_refuses_to_remove_a_value_it_does_not_pass_for_fresh() {
     let mut raw = raw(&redis).await;
     let refuse = ["CONFIG", "SET", "min-replicas-to-write", "1"];
     assert_eq!(raw.command(&refuse).await.text(), "OK");
+    // Nor can leases be ended, and so no sweep is announced: that would be heeded.
+    let blind = ["ACL", "SETUSER", "default", "-zscan"];
+    assert_eq!(raw.command(&blind).await.text(), "OK");
     watched.execute("UPDATE courses SET title = 'new'").await;
     let changed = Instant::now();
     let mut marked = 0;
@@ -356,14 +363,31 @@ async fn while_redis_refuses_to_remove_a_value_it_does_not_pass_for_fresh() {
             "{state} after {outdated:?}"
         );
         marked += u32::from(state == "stale");
-        let passes = "cachewarden_sweep_passes_total";
-        match figure(&mut client, passes, "broken").await {
+        match broken_passes(&mut client).await {
             10.. => Ok(()),
             broken => Err(broken),
         }
     })
     .await;
     assert_ne!(marked, 0);
+    let seeing = ["ACL", "SETUSER", "default", "+zscan"];
+    assert_eq!(raw.command(&seeing).await.text(), "OK");
+    eventually(DEADLINE, async || {
+        let (value, _) = look(&mut client, "pages:1:1").await;
+        (value == "\"new\"").then_some(()).ok_or(value)
+    })
+    .await;
+    // Its sweep is announced, breaks off at what Redis refuses, and stays announced until it can begin again.
+    let before = broken_passes(&mut client).await;
+    eventually(DEADLINE, async || {
+        let (value, _) = look(&mut client, "pages:1:1").await;
+        assert_eq!(value, "\"new\"");
+        let broken = broken_passes(&mut client).await;
+        (broken > before + 3).then_some(()).ok_or(broken)
+    })
+    .await;
+    let kept = raw.command(&["GET", "pages:1:1"]).await;
+    assert_eq!(kept, Value::bulk("\"old\""));
     let allow = ["CONFIG", "SET", "min-replicas-to-write", "0"];
     assert_eq!(raw.command(&allow).await.text(), "OK");
     eventually(DEADLINE, async || {
