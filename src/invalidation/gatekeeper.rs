@@ -8,7 +8,7 @@
 //! | heartbeat of a prefix | verdict on what lies under it |
 //! | --- | --- |
 //! | of this very server and these data | known: nothing was lost |
-//! | none, and no key either | empty: nothing is there that could be outdated |
+//! | any other or none, and no key beside | empty: nothing is there that could be outdated |
 //! | of another, younger than `replay_window` | what was invalidated since is invalidated once more |
 //! | anything else | everything is invalidated |
 //!

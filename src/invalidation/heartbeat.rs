@@ -64,16 +64,13 @@ impl Heartbeat {
 }
 
 impl Verdict {
-    /// Of a Redis with these data, so many keys, and these heartbeats, one for each of `prefixes`.
+    /// Of a Redis with these data, so many keys beside, and these heartbeats, one for each of `prefixes`.
     pub(super) fn of(
         data: &str,
         keys: i64,
         prefixes: &[Pattern],
         heartbeats: &[Option<Heartbeat>],
     ) -> Self {
-        if keys == 0 {
-            return Verdict::Empty;
-        }
         let mut earlier = Earlier::default();
         for (prefix, heartbeat) in prefixes.iter().zip(heartbeats) {
             match heartbeat {
@@ -93,9 +90,12 @@ impl Verdict {
             }
         }
         if earlier.prefixes().next().is_none() {
-            return Verdict::Known;
+            Verdict::Known
+        } else if keys == 0 {
+            Verdict::Empty
+        } else {
+            Verdict::Earlier(earlier)
         }
-        Verdict::Earlier(earlier)
     }
 
     pub(super) fn label(&self) -> &'static str {
@@ -167,6 +167,8 @@ mod tests {
     fn only_without_any_key_nothing_can_be_outdated() {
         let none = [None, None, None];
         assert_eq!(verdict(0, &none), Verdict::Empty);
+        let others = [None, of("now r", 7), of("before r", 7)];
+        assert_eq!(verdict(0, &others), Verdict::Empty);
         assert!(matches!(verdict(1, &none), Verdict::Earlier(_)));
     }
 }

@@ -170,7 +170,7 @@ impl Scripts {
         Ok(pairs.collect())
     }
 
-    /// How many keys there are, and the heartbeat of each of `prefixes`.
+    /// How many keys there are beside the heartbeats, and the heartbeat of each of `prefixes`.
     pub(super) async fn heartbeats(
         &self,
         pinned: &Pinned,

@@ -78,17 +78,6 @@ impl Member {
         .await;
     }
 
-    async fn until_something_was_renewed(&mut self) {
-        eventually(DEADLINE, async || {
-            let name = "cachewarden_invalidations_total";
-            match figure(&mut self.client, name, "return").await {
-                0 => Err("not yet"),
-                _ => Ok(()),
-            }
-        })
-        .await;
-    }
-
     /// Reads until Redis serves again, and once more; every read must be as `expected` says.
     async fn reads_while_it_comes_back(&mut self, key: &str, expected: &str) {
         self.proxy.pass().await;
@@ -133,6 +122,10 @@ impl Fleet {
             assert_eq!(self.twos.get(&format!("twos:{key}")).await, "\"old\"");
         }
         let mut raw = raw(&self.redis).await;
+        for prefix in ["ones:", "twos:"] {
+            let there = raw.command(&["HEXISTS", HEARTBEAT, prefix]).await;
+            assert_eq!(there, Value::Int(1), "{prefix}");
+        }
         assert_eq!(raw.command(&["SAVE"]).await.text(), "OK");
         for (table, member) in [("ones", &mut self.ones), ("twos", &mut self.twos)] {
             let update = format!("UPDATE {table} SET title = 'new' WHERE id = 1");
@@ -150,21 +143,14 @@ impl Fleet {
 
     /// Lets the daemon of `ones:` come back, and waits until it has cleaned and said so.
     async fn return_of_ones(&mut self) {
+        come_back(&self.redis, &mut self.ones, "ones").await;
         let mut raw = raw(&self.redis).await;
-        let before = raw.command(&["DUMP", HEARTBEAT]).await;
-        assert_ne!(before, Value::Nil, "the snapshot has a heartbeat");
-        self.ones
-            .reads_while_it_comes_back("ones:1", "\"new\"")
-            .await;
-        eventually(DEADLINE, async || {
-            match raw.command(&["DUMP", HEARTBEAT]).await {
-                now if now == before => Err("not yet"),
-                _ => Ok(()),
-            }
-        })
-        .await;
         let kept = raw.command(&["GET", "twos:4"]).await;
         assert_eq!(kept.text(), "\"old\"", "nobody has cleaned those");
+    }
+
+    async fn return_of_twos(&mut self) {
+        come_back(&self.redis, &mut self.twos, "twos").await;
     }
 
     async fn stop(self) {
@@ -173,15 +159,27 @@ impl Fleet {
     }
 }
 
+/// Lets a daemon come back: what it invalidated is never read, and in the end it has cleaned what it declares.
+async fn come_back(redis: &Redis, member: &mut Member, table: &str) {
+    let (mut raw, prefix) = (raw(redis).await, format!("{table}:"));
+    let ask = ["HGET", HEARTBEAT, &prefix];
+    let before = raw.command(&ask).await;
+    let key = format!("{prefix}1");
+    member.reads_while_it_comes_back(&key, "\"new\"").await;
+    eventually(DEADLINE, async || match raw.command(&ask).await {
+        now if now == before => Err(now),
+        _ => Ok(()),
+    })
+    .await;
+    assert_eq!(member.get(&key).await, "\"new\"", "{key}");
+}
+
 #[tokio::test]
 async fn who_comes_back_second_reads_nothing_outdated_of_what_the_first_does_not_declare() {
     let mut fleet = Fleet::start("", "").await;
     fleet.lose_invalidations().await;
     fleet.return_of_ones().await;
-    fleet
-        .twos
-        .reads_while_it_comes_back("twos:1", "\"new\"")
-        .await;
+    fleet.return_of_twos().await;
     fleet.stop().await;
 }
 
@@ -192,10 +190,7 @@ async fn a_replay_vouches_for_nobody_elses_prefixes_either() {
     until_the_time_is_told(&fleet.redis, "ones:").await;
     fleet.lose_invalidations().await;
     fleet.return_of_ones().await;
-    fleet
-        .twos
-        .reads_while_it_comes_back("twos:1", "\"new\"")
-        .await;
+    fleet.return_of_twos().await;
     fleet.stop().await;
 }
 
@@ -208,11 +203,7 @@ async fn who_comes_back_second_still_replays_what_is_its_own() {
     }
     fleet.lose_invalidations().await;
     fleet.return_of_ones().await;
-    fleet
-        .twos
-        .reads_while_it_comes_back("twos:1", "\"new\"")
-        .await;
-    fleet.twos.until_something_was_renewed().await;
+    fleet.return_of_twos().await;
     let mut raw = raw(&fleet.redis).await;
     for key in ["ones:4", "twos:4"] {
         let kept = raw.command(&["GET", key]).await;
