@@ -117,15 +117,16 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 $$;
 
 -- Whether this session applies what another server has replicated here. Only row triggers fire for it, and they must keep
--- still in every other session, where the statement triggers speak for all rows at once. Asked for every row, so the answer
--- is kept for the session.
+-- still in every other session, where the statement triggers speak for all rows at once. Who may not see what the session
+-- is, because it is another role's, takes it for one: rows told twice do no harm. Asked for every row, so the answer is kept
+-- for the session.
 CREATE FUNCTION cachewarden.is_apply_worker() RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known text := current_setting('cachewarden.is_apply_worker', true);
 BEGIN
     IF known IS NULL OR known = '' THEN
-        SELECT (backend_type LIKE 'logical replication%')::text INTO known
+        SELECT coalesce(backend_type LIKE 'logical replication%', true)::text INTO known
         FROM pg_stat_get_activity(pg_backend_pid());
         PERFORM set_config('cachewarden.is_apply_worker', known, false);
     END IF;

@@ -181,7 +181,11 @@ impl Means {
         });
         Some(Found {
             value: (!missing).then_some(value),
-            state: if missing { State::Missing } else { hit },
+            // That nothing is there may be outdated as well.
+            state: match (missing, hit) {
+                (true, State::Hit) => State::Missing,
+                (_, hit) => hit,
+            },
             age: age.unwrap_or_default(),
             left: left.unwrap_or_default(),
         })

@@ -389,16 +389,10 @@ fn template(
         .filter(|known| head.starts_with(**known))
         .all(|known| keys().any(|key| key.prefix() == *known));
     if is_of_caches && !template.is_pattern() && !keys().any(|key| template.may_be_of(key)) {
-        let shown: Vec<String> = keys()
-            .filter(|key| head.starts_with(key.prefix()))
-            .map(|key| format!("`{key}`"))
-            .collect();
-        reader.fault(
-            text.span.clone(),
-            format!("no cache has keys like `{template}`"),
-            format!("its prefix has {}; or write a pattern", shown.join(", ")),
+        let message = format!(
+            "no cache has keys like `{template}`: what it names is put aside, and everything under `{prefix}` invalidated"
         );
-        return None;
+        reader.warn(&text.span, &message);
     }
     if let Err(column) = template.infer(caches.iter().map(|cache| &cache.key)) {
         let message =

@@ -54,6 +54,12 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem::new(span, message, help));
     }
 
+    /// Tells of what may be meant so.
+    pub fn warn(&mut self, span: &Range<usize>, message: &str) {
+        let (line, column) = self.source.line_and_column(span.start);
+        self.warnings.push(format!("{line}:{column}: {message}"));
+    }
+
     /// Reads a section. `path` names it in messages (`caches.course`), empty for the whole file.
     pub fn section(
         &mut self,
@@ -127,10 +133,10 @@ impl<'a> Reader<'a> {
                 format!("{help}, or chmod 600 this one"),
             ),
             _ => {
-                let (line, column) = self.source.line_and_column(span.start);
-                self.warnings.push(format!(
-                    "a secret stands in the configuration at {line}:{column}: {help}"
-                ));
+                self.warn(
+                    &span,
+                    &format!("a secret stands in the configuration: {help}"),
+                );
             }
         }
     }

@@ -123,6 +123,35 @@ fn a_secret_file_completes_an_address_and_is_never_shown() {
 }
 
 #[test]
+fn a_watch_that_names_keys_of_no_cache_is_warned_of() {
+    let of = |template: &str| {
+        let text = format!(
+            "[postgres]\nurl = \"postgres://h/d\"\n[redis]\nurl = \"redis://h\"\n[invalidation]\nprefixes = [\"legacy:\"]\n\
+             [[invalidation.watch]]\ntable = \"t\"\ninvalidate = [\"{template}\"]\n\
+             [caches.c]\nkey = \"courses:{{id:int}}\"\nquery = \"SELECT :id\"\nshape = \"scalar\"\nttl = \"1m\"\n"
+        );
+        Config::from_toml(&text).unwrap().warnings
+    };
+    for fine in [
+        "courses:{id}",
+        "courses:7",
+        "courses:{a}{b}",
+        "courses:*",
+        "courses:x:*",
+        "legacy:x",
+    ] {
+        assert_eq!(of(fine), [""; 0], "{fine}");
+    }
+    for odd in ["courses:count", "courses:007", "courses:{a}:{b}"] {
+        let warnings = of(odd);
+        assert!(
+            warnings[0].contains(&format!("no cache has keys like `{odd}`")),
+            "{warnings:?}"
+        );
+    }
+}
+
+#[test]
 fn a_password_in_the_file_is_refused_where_others_can_read_it_and_warned_of_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cachewarden.toml");

@@ -3,18 +3,14 @@
 use crate::keyspace::{Scope, TargetError, Targets};
 use crate::repository::{Applied, Change};
 
-/// The source of rows that programs write by `cachewarden.invalidate(…)`; those of triggers have their table's name.
-const BY_HAND: &str = "invalidate";
-
 /// Adds what a row names. `Some`: why some of it cannot be invalidated as it is named; everything under its prefix is
 /// added instead, if we know that prefix.
 pub(super) fn read(scope: &Scope, change: &Change, targets: &mut Targets) -> Option<String> {
-    let by_trigger = change.source != BY_HAND;
     let mut refused = None;
     let keys = change.keys.iter().map(|key| (key, false));
     let patterns = change.patterns.iter().map(|pattern| (pattern, true));
     for (text, is_pattern) in keys.chain(patterns) {
-        if let Err(error) = add(scope, text.as_bytes(), is_pattern, by_trigger, targets) {
+        if let Err(error) = add(scope, text.as_bytes(), is_pattern, targets) {
             scope.add_all_beside(text.as_bytes(), targets);
             refused.get_or_insert_with(|| error.to_string());
         }
@@ -28,7 +24,7 @@ pub(super) fn once_more(scope: &Scope, applied: &Applied) -> Targets {
     let keys = applied.keys.iter().map(|key| (key, false));
     let patterns = applied.patterns.iter().map(|pattern| (pattern, true));
     for (text, is_pattern) in keys.chain(patterns) {
-        if add(scope, text.as_bytes(), is_pattern, true, &mut targets).is_err() {
+        if add(scope, text.as_bytes(), is_pattern, &mut targets).is_err() {
             scope.add_all_beside(text.as_bytes(), &mut targets);
         }
     }
@@ -39,17 +35,16 @@ fn add(
     scope: &Scope,
     text: &[u8],
     is_pattern: bool,
-    by_trigger: bool,
     targets: &mut Targets,
 ) -> Result<(), TargetError> {
     let added = match is_pattern {
         true => scope.add_pattern(text, targets),
         false => scope.add_key(text, targets),
     };
-    // Whoever installed the trigger has declared the prefix, in a configuration that is newer or older than ours: its
-    // daemons and ours empty the same queue.
+    // Whoever installed the trigger, or called the function, has declared the prefix, in a configuration that is newer or
+    // older than ours: its daemons and ours empty the same queue.
     match added {
-        Err(_) if by_trigger && scope.add_elsewhere(text, is_pattern, targets) => Ok(()),
+        Err(_) if scope.add_elsewhere(text, is_pattern, targets) => Ok(()),
         added => added,
     }
 }
@@ -90,17 +85,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_trigger_names_is_invalidated_whatever_we_declare() {
-        let (targets, refused) = targets("public.t", &["orders:1"], &["orders:list:*"]);
-        assert!(!refused);
-        assert_eq!(targets.others, ["orders:1"]);
-        assert_eq!(shown(&targets), ["orders:list:*"]);
-    }
-
-    #[test]
-    fn what_a_program_names_must_be_declared() {
-        let (targets, refused) = targets("invalidate", &["orders:1"], &["orders:*"]);
-        assert!(refused && targets.is_empty());
+    fn what_is_queued_is_invalidated_whatever_we_declare() {
+        for source in ["invalidate", "public.t"] {
+            let (targets, refused) = targets(source, &["orders:1"], &["orders:list:*"]);
+            assert!(!refused, "{source}");
+            assert_eq!(targets.others, ["orders:1"]);
+            assert_eq!(shown(&targets), ["orders:list:*"]);
+        }
     }
 
     #[test]

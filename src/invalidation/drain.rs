@@ -209,12 +209,12 @@ impl Drain {
         }
         let rows: Vec<(i64, Instant)> =
             claim.rows().iter().map(|row| (row.id, row.since)).collect();
-        for (_, since) in &rows {
-            let seconds = since.elapsed().as_secs_f64();
-            self.metrics.timings.invalidated("outbox", seconds);
-        }
         match claim.done().await {
             Ok(()) => {
+                for (_, since) in &rows {
+                    let seconds = since.elapsed().as_secs_f64();
+                    self.metrics.timings.invalidated("outbox", seconds);
+                }
                 shared.failed.set(0);
                 shared.late.forget(rows.into_iter().map(|(id, _)| id));
             }

@@ -21,6 +21,7 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -131,7 +132,7 @@ impl Subscriber {
                         patterns: vec![pattern],
                         ..Targets::default()
                     };
-                    let work = self.clone().carry_out(targets, Origin::Deaf);
+                    let work = self.clone().carry_out(b"", targets, Origin::Deaf);
                     handling.push(Box::pin(async move { drop(work.await) }));
                 }
             }
@@ -174,7 +175,7 @@ impl Subscriber {
         if handling.len() >= MAX_HANDLING {
             return self.sweep_unheard(targets);
         }
-        let work = self.clone().carry_out(targets, Origin::Event);
+        let work = self.clone().carry_out(b"", targets, Origin::Event);
         handling.push(Box::pin(async move { drop(work.await) }));
     }
 
@@ -223,11 +224,9 @@ impl Subscriber {
         let mut error = message.error();
         let mut removed = None;
         if !message.targets.is_empty() {
-            match self
-                .clone()
-                .carry_out(message.targets, Origin::Pubsub)
-                .await
-            {
+            let id = message.id.as_deref().map_or("", RawValue::get).as_bytes();
+            let done = self.clone().carry_out(id, message.targets, Origin::Pubsub);
+            match done.await {
                 Ok(Some(count)) => removed = Some(count),
                 // Another daemon sweeps, and acknowledges.
                 Ok(None) => return,
@@ -253,15 +252,22 @@ impl Subscriber {
     /// Invalidates; the number of keys removed, or `None` if another daemon sweeps the patterns.
     async fn carry_out(
         self,
+        id: &[u8],
         mut targets: Targets,
         origin: Origin,
     ) -> Result<Option<u64>, InvalidationError> {
+        let begun = Instant::now();
         let patterns = std::mem::take(&mut targets.patterns);
         let by_name = self.try_keys(targets, origin);
-        let by_pattern = self.sweep_if_claimed(patterns, origin);
+        let by_pattern = self.sweep_if_claimed(id, patterns, origin);
         let (by_name, by_pattern) = tokio::join!(by_name, by_pattern);
-        let by_name = by_name?;
-        Ok(by_pattern?.map(|removed| removed + by_name))
+        let (by_name, by_pattern) = (by_name?, by_pattern?);
+        if by_pattern.is_some() {
+            let seconds = begun.elapsed().as_secs_f64();
+            let timings = &self.parts.metrics.timings;
+            timings.invalidated(origin.label(), seconds);
+        }
+        Ok(by_pattern.map(|removed| removed + by_name))
     }
 
     /// Invalidates keys, again and again while Redis is away: who published cannot know.
@@ -287,13 +293,14 @@ impl Subscriber {
 
     async fn sweep_if_claimed(
         &self,
+        id: &[u8],
         patterns: Vec<Pattern>,
         origin: Origin,
     ) -> Result<Option<u64>, InvalidationError> {
         if patterns.is_empty() {
             return Ok(Some(0));
         }
-        let claim = Bytes::from(claim_of(fingerprint(&patterns)));
+        let claim = Bytes::from(claim_of(fingerprint(id, &patterns)));
         // Whether it is ours or cannot be known: to sweep twice costs time, not to sweep costs truth.
         if let Ok(false) = self.parts.store.claim(&claim, CLAIM_LIFE).await {
             return Ok(None);
@@ -352,9 +359,11 @@ pub(super) async fn drive<T>(handling: &mut Handling, work: impl Future<Output =
     }
 }
 
-/// The same for the same patterns, in every daemon.
-fn fingerprint(patterns: &[Pattern]) -> u128 {
+/// The same for the same message, in every daemon. Two that name the same patterns are two: each is acknowledged.
+fn fingerprint(id: &[u8], patterns: &[Pattern]) -> u128 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    hasher.update(id);
+    hasher.update(b"\0");
     for pattern in patterns {
         hasher.update(pattern.text());
         hasher.update(b"\0");

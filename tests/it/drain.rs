@@ -155,13 +155,28 @@ async fn what_names_nothing_is_put_aside_and_all_that_it_could_mean_is_gone() {
     let daemon = shop.daemon().await;
     let mut client = daemon.client().await;
     get(&mut client, "courses:7").await;
-    shop.watched
-        .execute("SELECT cachewarden.invalidate('courses:007'), cachewarden.invalidate('nobody:1')")
+    // Another daemon's, whose configuration we lack: it is taken as it is.
+    raw(&shop.redis)
+        .await
+        .command(&["SET", "nobody:1", "x"])
         .await;
+    let names = ["courses:007", "nobody:1", "no colon"];
+    for name in names {
+        let ask = format!("SELECT cachewarden.invalidate('{name}')");
+        shop.watched.execute(&ask).await;
+    }
     shop.until_empty().await;
     assert_eq!(shop.cached("courses:7").await, Value::Nil);
+    assert_eq!(shop.cached("nobody:1").await, Value::Nil);
     let dead = shop.watched.ask("SELECT count(*) FROM cachewarden.dead");
     assert_eq!(dead.await, "2");
+    // Each is measured, from its change on.
+    let measured = figure(
+        &mut client,
+        "cachewarden_invalidation_seconds_count",
+        "outbox",
+    );
+    assert!(measured.await >= 3);
     // It is looked at with the backlog, once a second.
     eventually(DEADLINE, async || {
         match figure(&mut client, "cachewarden_dead_rows", "").await {

@@ -88,6 +88,8 @@ async fn hits_say_that_nobody_knows_while_postgres_is_frozen_or_are_none() {
     for key in ["courses:1", "courses:2", "strict:1"] {
         assert_eq!(client.command(&["GET", key]).await.text(), "\"old\"");
     }
+    // Nothing is there, and that is remembered.
+    assert_eq!(look(&mut client, "courses:99").await.1, "missing");
     // Nobody knows whether this is applied before all stands still.
     scene.update(2).await;
     let changed = Instant::now();
@@ -103,6 +105,8 @@ async fn hits_say_that_nobody_knows_while_postgres_is_frozen_or_are_none() {
         assert!(!(late && unmarked), "{value} after {bound:?}");
         let (value, state) = look(&mut client, "courses:1").await;
         marked += u32::from(value == "\"old\"" && state == "stale");
+        let (_, state) = look(&mut client, "courses:99").await;
+        assert!(marked == 0 || state != "missing", "{state}");
         match look(&mut client, "strict:1").await {
             (error, _) if marked > 0 && error.starts_with("LOADFAIL") => Ok(()),
             seen => Err((seen, marked)),

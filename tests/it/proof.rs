@@ -95,7 +95,10 @@ pub async fn look(client: &mut Client, key: &str) -> (String, String) {
     if let Value::Error(error) = &found {
         return (error.clone(), "error".to_owned());
     }
-    let field = |name| found.field(name).unwrap().text().to_owned();
+    let field = |name| match found.field(name).unwrap() {
+        Value::Nil => String::new(),
+        value => value.text().to_owned(),
+    };
     (field("value"), field("state"))
 }
 

@@ -489,3 +489,31 @@ async fn a_daemon_that_starts_during_a_sweep_knows_of_it() {
     .await;
     world.daemon.stop().await;
 }
+
+#[tokio::test]
+async fn messages_that_name_the_same_pattern_are_each_acknowledged_and_measured() {
+    let redis = redis();
+    let daemons = [daemon(&redis, "").await, daemon(&redis, "").await];
+    let (mut raw, mut acks) = (raw(&redis).await, acks(&redis).await);
+    heard_by(&mut raw, 2).await;
+    for id in 1..=5 {
+        let message = format!(r#"{{"id":{id},"patterns":["calc:a:*"]}}"#);
+        raw.command(&["PUBLISH", "cache:invalidate", &message])
+            .await;
+    }
+    let mut ids = Vec::new();
+    for _ in 1..=5 {
+        ids.push(ack(&mut acks).await["id"].as_u64().unwrap());
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2, 3, 4, 5]);
+    let mut client = daemons[0].client().await;
+    let name = "cachewarden_invalidation_seconds_count";
+    let mut others = daemons[1].client().await;
+    let measured =
+        figure(&mut client, name, "pubsub").await + figure(&mut others, name, "pubsub").await;
+    assert_eq!(measured, 5);
+    for daemon in daemons {
+        daemon.stop().await;
+    }
+}

@@ -332,6 +332,8 @@ impl Hit<'_> {
         };
         let (state, life) = match self.value() {
             Some(_) => (hit, self.space.life(self.entry.key(), None)),
+            // That nothing is there may be outdated as well.
+            None if self.is_stale => (State::Stale, self.space.missing_ttl),
             None => (State::Missing, self.space.missing_ttl),
         };
         let left = self.entry.left(self.now);

@@ -17,6 +17,8 @@ pub(super) struct Catalog {
     pub has_list: bool,
     /// Who we are, quoted.
     pub role: String,
+    /// How the database stores texts, such as `UTF8`.
+    pub encoding: String,
     /// Whether we may do what a daemon does with the tables of the schema, those that are there.
     pub may_drain: bool,
     /// Versions of the migrations that were run.
@@ -125,7 +127,8 @@ pub(super) async fn read(client: &Client, watches: &[Watch]) -> Result<Catalog, 
 async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, tokio_postgres::Error> {
     let server = "SELECT pg_is_in_recovery(), to_regnamespace('cachewarden') IS NOT NULL,
                   EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace('cachewarden')
-                          AND relname = '__diesel_schema_migrations'), quote_ident(current_user)";
+                          AND relname = '__diesel_schema_migrations'), quote_ident(current_user),
+                  current_setting('server_encoding')";
     let server = client.query_one(server, &[]).await?;
     let may_drain = client.query_one(MAY_DRAIN, &[]).await?.try_get(0)?;
     let migrations = if may_drain && server.try_get(2)? {
@@ -148,6 +151,7 @@ async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, toki
         has_schema: server.try_get(1)?,
         has_list: server.try_get(2)?,
         role: server.try_get(3)?,
+        encoding: server.try_get(4)?,
         may_drain,
         migrations,
         tables,

@@ -97,6 +97,16 @@ pub(super) fn compare(catalog: &Catalog, watches: &[Watch], max_keys: usize, not
             is_untold: true,
         });
     }
+    if (catalog.encoding.as_str(), watches.is_empty()) == ("SQL_ASCII", false) {
+        // One that is none keeps all others from being read.
+        let message = "the database stores texts as SQL_ASCII, so a key may be no text at all";
+        plan.problem(
+            0,
+            None,
+            message.to_owned(),
+            "use a database of another encoding, such as UTF8",
+        );
+    }
     if !catalog.may_drain {
         let role = &catalog.role;
         let message = format!(

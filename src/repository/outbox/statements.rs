@@ -68,7 +68,7 @@ ON CONFLICT (id) DO NOTHING";
 
 const LOOK: &str = "\
 SELECT ARRAY(SELECT id FROM cachewarden.outbox ORDER BY id LIMIT $1),
-       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, pg_is_in_recovery()";
 
 const APPLIED_SINCE: &str = "\
 WITH since AS (
@@ -162,8 +162,12 @@ impl Connection {
     pub async fn look(&mut self, limit: usize) -> Result<(Vec<i64>, i64), String> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let row = self.client.query_one(&self.look, &[&limit]).await;
-        let read = row.and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-        read.map_err(|error| describe(&error))
+        let read = row.and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
+        match read.map_err(|error| describe(&error))? {
+            // An empty queue of its would prove nothing: changes are made elsewhere.
+            (_, _, true) => Err("the server only follows another one by now".to_owned()),
+            (ids, at, false) => Ok((ids, at)),
+        }
     }
 
     /// What was applied since a time.

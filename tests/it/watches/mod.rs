@@ -22,6 +22,11 @@ key = "courses:slug:{slug:text}"
 query = "SELECT title FROM courses WHERE slug = :slug"
 shape = "object"
 ttl = "1m"
+[caches.course_count]
+key = "courses:count"
+query = "SELECT count(*) FROM courses"
+shape = "scalar"
+ttl = "1m"
 [caches.similar]
 key = "similar:{slug:text}:{page:int}"
 query = "SELECT title FROM courses WHERE slug = :slug OFFSET :page"

@@ -1,11 +1,11 @@
 //! Tables that are changed through others: cascades, partitions, children, replication.
 
-use cachewarden::cli::demo::servers::PostgresOptions;
+use cachewarden::cli::demo::servers::{Postgres, PostgresOptions};
 
 use super::{CACHES, COURSES, WATCH, all, rows};
 use crate::support::DEADLINE;
 use crate::support::eventually::eventually;
-use crate::support::servers::{database_in, own_postgres};
+use crate::support::servers::{Database, database_in, own_postgres};
 use crate::support::watched::{Queued, Watched, queued};
 
 #[tokio::test]
@@ -150,8 +150,8 @@ async fn children_by_inheritance_are_watched() {
     );
 }
 
-#[tokio::test]
-async fn what_logical_replication_applies_is_queued() {
+/// A publisher, and a server that takes what is published.
+async fn replicated(prepare: &str) -> (Postgres, Database, Watched) {
     let settings = vec![("wal_level".to_owned(), "logical".to_owned())];
     let postgres = own_postgres(&PostgresOptions { settings });
     let publisher = database_in(&postgres).await;
@@ -170,20 +170,18 @@ async fn what_logical_replication_applies_is_queued() {
     )
     .await;
     world.migrate().await;
+    world.execute(prepare).await;
     let url = publisher.url();
     world
         .execute(&format!(
             "CREATE SUBSCRIPTION s CONNECTION '{url}' PUBLICATION p WITH (create_slot = false, slot_name = 's', copy_data = false)"
         ))
         .await;
-    publisher.execute("INSERT INTO courses VALUES (1, 'a'), (2, 'b'); UPDATE courses SET id = 10 WHERE id = 1; DELETE FROM courses WHERE id = 2; TRUNCATE courses").await;
-    let expected = [
-        rows(&[(1, "a")]),
-        rows(&[(2, "b")]),
-        rows(&[(1, "a"), (10, "a")]),
-        rows(&[(2, "b")]),
-        all(),
-    ];
+    (postgres, publisher, world)
+}
+
+/// Waits until so many rows are queued.
+async fn queued_at_last(world: &Watched, expected: &[Queued]) {
     let mut got = Vec::new();
     eventually(DEADLINE, async || {
         got.extend(world.take().await);
@@ -195,6 +193,22 @@ async fn what_logical_replication_applies_is_queued() {
     })
     .await;
     assert_eq!(got, expected);
+}
+
+const NO_MORE: &str = "ALTER SUBSCRIPTION s DISABLE; ALTER SUBSCRIPTION s SET (slot_name = NONE); DROP SUBSCRIPTION s";
+
+#[tokio::test]
+async fn what_logical_replication_applies_is_queued() {
+    let (_postgres, publisher, world) = replicated("").await;
+    publisher.execute("INSERT INTO courses VALUES (1, 'a'), (2, 'b'); UPDATE courses SET id = 10 WHERE id = 1; DELETE FROM courses WHERE id = 2; TRUNCATE courses").await;
+    let expected = [
+        rows(&[(1, "a")]),
+        rows(&[(2, "b")]),
+        rows(&[(1, "a"), (10, "a")]),
+        rows(&[(2, "b")]),
+        all(),
+    ];
+    queued_at_last(&world, &expected).await;
     // The same trigger keeps still in a session that only restores.
     let restored = world
         .queues(
@@ -202,5 +216,23 @@ async fn what_logical_replication_applies_is_queued() {
         )
         .await;
     assert_eq!(restored, [rows(&[(3, "c"), (4, "d")])]);
-    world.execute("ALTER SUBSCRIPTION s DISABLE; ALTER SUBSCRIPTION s SET (slot_name = NONE); DROP SUBSCRIPTION s").await;
+    world.execute(NO_MORE).await;
+}
+
+#[tokio::test]
+async fn what_logical_replication_applies_is_queued_by_triggers_of_a_role_that_may_not_see_it() {
+    // As if it had installed them.
+    let prepare = "CREATE ROLE plain; GRANT USAGE ON SCHEMA cachewarden TO plain;
+        GRANT INSERT ON cachewarden.outbox TO plain;
+        GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA cachewarden TO plain;
+        DO $$ DECLARE f regprocedure; BEGIN
+            FOR f IN SELECT oid FROM pg_proc WHERE pronamespace = 'cachewarden'::regnamespace AND proname LIKE 'watch%' LOOP
+                EXECUTE format('ALTER FUNCTION %s OWNER TO plain', f);
+            END LOOP; END $$";
+    let (_postgres, publisher, world) = replicated(prepare).await;
+    publisher
+        .execute("INSERT INTO courses VALUES (1, 'a'); DELETE FROM courses")
+        .await;
+    queued_at_last(&world, &[rows(&[(1, "a")]), rows(&[(1, "a")])]).await;
+    world.execute(NO_MORE).await;
 }
