@@ -19,6 +19,7 @@ pub struct Barrier(Arc<Inner>);
 
 struct Inner {
     doubts: Doubts,
+    patterns: Vec<Pattern>,
     /// Since when it is up: what was committed before has to be applied.
     returned: Mutex<Option<Instant>>,
     is_down: watch::Sender<bool>,
@@ -29,7 +30,8 @@ impl Barrier {
     /// Before everything under the prefixes of `patterns`; down.
     pub fn new(sweeps: Sweeps, patterns: Vec<Pattern>, metrics: Metrics) -> Self {
         Self(Arc::new(Inner {
-            doubts: Doubts::new(sweeps, patterns),
+            doubts: Doubts::new(sweeps),
+            patterns,
             returned: Mutex::default(),
             is_down: watch::Sender::new(true),
             metrics,
@@ -40,7 +42,7 @@ impl Barrier {
     pub fn raise(&self, returned: Instant) {
         let mut since = self.0.returned.lock();
         *since = (*since).max(Some(returned));
-        self.0.doubts.raise();
+        self.0.doubts.raise(self.0.patterns.iter());
         self.0.metrics.barrier_up.set(1);
         self.0.is_down.send_replace(false);
     }

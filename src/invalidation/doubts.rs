@@ -18,24 +18,22 @@ pub(super) struct Doubts(Arc<Inner>);
 
 struct Inner {
     sweeps: Sweeps,
-    patterns: Vec<Pattern>,
     raised: Mutex<Vec<Uuid>>,
 }
 
 impl Doubts {
-    pub(super) fn new(sweeps: Sweeps, patterns: Vec<Pattern>) -> Self {
+    pub(super) fn new(sweeps: Sweeps) -> Self {
         Self(Arc::new(Inner {
             sweeps,
-            patterns,
             raised: Mutex::default(),
         }))
     }
 
-    /// From now on every hit is doubted, those too that an earlier doubt has renewed.
-    pub(super) fn raise(&self) {
+    /// From now on every hit under `prefixes` is doubted, those too that an earlier doubt has renewed; and no other.
+    pub(super) fn raise<'a>(&self, prefixes: impl Iterator<Item = &'a Pattern>) {
         let mut raised = self.0.raised.lock();
         let before = std::mem::take(&mut *raised);
-        for pattern in &self.0.patterns {
+        for pattern in prefixes {
             let id = Uuid::new_v4();
             self.0.sweeps.announce(id, pattern, DOUBTED_FOR);
             raised.push(id);

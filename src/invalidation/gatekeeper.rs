@@ -2,32 +2,33 @@
 //!
 //! A Redis that was away comes back as it was, or empty, or with data of earlier: from a snapshot, or as a replica that had
 //! not heard everything. Then values are there again that were invalidated, and even leases that were taken away. So no
-//! connection is used before its server was vouched for ([`Guard`]), and each server is asked for the heartbeat in its data:
+//! connection is used before its server was vouched for ([`Guard`]), and each server is asked for the heartbeats in its data,
+//! one for each prefix that is declared here:
 //!
-//! | heartbeat | verdict |
+//! | heartbeat of a prefix | verdict on what lies under it |
 //! | --- | --- |
 //! | of this very server and these data | known: nothing was lost |
-//! | none, and no key either | empty: nothing is there that could be outdated |
+//! | any other or none, and no key beside | empty: nothing is there that could be outdated |
 //! | of another, younger than `replay_window` | what was invalidated since is invalidated once more |
 //! | anything else | everything is invalidated |
 //!
-//! In the last two cases all leases are ended first, then every cache is in doubt ([`Doubts`]): its hits are loaded anew. Only
-//! then the server is vouched for, and while it serves, the rest is done. A heartbeat of its own it gets when that is over:
-//! whoever finds this one may go on. Until then every daemon that comes decides the same, and all do the same work, which is
-//! no harm.
+//! In the last two cases the prefix' leases are ended first, then it is in doubt ([`Doubts`]): its hits are loaded anew. Only
+//! then the server is vouched for, and while it serves, the rest is done. When that is over the prefix gets a heartbeat of
+//! these data: whoever finds this one may go on. Until then every daemon that comes and declares it decides the same, and all
+//! do the same work, which is no harm. What only others declare keeps the heartbeat it had: to them it tells since when.
 //!
 //! In every case the barrier goes up: the database went on while Redis was away.
 
 use super::barrier::Barrier;
 use super::changes;
 use super::doubts::Doubts;
-use super::heartbeat::Heartbeat;
+use super::heartbeat::{Earlier, Heartbeat, Verdict};
 use super::messages::{InvalidateTargets, InvalidationHandle};
 use super::prover::LookedAt;
 use super::scripts::Scripts;
 use super::sweeper::end_leases;
 use crate::cache::{Notes, Origin, Sweeps};
-use crate::keyspace::{Scope, Targets, names::HEARTBEAT};
+use crate::keyspace::{Pattern, Scope, Targets};
 use crate::repository::Outbox;
 use crate::store::{Guard, Identity, Pinned, Store, StoreError};
 use crate::telemetry::Metrics;
@@ -55,6 +56,8 @@ pub struct Gatekeeper {
     guard: Guard,
     store: Store,
     scope: Arc<Scope>,
+    /// Everything under each prefix that is declared here.
+    prefixes: Arc<[Pattern]>,
     doubts: Doubts,
     scripts: Arc<Scripts>,
     invalidation: InvalidationHandle,
@@ -72,17 +75,6 @@ pub struct QueueSide {
     pub notes: Notes,
 }
 
-/// What is found in a Redis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Known,
-    Empty,
-    /// Data of earlier; they may lack what was invalidated since then, by Postgres' clock. `None`: since nobody knows when.
-    Earlier {
-        since_us: Option<i64>,
-    },
-}
-
 type Work = FuturesUnordered<LocalBoxFuture<'static, Identity>>;
 
 impl Gatekeeper {
@@ -98,7 +90,8 @@ impl Gatekeeper {
     ) -> Self {
         Self {
             guard: store.guard(),
-            doubts: Doubts::new(sweeps, scope.everything().patterns),
+            prefixes: scope.everything().patterns.into(),
+            doubts: Doubts::new(sweeps),
             scripts: Arc::default(),
             store,
             scope,
@@ -174,16 +167,18 @@ impl Gatekeeper {
                 self.doubts.lay();
                 *sound = Some(identity.clone());
             }
-            Verdict::Earlier { since_us } => {
+            Verdict::Earlier(earlier) => {
+                let prefixes = earlier.prefixes().count();
                 tracing::warn!(
+                    prefixes,
                     "redis holds data of earlier: what may be outdated in them is invalidated"
                 );
-                end_leases(&pinned, &self.scripts, |_| true).await?;
-                self.doubts.raise();
+                let is_doubted =
+                    |key: &[u8]| earlier.prefixes().any(|doubted| doubted.matches(key));
+                end_leases(&pinned, &self.scripts, is_doubted).await?;
+                self.doubts.raise(earlier.prefixes());
                 let (this, identity) = (self.clone(), identity.clone());
-                work.push(Box::pin(
-                    async move { this.renew(since_us, identity).await },
-                ));
+                work.push(Box::pin(async move { this.renew(earlier, identity).await }));
             }
         }
         self.guard.vouch(outage, identity);
@@ -191,17 +186,21 @@ impl Gatekeeper {
     }
 
     async fn judge(&self, pinned: &Pinned, identity: &Identity) -> Result<Verdict, StoreError> {
-        let (heartbeat, keys) = pinned.get_and_count(HEARTBEAT).await?;
-        let heartbeat = heartbeat.as_deref().and_then(Heartbeat::read);
-        Ok(verdict(heartbeat.as_ref(), keys, identity))
+        let (keys, heartbeats) = self.scripts.heartbeats(pinned, &self.prefixes).await?;
+        let data = Heartbeat::data(identity);
+        Ok(Verdict::of(&data, keys, &self.prefixes, &heartbeats))
     }
 
     /// Makes what is in Redis as it should be; gives the server back when it is.
-    async fn renew(self, since_us: Option<i64>, identity: Identity) -> Identity {
-        let targets = match self.replayed(since_us).await {
+    async fn renew(self, earlier: Earlier, identity: Identity) -> Identity {
+        let mut targets = match self.replayed(&earlier).await {
             Some(targets) => targets,
-            None => self.scope.everything(),
+            None => Targets {
+                patterns: earlier.lacking,
+                ..Targets::default()
+            },
         };
+        targets.patterns.extend(earlier.unknown);
         let mut pause = FIRST_PAUSE;
         loop {
             let origin = Origin::Return;
@@ -221,11 +220,14 @@ impl Gatekeeper {
         }
     }
 
-    /// What was invalidated since; `None`: that is not known, or too much.
-    async fn replayed(&self, since_us: Option<i64>) -> Option<Targets> {
-        let (queue, heard_us) = (self.queue.as_ref()?, since_us?);
+    /// What was invalidated since, if anything lacks that; `None`: that is not known, or too much.
+    async fn replayed(&self, earlier: &Earlier) -> Option<Targets> {
+        let queue = self.queue.as_ref()?;
+        if earlier.lacking.is_empty() {
+            return None;
+        }
         let margin_us = i64::try_from(REPLAY_MARGIN.as_micros()).ok()?;
-        let since_us = heard_us.checked_sub(margin_us)?;
+        let since_us = earlier.since_us.checked_sub(margin_us)?;
         let telling = async {
             // What somebody has just applied to the Redis of before is still in the queue, or noted by now.
             queue.barrier.down().await;
@@ -250,7 +252,7 @@ impl Gatekeeper {
         Some(changes::once_more(&self.scope, &applied))
     }
 
-    /// Asks the server who it is, and leaves a heartbeat in it if it is `sound`.
+    /// Asks the server who it is, and leaves heartbeats in it if it is `sound`.
     async fn beat(
         &self,
         line: &mut Option<Pinned>,
@@ -277,39 +279,15 @@ impl Gatekeeper {
         Ok(())
     }
 
+    /// Vouches for all that is declared here. To be called only when all of that was found, or made, as it should be.
     async fn leave(&self, pinned: &Pinned, identity: &Identity) -> Result<(), StoreError> {
         let looked_at = self.queue.as_ref().map(|queue| queue.looked_at.get());
-        let mut heartbeat = Heartbeat::of(identity, looked_at.unwrap_or_default());
-        if heartbeat.at_us == 0 {
-            // Who has not looked, or never does, does not spoil what others know.
-            let (left, _) = pinned.get_and_count(HEARTBEAT).await?;
-            let left = left.as_deref().and_then(Heartbeat::read);
-            let left = left.filter(|left| left.is_of(identity));
-            heartbeat = left.unwrap_or(heartbeat);
-        }
+        // Who has not looked, or never does, does not spoil what others know: the script sees to that.
+        let at_us = looked_at.unwrap_or_default();
         let life = Heartbeat::life(self.replay_window);
-        let text = heartbeat.write();
-        pinned.set(HEARTBEAT, text.as_bytes(), life).await
-    }
-}
-
-impl Verdict {
-    fn label(self) -> &'static str {
-        match self {
-            Verdict::Known => "known",
-            Verdict::Empty => "empty",
-            Verdict::Earlier { .. } => "earlier",
-        }
-    }
-}
-
-fn verdict(heartbeat: Option<&Heartbeat>, keys: u64, identity: &Identity) -> Verdict {
-    match heartbeat {
-        Some(heartbeat) if heartbeat.is_of(identity) => Verdict::Known,
-        Some(heartbeat) => Verdict::Earlier {
-            since_us: Some(heartbeat.at_us).filter(|at_us| *at_us > 0),
-        },
-        None if keys == 0 => Verdict::Empty,
-        None => Verdict::Earlier { since_us: None },
+        let prefixes = &self.prefixes;
+        self.scripts
+            .vouch(pinned, identity, at_us, life, prefixes)
+            .await
     }
 }

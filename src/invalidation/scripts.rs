@@ -1,11 +1,12 @@
 //! The scripts of this room, with types; and how sweeps are written for other daemons.
 
+use super::heartbeat::Heartbeat;
 use super::pending::Sweep;
 use crate::keyspace::{
     Pattern,
-    names::{LEASE_INDEX, SWEEPS, SWEEPS_CHANNEL, lease_of},
+    names::{HEARTBEAT, LEASE_INDEX, SWEEPS, SWEEPS_CHANNEL, lease_of},
 };
-use crate::store::{Pinned, Reply, Script, Store, StoreError};
+use crate::store::{Identity, Pinned, Reply, Script, Store, StoreError};
 use bytes::Bytes;
 use std::time::Duration;
 use uuid::Uuid;
@@ -14,6 +15,8 @@ use uuid::Uuid;
 pub(super) const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
 /// Entries read of the announced sweeps; their writers merge long before.
 const MAX_LISTED: &str = "4096";
+/// Prefixes that are vouched for at once, of all daemons' configurations since the server's start.
+const MAX_VOUCHED: &str = "10000";
 
 /// What one daemon tells the others of a sweep.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +84,8 @@ pub(super) struct Scripts {
     announce: Script,
     withdraw: Script,
     list: Script,
+    list_heartbeats: Script,
+    leave_heartbeats: Script,
 }
 
 impl Default for Scripts {
@@ -96,6 +101,14 @@ impl Default for Scripts {
                 include_str!("scripts/withdraw_sweeps.lua"),
             ),
             list: Script::new("list_sweeps", include_str!("scripts/list_sweeps.lua")),
+            list_heartbeats: Script::new(
+                "list_heartbeats",
+                include_str!("scripts/list_heartbeats.lua"),
+            ),
+            leave_heartbeats: Script::new(
+                "leave_heartbeats",
+                include_str!("scripts/leave_heartbeats.lua"),
+            ),
         }
     }
 }
@@ -158,6 +171,45 @@ impl Scripts {
             _ => None,
         });
         Ok(pairs.collect())
+    }
+
+    /// How many keys there are beside the heartbeats, and the heartbeat of each of `prefixes`.
+    pub(super) async fn heartbeats(
+        &self,
+        pinned: &Pinned,
+        prefixes: &[Pattern],
+    ) -> Result<(i64, Vec<Option<Heartbeat>>), StoreError> {
+        let args: Vec<&[u8]> = prefixes.iter().map(Pattern::head).collect();
+        let script = &self.list_heartbeats;
+        let reply = pinned.run(script, &[HEARTBEAT], &args).await?;
+        let mut items = reply.into_list().unwrap_or_default().into_iter();
+        let Some(Reply::Integer(keys)) = items.next() else {
+            let command = script.name();
+            return Err(StoreError::Unexpected { command });
+        };
+        let heartbeat = |item| match item {
+            Reply::Text(text) => Heartbeat::read(&text),
+            _ => None,
+        };
+        Ok((keys, items.map(heartbeat).collect()))
+    }
+
+    /// Leaves heartbeats of these data: what lies under `prefixes` is as it should be, at that time.
+    pub(super) async fn vouch(
+        &self,
+        pinned: &Pinned,
+        identity: &Identity,
+        at_us: i64,
+        life: Duration,
+        prefixes: &[Pattern],
+    ) -> Result<(), StoreError> {
+        let (data, at) = (Heartbeat::data(identity), at_us.to_string());
+        let life_ms = life.as_millis().to_string();
+        let mut args = vec![data.as_bytes(), at.as_bytes(), life_ms.as_bytes()];
+        args.push(MAX_VOUCHED.as_bytes());
+        args.extend(prefixes.iter().map(Pattern::head));
+        let script = &self.leave_heartbeats;
+        pinned.run(script, &[HEARTBEAT], &args).await.map(drop)
     }
 }
 

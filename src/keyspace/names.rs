@@ -9,7 +9,7 @@ pub const SWEEPS: &str = "cachewarden:sweeps";
 /// The channel on which daemons tell each other of sweeps.
 pub const SWEEPS_CHANNEL: &str = "cachewarden:sweeps";
 
-/// What daemons leave in Redis every second: which server it is, and what time it was.
+/// What daemons leave in Redis every second, for each prefix they declare: which server it is, and what time it was.
 pub const HEARTBEAT: &str = "cachewarden:heartbeat";
 
 /// The index of the keys that share their first segment with `key`: a sorted set of keys, with the marker that says that

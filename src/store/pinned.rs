@@ -79,22 +79,6 @@ impl Pinned {
         identity_of(&self.connection, self.timeout).await
     }
 
-    /// A key's value, and how many keys there are in the database.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn get_and_count(&self, key: &str) -> Result<(Option<Bytes>, u64), StoreError> {
-        let mut ask = redis::pipe();
-        ask.cmd("GET").arg(key).cmd("DBSIZE");
-        let mut replies = self.pipeline("GET", &ask, 2).await?;
-        let keys = number("DBSIZE", replies.pop().unwrap_or(Value::Nil))?;
-        let value = match replies.pop() {
-            Some(Value::BulkString(bytes)) => Some(Bytes::from(bytes)),
-            _ => None,
-        };
-        Ok((value, keys))
-    }
-
     /// How many keys there are in the database.
     ///
     /// # Errors
@@ -102,17 +86,6 @@ impl Pinned {
     pub async fn count(&self) -> Result<u64, StoreError> {
         let size = self.command("DBSIZE", &redis::cmd("DBSIZE")).await?;
         number("DBSIZE", size)
-    }
-
-    /// Sets a key, for `life`.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn set(&self, key: &str, value: &[u8], life: Duration) -> Result<(), StoreError> {
-        let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        let mut set = redis::cmd("SET");
-        set.arg(key).arg(value).arg("PX").arg(life_ms);
-        self.command("SET", &set).await.map(drop)
     }
 
     /// Removes keys and reads a page of all keys, in one exchange: whether each of `doomed` was there, and the page.

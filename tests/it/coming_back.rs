@@ -179,7 +179,7 @@ async fn control_a_snapshot_that_nobody_doubts_is_read() {
     let daemon = scene.daemon().await;
     let mut client = daemon.client().await;
     lose_two_invalidations(&mut scene, &mut client).await;
-    leave_heartbeat(&mut scene.raw().await).await;
+    leave_heartbeat(&mut scene.raw().await, &["courses:", "plain:"]).await;
     scene.proxy.pass().await;
     eventually(DEADLINE, async || {
         match get(&mut client, "courses:1").await {
@@ -336,7 +336,7 @@ async fn lose_watched_invalidations(scene: &mut Scene, client: &mut Client) {
     }
     let mut raw = scene.raw().await;
     eventually(DEADLINE, async || {
-        match raw.command(&["GET", HEARTBEAT]).await {
+        match raw.command(&["HGET", HEARTBEAT, "courses:"]).await {
             Value::Nil => Err("none".to_owned()),
             beat if beat.text().ends_with(" 0") => Err(beat.text().to_owned()),
             _ => Ok(()),

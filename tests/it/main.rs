@@ -25,6 +25,7 @@ mod drain;
 mod drain_claims;
 mod explain;
 mod frozen;
+mod heartbeats;
 mod huge_values;
 mod indexes;
 mod killed;

@@ -252,7 +252,7 @@ async fn without_postgres_it_starts_and_serves_hits_and_loads_once_postgres_is_t
     behind
         .command(&["SET", "courses:1", cached, "EX", "600"])
         .await;
-    leave_heartbeat(&mut behind).await;
+    leave_heartbeat(&mut behind, &["courses:"]).await;
 
     let mut daemon = Spawned::start(database.url(), &redis.redis_url(), COURSE).await;
     let mut client = daemon.client().await;

@@ -102,17 +102,20 @@ pub async fn count(raw: &mut Client) -> i64 {
 /// Where daemons leave it.
 pub const HEARTBEAT: &str = "cachewarden:heartbeat";
 
-/// Leaves a heartbeat, as a daemon would that has just served these very data: nobody doubts them.
-pub async fn leave_heartbeat(raw: &mut Client) {
+/// Leaves heartbeats, as a daemon would that has just served these very data: nobody doubts what lies under these prefixes.
+pub async fn leave_heartbeat(raw: &mut Client, prefixes: &[&str]) {
     let info = raw.command(&["INFO"]).await;
     let field = |name: &str| {
         let mut lines = info.text().lines();
         let found = lines.find_map(|line| line.strip_prefix(name));
         found.unwrap().to_owned()
     };
-    let text = format!("1 {} {} 0", field("run_id:"), field("master_replid:"));
-    let set = ["SET", HEARTBEAT, &text, "EX", "600"];
-    assert_eq!(raw.command(&set).await.text(), "OK");
+    let text = format!("{} {} 0", field("run_id:"), field("master_replid:"));
+    for prefix in prefixes {
+        raw.command(&["HSET", HEARTBEAT, prefix, &text]).await;
+    }
+    let expire = ["EXPIRE", HEARTBEAT, "600"];
+    assert_eq!(raw.command(&expire).await, Value::Int(1));
 }
 
 /// All keys of a Redis, each with its remaining life in milliseconds.
