@@ -56,8 +56,8 @@ async fn of_fifty_commits_each_followed_by_a_kill_none_is_lost() {
     // Else nothing was tried.
     assert!(unapplied > 0 && outdated > 0, "{unapplied} {outdated}");
     let daemon = Spawned::start(watched.database.url(), &redis.redis_url(), CACHES).await;
-    let lost = "SELECT coalesce(string_agg(id::text, ' '), 'none') FROM courses
-                WHERE NOT EXISTS (SELECT FROM cachewarden.applied WHERE 'courses:' || id = ANY (keys))";
+    let lost = "SELECT coalesce(string_agg(id::text, ' '), 'none') FROM courses c
+                WHERE NOT EXISTS (SELECT FROM cachewarden.applied a WHERE 'courses:' || c.id = ANY (a.keys))";
     eventually(DEADLINE, async || match watched.ask(lost).await.as_str() {
         "none" => Ok(()),
         lost => Err(lost.to_owned()),
