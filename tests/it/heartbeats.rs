@@ -57,11 +57,14 @@ impl Member {
         let text = config(watched.database.url(), &url, sections);
         let daemon = InProcess::start(&text).await;
         let client = daemon.client().await;
-        Self {
+        let mut member = Self {
             daemon,
             client,
             proxy,
-        }
+        };
+        // It is ready without Redis, too.
+        member.until_redis_is(1).await;
+        member
     }
 
     async fn get(&mut self, key: &str) -> String {
