@@ -152,6 +152,7 @@ impl Keeping {
             watched: watched_by(config),
             freshness: self.freshness.clone(),
             metrics: self.metrics.clone(),
+            has_missed: Arc::default(),
             every: Inspector::EVERY,
         }))
     }

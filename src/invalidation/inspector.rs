@@ -2,8 +2,9 @@
 //!
 //! A trigger may be dropped or disabled any day, its table be made anew, and a daemon may start while Postgres is away and
 //! nothing can be checked. Changes are then made that nothing tells of, and an empty queue proves nothing: watched hits are
-//! marked as stale, until all is as declared and everything that was cached meanwhile is invalidated. What is flawed but not silent, such as a trigger that a later `migrate` has
-//! replaced, or a new partition without triggers of its own, is only told.
+//! marked as stale, until all is as declared and everything that was cached meanwhile is invalidated. What is flawed but not
+//! silent, such as a trigger that a later `migrate` has replaced, or a new partition without triggers of its own, is only
+//! told.
 
 use super::InvalidationError;
 use super::messages::{InvalidateTargets, InvalidationHandle};
@@ -13,6 +14,7 @@ use crate::repository::{Installer, RepositoryError, WatchProblem};
 use crate::supervisor::AskError;
 use crate::telemetry::Metrics;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -25,55 +27,58 @@ pub struct Inspector {
     pub watched: Vec<Pattern>,
     pub freshness: Freshness,
     pub metrics: Metrics,
+    /// Whether changes may have been missed that are not made good for yet: it outlives a restart.
+    pub has_missed: Arc<AtomicBool>,
     /// How often it is looked: [`Inspector::EVERY`], but for tests.
     pub every: Duration,
 }
 
 impl Inspector {
     pub const EVERY: Duration = Duration::from_secs(60);
-    /// How often while something is wrong, or nothing is known: it may be mended any moment.
-    const EVERY_IF_WRONG: Duration = Duration::from_secs(1);
+    /// How often while hits are marked for it, or nothing is known: it may be mended any moment.
+    const EVERY_IF_UNTOLD: Duration = Duration::from_secs(1);
 
     /// Looks for ever.
     pub async fn run(self) {
-        let mut known = Known::default();
+        let mut told = Vec::new();
         loop {
-            let pause = match self.look(&mut known).await {
-                Ok(()) if known.wrong.is_empty() => self.every,
-                Ok(()) => self.every.min(Self::EVERY_IF_WRONG),
+            let pause = match self.look(&mut told).await {
+                Ok(true) => self.every,
+                Ok(false) => self.every.min(Self::EVERY_IF_UNTOLD),
                 Err(error) => {
                     // What was known last holds. The queue cannot be looked at either, so nothing is proven meanwhile.
                     tracing::debug!(%error, "the watched tables could not be looked at");
-                    self.every.min(Self::EVERY_IF_WRONG)
+                    self.every.min(Self::EVERY_IF_UNTOLD)
                 }
             };
             sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         }
     }
 
-    async fn look(&self, known: &mut Known) -> Result<(), Unseen> {
+    /// Whether every change is told. What is wrong is logged when it is found, and not again: `told`.
+    async fn look(&self, told: &mut Vec<String>) -> Result<bool, Unseen> {
         let plan = self.installer.plan().await?;
         let wrong: Vec<_> = plan.problems.iter().chain(&plan.flaws).collect();
         let count = i64::try_from(wrong.len()).unwrap_or(i64::MAX);
         self.metrics.watch_flaws.set(count);
-        for problem in wrong.iter().filter(|p| !known.wrong.contains(&p.message)) {
+        for problem in wrong.iter().filter(|p| !told.contains(&p.message)) {
             tell(problem);
         }
-        if wrong.is_empty() && !known.wrong.is_empty() {
+        if wrong.is_empty() && !told.is_empty() {
             tracing::info!("all watches are installed as declared again");
         }
-        known.wrong = wrong.iter().map(|p| p.message.clone()).collect();
+        *told = wrong.iter().map(|p| p.message.clone()).collect();
         if wrong.iter().any(|problem| problem.is_untold) {
-            known.was_untold = true;
+            self.has_missed.store(true, Ordering::Release);
             self.freshness.untold(true);
-            return Ok(());
+            return Ok(false);
         }
-        if known.was_untold {
+        if self.has_missed.load(Ordering::Acquire) {
             self.invalidate_all().await?;
-            known.was_untold = false;
+            self.has_missed.store(false, Ordering::Release);
         }
         self.freshness.untold(false);
-        Ok(())
+        Ok(true)
     }
 
     /// Whoever mends a trigger by hand does not queue what was missed.
@@ -86,14 +91,6 @@ impl Inspector {
         let ask = InvalidateTargets { targets, origin };
         Ok(self.invalidation.invalidate.ask(ask).await?.map(drop)?)
     }
-}
-
-/// What the last look found.
-#[derive(Default)]
-struct Known {
-    /// What was wrong: it is told when it is found, and not again.
-    wrong: Vec<String>,
-    was_untold: bool,
 }
 
 /// Why a look told nothing, or has to be repeated.

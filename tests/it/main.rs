@@ -42,6 +42,7 @@ mod postgres_away;
 mod process;
 mod proof;
 mod pubsub;
+mod pubsub_fleet;
 mod race;
 mod reading;
 mod redis_away;

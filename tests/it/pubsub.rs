@@ -1,7 +1,5 @@
 //! Published invalidations: messages, events, deafness, and daemons that share the work.
 
-use std::time::Duration;
-
 use cachewarden::cli::demo::servers::Redis;
 use serde_json::Value as Json;
 
@@ -11,7 +9,7 @@ use super::support::eventually::eventually;
 use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value};
 use super::support::servers::redis;
-use super::support::world::{World, count, figure, raw};
+use super::support::world::{count, figure, raw};
 
 const CALC: &str = r#"
     [namespaces.calc]
@@ -27,33 +25,33 @@ const CALC: &str = r#"
     invalidate = ["calc:order:{orderId}", "legacy:{customer}:*"]
 "#;
 
-async fn daemon(redis: &Redis, more: &str) -> InProcess {
+pub async fn daemon(redis: &Redis, more: &str) -> InProcess {
     let text = config_without_postgres(&redis.redis_url(), &format!("{CALC}{more}"));
     InProcess::start(&text).await
 }
 
 /// A connection that hears acknowledgements.
-async fn acks(redis: &Redis) -> Client {
+pub async fn acks(redis: &Redis) -> Client {
     let mut client = raw(redis).await;
     client.command(&["SUBSCRIBE", "cache:invalidated"]).await;
     client
 }
 
 /// The next acknowledgement.
-async fn ack(acks: &mut Client) -> Json {
+pub async fn ack(acks: &mut Client) -> Json {
     let Value::Array(message) = acks.read().await.unwrap() else {
         panic!("no message")
     };
     serde_json::from_str(message[2].text()).unwrap()
 }
 
-async fn set(raw: &mut Client, keys: &[&str]) {
+pub async fn set(raw: &mut Client, keys: &[&str]) {
     for key in keys {
         raw.command(&["SET", key, "1"]).await;
     }
 }
 
-async fn there(raw: &mut Client, keys: &[&str]) -> Value {
+pub async fn there(raw: &mut Client, keys: &[&str]) -> Value {
     raw.command(&[&["EXISTS"], keys].concat()).await
 }
 
@@ -71,7 +69,7 @@ async fn deaf(client: &mut Client) -> f64 {
 }
 
 /// Waits until `count` connections hear the channel.
-async fn heard_by(raw: &mut Client, count: i64) {
+pub async fn heard_by(raw: &mut Client, count: i64) {
     eventually(DEADLINE, async || {
         let heard = raw.command(&["PUBSUB", "NUMSUB", "cache:invalidate"]).await;
         let Value::Array(heard) = heard else {
@@ -358,41 +356,6 @@ async fn a_line_that_swallows_everything_is_found_dead_and_replaced() {
 }
 
 #[tokio::test]
-async fn of_two_daemons_one_sweeps_a_published_pattern() {
-    const PUBLISHED: u64 = 20;
-    let redis = redis();
-    let daemons = [daemon(&redis, "").await, daemon(&redis, "").await];
-    let (mut raw, mut acks) = (raw(&redis).await, acks(&redis).await);
-    heard_by(&mut raw, 2).await;
-    let mut by = Vec::new();
-    for number in 0..PUBLISHED {
-        set(&mut raw, &["calc:1"]).await;
-        let message = format!("{{\"id\":{number},\"patterns\":[\"calc:*\"]}}");
-        raw.command(&["PUBLISH", "cache:invalidate", &message])
-            .await;
-        // A second sweep, of a daemon that was late to hear, is acknowledged too.
-        let ack = loop {
-            let ack = ack(&mut acks).await;
-            if ack["id"] == number {
-                break ack;
-            }
-        };
-        assert_eq!(there(&mut raw, &["calc:1"]).await, Value::Int(0));
-        by.push(ack["by"].clone());
-    }
-    let mut swept = 0;
-    for daemon in &daemons {
-        let mut client = daemon.client().await;
-        swept += figure(&mut client, "cachewarden_invalidations_total", "pubsub").await;
-    }
-    let once = PUBLISHED..PUBLISHED * 3 / 2;
-    assert!(once.contains(&swept), "{swept}");
-    for daemon in daemons {
-        daemon.stop().await;
-    }
-}
-
-#[tokio::test]
 async fn more_patterns_than_can_be_acknowledged_are_all_swept() {
     let redis = redis();
     let daemon = daemon(&redis, "").await;
@@ -411,109 +374,4 @@ async fn more_patterns_than_can_be_acknowledged_are_all_swept() {
     })
     .await;
     daemon.stop().await;
-}
-
-const SHOP: &str = "
-    CREATE TABLE courses (id bigint PRIMARY KEY, title text);
-    INSERT INTO courses SELECT g, 'new' FROM generate_series(1, 1000) g";
-const COURSES: &str = r#"
-    [caches.course]
-    key = "courses:{id:bigint}"
-    query = "SELECT title FROM courses WHERE id = :id"
-    shape = "scalar"
-    ttl = "10m"
-"#;
-const OTHER: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
-const SWEEP: &str = "6ba7b811-9dad-11d1-80b4-00c04fd430c8";
-
-#[tokio::test]
-async fn what_another_daemon_is_about_to_sweep_is_not_given_out_any_more() {
-    let world = World::start(SHOP, COURSES).await;
-    let (mut raw, mut client) = (world.raw().await, world.client().await);
-    let mut get = async |key: &str| client.command(&["GET", key]).await;
-    let old = Value::bulk("\"old\"");
-    for id in 1..=3 {
-        let key = format!("courses:{id}");
-        raw.command(&["SET", &key, "\"old\"", "EX", "600"]).await;
-    }
-    assert_eq!(get("courses:1").await, old, "nobody has announced anything");
-    let notice = format!("announce {OTHER} {SWEEP} 60000 courses:[12]");
-    raw.command(&["PUBLISH", "cachewarden:sweeps", &notice])
-        .await;
-    let new = Value::bulk("\"new\"");
-    eventually(DEADLINE, async || {
-        let seen = get("courses:1").await;
-        (seen == new).then_some(()).ok_or(seen)
-    })
-    .await;
-    // Renewed once; from then on it is a hit like any other.
-    raw.command(&["SET", "courses:1", "\"newer\"", "EX", "600"])
-        .await;
-    assert_eq!(get("courses:1").await, Value::bulk("\"newer\""));
-    assert_eq!(get("courses:3").await, old, "it does not match");
-    // The end is told, too.
-    let end = format!("end {OTHER} {SWEEP}");
-    raw.command(&["PUBLISH", "cachewarden:sweeps", &end]).await;
-    let marker = format!("announce {OTHER} {OTHER} 60000 courses:3");
-    raw.command(&["PUBLISH", "cachewarden:sweeps", &marker])
-        .await;
-    eventually(DEADLINE, async || {
-        let seen = get("courses:3").await;
-        (seen == new).then_some(()).ok_or(seen)
-    })
-    .await;
-    assert_eq!(get("courses:2").await, old, "its sweep has ended");
-    let mut client = world.client().await;
-    let doubted = figure(&mut client, "cachewarden_doubted_hits_total", "").await;
-    assert_eq!(doubted, 2);
-    world.daemon.stop().await;
-}
-
-#[tokio::test]
-async fn a_daemon_that_starts_during_a_sweep_knows_of_it() {
-    let redis = redis();
-    let mut straight = raw(&redis).await;
-    straight
-        .command(&["SET", "courses:1", "\"old\"", "EX", "600"])
-        .await;
-    let (entry, end) = (format!("{SWEEP} courses:*"), "99999999999999");
-    straight
-        .command(&["ZADD", "cachewarden:sweeps", end, &entry])
-        .await;
-    let world = World::start_on(redis, SHOP, COURSES).await;
-    let mut client = world.client().await;
-    eventually(Duration::from_secs(5), async || {
-        let seen = client.command(&["GET", "courses:1"]).await;
-        (seen == Value::bulk("\"new\"")).then_some(()).ok_or(seen)
-    })
-    .await;
-    world.daemon.stop().await;
-}
-
-#[tokio::test]
-async fn messages_that_name_the_same_pattern_are_each_acknowledged_and_measured() {
-    let redis = redis();
-    let daemons = [daemon(&redis, "").await, daemon(&redis, "").await];
-    let (mut raw, mut acks) = (raw(&redis).await, acks(&redis).await);
-    heard_by(&mut raw, 2).await;
-    for id in 1..=5 {
-        let message = format!(r#"{{"id":{id},"patterns":["calc:a:*"]}}"#);
-        raw.command(&["PUBLISH", "cache:invalidate", &message])
-            .await;
-    }
-    let mut ids = Vec::new();
-    for _ in 1..=5 {
-        ids.push(ack(&mut acks).await["id"].as_u64().unwrap());
-    }
-    ids.sort_unstable();
-    assert_eq!(ids, [1, 2, 3, 4, 5]);
-    let mut client = daemons[0].client().await;
-    let name = "cachewarden_invalidation_seconds_count";
-    let mut others = daemons[1].client().await;
-    let measured =
-        figure(&mut client, name, "pubsub").await + figure(&mut others, name, "pubsub").await;
-    assert_eq!(measured, 5);
-    for daemon in daemons {
-        daemon.stop().await;
-    }
 }

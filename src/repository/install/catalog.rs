@@ -163,8 +163,9 @@ async fn installed(client: &Client, tables: Vec<Lookup>) -> Result<Catalog, toki
 
 const MAY_DRAIN: &str = "\
 SELECT coalesce(bool_and(has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-           AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
-           AND has_table_privilege(c.oid, 'DELETE')), true)
+           AND (c.relname = '__diesel_schema_migrations'
+                OR has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
+                   AND has_table_privilege(c.oid, 'DELETE'))), true)
 FROM pg_catalog.pg_class c
 WHERE c.relnamespace = to_regnamespace('cachewarden') AND c.relkind = 'r'";
 
