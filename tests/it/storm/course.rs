@@ -31,6 +31,10 @@ const RECOVERY: Duration = Duration::from_secs(5);
 /// Readers of each daemon, and straight from Redis.
 const READERS: usize = 8;
 const STRAIGHT_READERS: usize = 2;
+/// The queue loses all it is told.
+const LOSE: &str =
+    "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE TRIGGER lose BEFORE INSERT ON cachewarden.outbox FOR EACH ROW EXECUTE FUNCTION lose()";
 
 /// What is done, and what is switched off.
 pub struct Plan {
@@ -47,7 +51,8 @@ pub struct Plan {
     pub calm_writes: u64,
     /// Those of daemons in this process; else they are processes of their own, and can be killed.
     pub scripts: Option<fn() -> Scripts>,
-    pub are_tables_watched: bool,
+    /// Else every row of the queue is lost, and all looks well.
+    pub is_queue_kept: bool,
     /// Daemons keep values in their own memory, too.
     pub is_l1: bool,
     /// Keys of other programs in the same Redis: every sweep has to pass them.
@@ -67,7 +72,7 @@ impl Default for Plan {
             longest_fault: Duration::from_secs(2),
             calm_writes: 100,
             scripts: None,
-            are_tables_watched: true,
+            is_queue_kept: true,
             is_l1: false,
             others: 0,
         }
@@ -148,9 +153,8 @@ impl fmt::Display for Outcome {
 /// Runs a plan.
 pub async fn storm(plan: Plan) -> Outcome {
     let mut world = World::start(plan.scripts, plan.is_l1).await;
-    if !plan.are_tables_watched {
-        let off = "ALTER TABLE items DISABLE TRIGGER ALL; ALTER TABLE lists DISABLE TRIGGER ALL";
-        world.session().await.batch_execute(off).await.unwrap();
+    if !plan.is_queue_kept {
+        world.session().await.batch_execute(LOSE).await.unwrap();
     }
     fill(&mut raw(&world.redis).await, "others:", plan.others).await;
     world.recovered().await;

@@ -138,14 +138,14 @@ async fn what_daemons_give_out_while_they_see_no_changes_breaks_the_promise_but_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_storm_finds_out_tables_whose_triggers_are_disabled() {
+async fn the_storm_finds_out_a_queue_that_loses_what_it_is_told() {
     let outcome = storm(Plan {
         calm_writes: CONTROL_WRITES,
-        are_tables_watched: false,
+        is_queue_kept: false,
         ..Plan::default()
     })
     .await;
-    println!("without triggers: {outcome}");
+    println!("without the queue: {outcome}");
     let is_found = outcome.tally.late > 0 && outcome.tally.revived > 0;
     assert!(
         is_found && !outcome.wrong_at_rest.is_empty(),
