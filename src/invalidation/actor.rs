@@ -1,7 +1,9 @@
 //! The invalidation actor: takes messages, keeps the sweeper going, answers. Thin.
 
+use super::hearing::Hearing;
 use super::indexes::Indexes;
 use super::messages::{CancelSweeps, CountTargets, InvalidateTargets, InvalidationHandle, Publish};
+use super::others::{self, Others};
 use super::queue::Queue;
 use super::scripts::Scripts;
 use super::subscriber::Subscriber;
@@ -29,6 +31,8 @@ pub struct InvalidationParts {
     pub(super) sweeps: Sweeps,
     pub(super) metrics: Metrics,
     pub(super) queue: Queue,
+    /// What others sweep.
+    pub(super) others: Others,
     pub(super) indexes: Indexes,
     pub(super) scripts: Arc<Scripts>,
     pub(super) settings: Arc<Invalidation>,
@@ -36,6 +40,7 @@ pub struct InvalidationParts {
     pub(super) instance: Uuid,
     pub(super) trace: Trace,
     pub(super) notes: Notes,
+    pub(super) hearing: Hearing,
     listening: watch::Sender<bool>,
 }
 
@@ -57,11 +62,13 @@ impl InvalidationParts {
             sweeps,
             metrics,
             queue: Queue::default(),
+            others: Others::default(),
             indexes: Indexes::default(),
             scripts: Arc::default(),
             instance: Uuid::new_v4(),
             trace: Trace::default(),
             notes: Notes::default(),
+            hearing: Hearing::default(),
             listening: watch::Sender::new(false),
         }
     }
@@ -141,6 +148,7 @@ impl Actor for InvalidationActor {
         ctx.spawn(sweeper.run().into_actor(self));
         let (indexes, store) = (parts.indexes.clone(), parts.store.clone());
         ctx.spawn(async move { indexes.remove_unkept(&store).await }.into_actor(self));
+        ctx.spawn(others::take_over(parts.clone()).into_actor(self));
         let subscriber = Subscriber::new(parts.clone());
         let listening = parts.listening.clone();
         ctx.spawn(subscriber.run(listening).into_actor(self));
@@ -204,7 +212,7 @@ impl Handler<Shutdown> for InvalidationActor {
     fn handle(&mut self, _: Shutdown, ctx: &mut Context<Self>) -> Self::Result {
         let (later, promise) = Later::new();
         // A sweep is not waited for: who asked is told, and may ask another daemon; a row of the queue is handed to one. What
-        // was announced stays so until it expires: meanwhile the others do not give out what is left.
+        // was announced stays so, and the others do not give out what is left, until one of them has begun the sweep again.
         self.parts.queue.let_go();
         promise.keep(());
         ctx.stop();

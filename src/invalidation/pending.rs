@@ -26,8 +26,8 @@ enum Stage {
 
 struct Job<W> {
     id: Uuid,
-    /// By what ids it was announced before it broke off: these stand until it is announced anew.
-    earlier: Vec<Uuid>,
+    /// How it was announced before it broke off, here or in a daemon that is gone: this stands until it is announced anew.
+    earlier: Vec<Sweep>,
     pattern: Pattern,
     stage: Stage,
     removed: u64,
@@ -36,7 +36,7 @@ struct Job<W> {
 }
 
 /// A pattern on its way through the stages.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sweep {
     pub(super) id: Uuid,
     pub(super) pattern: Pattern,
@@ -75,34 +75,37 @@ impl<W> Pending<W> {
         waiting: Option<W>,
         claim: Option<Bytes>,
     ) {
+        let job = self.place(pattern, wide);
+        job.waiting.extend(waiting);
+        job.claims.extend(claim);
+    }
+
+    /// Adds what a daemon that is gone has announced: that stands until it is announced anew.
+    pub(super) fn adopt(&mut self, sweep: Sweep, wide: Pattern) {
+        self.place(sweep.pattern.clone(), wide).remember(sweep);
+    }
+
+    /// The new job that sweeps a pattern, or everything under its prefix.
+    fn place(&mut self, pattern: Pattern, wide: Pattern) -> &mut Job<W> {
         let crowded = self
             .jobs
             .iter()
             .filter(|job| job.pattern.head().starts_with(wide.head()))
             .count()
             >= MAX_A_PREFIX;
-        let is_new = |job: &&mut Job<W>, pattern: &Pattern| {
-            job.stage == Stage::New && job.pattern == *pattern
+        let find = |jobs: &[Job<W>], pattern: &Pattern| {
+            let is_it = |job: &Job<W>| job.stage == Stage::New && job.pattern == *pattern;
+            jobs.iter().position(is_it)
         };
-        let pattern = match self.jobs.iter_mut().find(|job| is_new(job, &pattern)) {
-            Some(_) => pattern,
-            None if crowded => wide,
-            None => pattern,
+        let (at, pattern) = match find(&self.jobs, &pattern) {
+            None if crowded => (find(&self.jobs, &wide), wide),
+            at => (at, pattern),
         };
-        if let Some(job) = self.jobs.iter_mut().find(|job| is_new(job, &pattern)) {
-            job.waiting.extend(waiting);
-            job.claims.extend(claim);
-            return;
-        }
-        self.jobs.push(Job {
-            id: Uuid::new_v4(),
-            earlier: Vec::new(),
-            pattern,
-            stage: Stage::New,
-            removed: 0,
-            waiting: waiting.into_iter().collect(),
-            claims: claim.into_iter().collect(),
+        let at = at.unwrap_or_else(|| {
+            self.jobs.push(Job::new(pattern));
+            self.jobs.len() - 1
         });
+        &mut self.jobs[at]
     }
 
     pub(super) fn len(&self) -> usize {
@@ -164,11 +167,8 @@ impl<W> Pending<W> {
     pub(super) fn begin_again(&mut self) {
         for job in &mut self.jobs {
             if job.is_announced() {
-                if job.earlier.len() >= MAX_EARLIER {
-                    job.earlier.remove(0);
-                }
-                let id = std::mem::replace(&mut job.id, Uuid::new_v4());
-                job.earlier.push(id);
+                job.remember(job.sweep());
+                job.id = Uuid::new_v4();
             }
             job.stage = Stage::New;
         }
@@ -176,15 +176,17 @@ impl<W> Pending<W> {
 
     /// What stands announced until it is announced anew.
     pub(super) fn broken(&self) -> Vec<Sweep> {
-        self.jobs.iter().flat_map(Job::broken).collect()
+        self.jobs
+            .iter()
+            .flat_map(|job| job.earlier.clone())
+            .collect()
     }
 
     /// The earlier announcements of what is announced anew: to be withdrawn.
     pub(super) fn take_superseded(&mut self) -> Vec<Sweep> {
         let mut superseded = Vec::new();
         for job in self.jobs.iter_mut().filter(|job| job.is_announced()) {
-            superseded.extend(job.broken());
-            job.earlier.clear();
+            superseded.append(&mut job.earlier);
         }
         superseded
     }
@@ -197,9 +199,17 @@ impl<W> Pending<W> {
         self.jobs = left;
         for job in &cancelled {
             let begun = (job.stage != Stage::New).then(|| job.sweep());
-            self.orphans.extend(job.broken().chain(begun));
+            self.orphans
+                .extend(job.earlier.iter().cloned().chain(begun));
         }
         cancelled.into_iter().map(Job::done).collect()
+    }
+
+    /// Whether it is announced, or was, by what is here.
+    pub(super) fn knows(&self, id: Uuid) -> bool {
+        let earlier = self.jobs.iter().flat_map(|job| &job.earlier);
+        let mut others = earlier.chain(&self.orphans);
+        self.holds(id) || others.any(|sweep| sweep.id == id)
     }
 
     /// Whether this one is still wanted.
@@ -246,6 +256,26 @@ impl<W> Pending<W> {
 }
 
 impl<W> Job<W> {
+    fn new(pattern: Pattern) -> Self {
+        Self {
+            id: Uuid::new_v4(),
+            earlier: Vec::new(),
+            pattern,
+            stage: Stage::New,
+            removed: 0,
+            waiting: Vec::new(),
+            claims: Vec::new(),
+        }
+    }
+
+    /// It was announced so before.
+    fn remember(&mut self, announced: Sweep) {
+        if self.earlier.len() >= MAX_EARLIER {
+            self.earlier.remove(0);
+        }
+        self.earlier.push(announced);
+    }
+
     fn done(self) -> Done<W> {
         Done {
             sweep: self.sweep(),
@@ -259,15 +289,7 @@ impl<W> Job<W> {
     }
 
     fn sweep(&self) -> Sweep {
-        self.sweep_as(self.id)
-    }
-
-    fn broken(&self) -> impl Iterator<Item = Sweep> {
-        self.earlier.iter().map(|id| self.sweep_as(*id))
-    }
-
-    fn sweep_as(&self, id: Uuid) -> Sweep {
-        let pattern = self.pattern.clone();
+        let (id, pattern) = (self.id, self.pattern.clone());
         Sweep { id, pattern }
     }
 }
@@ -389,6 +411,30 @@ mod tests {
         pending.revoked();
         pending.begin_pass();
         assert_eq!(pending.end_pass()[0].waiting, [1]);
+    }
+
+    #[test]
+    fn what_is_adopted_stands_announced_as_it_was_until_it_is_announced_anew() {
+        let mut pending = Pending::default();
+        let left = |text: &str| Sweep {
+            id: Uuid::new_v4(),
+            pattern: pattern(text),
+        };
+        for who in 0..MAX_A_PREFIX {
+            add(&mut pending, &format!("a:{who}*"), 1);
+        }
+        let (merged, widened) = (left("a:1*"), left("a:x*"));
+        pending.adopt(merged.clone(), pattern("a:*"));
+        pending.adopt(widened.clone(), pattern("a:*"));
+        assert_eq!(pending.len(), MAX_A_PREFIX + 1);
+        let left = [merged, widened];
+        assert_eq!(pending.broken(), left);
+        assert!(pending.knows(left[0].id));
+        pending.take_new();
+        assert!(pending.take_superseded().is_empty(), "leases first");
+        pending.revoked();
+        assert_eq!(pending.take_superseded(), left);
+        assert!(!pending.knows(left[0].id));
     }
 
     #[test]

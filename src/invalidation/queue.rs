@@ -1,6 +1,6 @@
 //! What waits to be swept, and who waits for it. It outlives the actor: a restart begins again with it.
 
-use super::pending::Pending;
+use super::pending::{Pending, Sweep};
 use crate::keyspace::{Pattern, Scope};
 use crate::store::StoreError;
 use bytes::Bytes;
@@ -87,6 +87,13 @@ impl Queue {
     /// How many patterns wait.
     pub(super) fn len(&self) -> usize {
         self.0.pending.lock().len()
+    }
+
+    /// Adds what a daemon that is gone has announced and not swept.
+    pub(super) fn adopt(&self, scope: &Scope, sweep: Sweep) {
+        let wide = scope.widened(&sweep.pattern);
+        self.0.pending.lock().adopt(sweep, wide);
+        self.0.came.notify_one();
     }
 
     /// Adds a pattern for which nobody waits.

@@ -13,12 +13,14 @@ use uuid::Uuid;
 
 /// How long other daemons heed an announcement that is not renewed. Anybody may write one, so none is heeded for longer.
 pub(super) const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
+/// How long it is remembered beyond that: a daemon that starts until then sweeps what was announced and never swept.
+const UNSWEPT_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Entries read of the announced sweeps; their writers merge long before.
 const MAX_LISTED: &str = "4096";
 /// Prefixes that are vouched for at once, of all daemons' configurations since the server's start.
 const MAX_VOUCHED: &str = "10000";
 
-/// What one daemon tells the others of a sweep.
+/// What one daemon tells the others of a sweep, or itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
     Announced {
@@ -31,11 +33,17 @@ pub(super) enum Notice {
         by: Uuid,
         id: Uuid,
     },
+    /// Not of a sweep: whoever published it waits for it.
+    Echo {
+        by: Uuid,
+        word: Uuid,
+    },
 }
 
 impl Notice {
-    /// `announce <by> <id> <life ms> <pattern>` or `end <by> <id>`. A pattern may hold any bytes, so it comes last.
-    fn write(&self) -> Vec<u8> {
+    /// `announce <by> <id> <life ms> <pattern>`, `end <by> <id>` or `echo <by> <word>`. A pattern may hold any bytes, so it
+    /// comes last.
+    pub(super) fn write(&self) -> Vec<u8> {
         match self {
             Notice::Announced {
                 by,
@@ -47,6 +55,7 @@ impl Notice {
                 [head.as_bytes(), pattern.text()].concat()
             }
             Notice::Ended { by, id } => format!("end {by} {id}").into_bytes(),
+            Notice::Echo { by, word } => format!("echo {by} {word}").into_bytes(),
         }
     }
 
@@ -67,6 +76,7 @@ impl Notice {
                 })
             }
             b"end" => Some(Notice::Ended { by, id }),
+            b"echo" => Some(Notice::Echo { by, word: id }),
             _ => None,
         }
     }
@@ -128,8 +138,9 @@ impl Scripts {
         life: Duration,
         sweeps: &[Sweep],
     ) -> Result<(), StoreError> {
-        let life_ms = Bytes::from(life.as_millis().to_string());
-        let mut args = vec![life_ms, Bytes::from_static(SWEEPS_CHANNEL.as_bytes())];
+        let ms = |time: Duration| Bytes::from(time.as_millis().to_string());
+        let channel = Bytes::from_static(SWEEPS_CHANNEL.as_bytes());
+        let mut args = vec![ms(life), ms(UNSWEPT_KEPT), channel];
         for sweep in sweeps {
             let notice = Notice::Announced {
                 by,
@@ -156,7 +167,7 @@ impl Scripts {
         pinned.run(&self.withdraw, &[SWEEPS], &args).await.map(drop)
     }
 
-    /// The announced sweeps, and for how long they still are.
+    /// The announced sweeps, and for how long they still are; no time is left for those that nobody has gone on with.
     pub(super) async fn list(&self, store: &Store) -> Result<Vec<(Sweep, Duration)>, StoreError> {
         let reply = store.run(&self.list, &[SWEEPS], &[MAX_LISTED]).await?;
         let items = reply.into_list().unwrap_or_default();
@@ -165,7 +176,7 @@ impl Scripts {
                 let mut parts = entry.splitn(2, |byte| *byte == b' ');
                 let id = Uuid::try_parse_ascii(parts.next()?).ok()?;
                 let pattern = Pattern::parse(parts.next()?).ok()?;
-                let left = Duration::from_millis(u64::try_from(*left_ms).ok()?);
+                let left = Duration::from_millis(u64::try_from(*left_ms).unwrap_or(0));
                 Some((Sweep { id, pattern }, left.min(ANNOUNCED_FOR)))
             }
             _ => None,
@@ -230,6 +241,7 @@ mod tests {
                 pattern,
             },
             Notice::Ended { by, id },
+            Notice::Echo { by, word: id },
         ] {
             assert_eq!(Notice::read(&notice.write()), Some(notice));
         }

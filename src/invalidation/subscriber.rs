@@ -9,6 +9,7 @@
 
 use super::actor::InvalidationParts;
 use super::message::{self, Ack, Message, Refusal, shown};
+use super::pending::Sweep;
 use super::scripts::Notice;
 use super::{InvalidationError, events, invalidate};
 use crate::cache::Origin;
@@ -22,6 +23,8 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -75,8 +78,9 @@ impl Subscriber {
         let mut channels = self.settings.channels();
         channels.push(SWEEPS_CHANNEL.to_owned());
         let mut handling = Handling::new();
-        // Starting is not being deaf; not getting through at the first try is.
-        let (mut deaf_since, mut is_deaf) = (Instant::now(), false);
+        listening.send_replace(false);
+        // Starting is not being deaf; not getting through at the first try is, and being started again.
+        let mut is_deaf = self.parts.hearing.begins();
         let mut pause = FIRST_PAUSE;
         loop {
             let subscribing = self.parts.store.subscribe(&channels);
@@ -84,41 +88,32 @@ impl Subscriber {
                 Ok(mut subscription) => {
                     pause = FIRST_PAUSE;
                     if is_deaf {
-                        self.hears_again(deaf_since, &mut handling);
+                        self.hears_again(&mut handling);
                     }
-                    handling.push(Box::pin(self.clone().learn_sweeps()));
+                    self.parts.hearing.heard_until(subscription.heard_at());
                     listening.send_replace(true);
-                    let error = self.listen(&mut subscription, &mut handling).await;
+                    self.listen(&mut subscription, &mut handling).await;
                     listening.send_replace(false);
-                    (deaf_since, is_deaf) = (subscription.heard_at(), true);
-                    tracing::warn!(%error, "published invalidations are not heard");
                 }
-                Err(error) => {
-                    is_deaf = true;
-                    tracing::debug!(%error, "cannot subscribe");
-                }
+                Err(error) => tracing::debug!(%error, "cannot subscribe"),
             }
-            self.count_deafness(&mut deaf_since);
+            is_deaf = true;
+            self.count_deafness();
             let resting = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0));
             drive(&mut handling, resting).await;
-            self.count_deafness(&mut deaf_since);
+            self.count_deafness();
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// Counts the time since, and begins anew.
-    fn count_deafness(&self, since: &mut Instant) {
-        let now = Instant::now();
-        let deaf = now.saturating_duration_since(*since);
-        self.parts
-            .metrics
-            .subscriber_deaf
-            .inc_by(deaf.as_secs_f64());
-        *since = now;
+    fn count_deafness(&self) {
+        let deaf = self.parts.hearing.take_deafness();
+        let counter = &self.parts.metrics.subscriber_deaf;
+        counter.inc_by(deaf.as_secs_f64());
     }
 
-    fn hears_again(&self, mut deaf_since: Instant, handling: &mut Handling) {
-        self.count_deafness(&mut deaf_since);
+    fn hears_again(&self, handling: &mut Handling) {
+        self.count_deafness();
         match self.settings.on_deaf {
             OnDeaf::Ignore => tracing::warn!(
                 "published invalidations are heard again; what was published meanwhile is lost"
@@ -139,11 +134,36 @@ impl Subscriber {
         }
     }
 
+    /// Listens until the line is dead, or leads to a server on which nobody publishes.
+    async fn listen(&self, subscription: &mut Subscription, handling: &mut Handling) {
+        let parts = &self.parts;
+        let proving = parts.hearing.prove(&parts.store, parts.instance);
+        let learning = async {
+            self.learn_sweeps().await;
+            pending::<Infallible>().await
+        };
+        tokio::select! {
+            error = self.hear(subscription, handling) => {
+                tracing::warn!(%error, "published invalidations are not heard");
+            }
+            until = proving => {
+                parts.hearing.heard_until(until);
+                tracing::warn!("published invalidations are not heard: what we publish ourselves does not come back");
+            }
+            never = learning => match never {},
+        }
+    }
+
     /// Hears until the line is dead.
-    async fn listen(&self, subscription: &mut Subscription, handling: &mut Handling) -> StoreError {
+    async fn hear(&self, subscription: &mut Subscription, handling: &mut Handling) -> StoreError {
         loop {
             match drive(handling, subscription.next()).await {
-                Ok(heard) => self.take(&heard, handling),
+                Ok(heard) => {
+                    self.parts.hearing.heard_until(subscription.heard_at());
+                    if let Some(heard) = heard {
+                        self.take(&heard, handling);
+                    }
+                }
                 Err(error) => return error,
             }
         }
@@ -191,30 +211,49 @@ impl Subscriber {
                 self.parts
                     .trace
                     .swept(&pattern, Origin::Elsewhere, Some(by));
-                self.parts.sweeps.announce(id, &pattern, life);
+                self.heed(Sweep { id, pattern }, life);
             }
             Some(Notice::Ended { by, id }) if by != self.parts.instance => {
-                self.parts.sweeps.end(id)
+                self.parts.others.ended(id);
+                self.parts.sweeps.end(id);
+            }
+            Some(Notice::Echo { by, word }) if by == self.parts.instance => {
+                self.parts.hearing.echoed(word);
             }
             _ => {}
         }
     }
 
-    /// Sweeps that were announced before we listened.
-    async fn learn_sweeps(self) {
-        let mut pause = FIRST_PAUSE;
-        for _ in 0..10 {
+    /// From now on hits that it matches are doubted; and if it is left, it is swept all the same.
+    fn heed(&self, sweep: Sweep, life: Duration) {
+        self.parts.sweeps.announce(sweep.id, &sweep.pattern, life);
+        // Nobody makes us sweep what we do not declare.
+        let reach = self.parts.scope.reach();
+        if reach.pattern(sweep.pattern.text()).is_ok() {
+            self.parts.others.announced(sweep, life);
+        }
+    }
+
+    /// Sweeps that were announced before we listened, those too that were left before they had ended.
+    async fn learn_sweeps(&self) {
+        let (mut pause, mut is_told) = (FIRST_PAUSE, false);
+        let sweeps = loop {
             match self.parts.scripts.list(&self.parts.store).await {
-                Ok(sweeps) => {
-                    for (sweep, left) in sweeps {
-                        self.parts.sweeps.announce(sweep.id, &sweep.pattern, left);
-                    }
-                    return;
+                Ok(sweeps) => break sweeps,
+                // It is away, and will come back, or something is to be put right by somebody.
+                Err(error) if !is_told && !error.is_outage() => {
+                    is_told = true;
+                    tracing::warn!(%error, "sweeps that were announced before are not known yet: what they are about to remove may be given out");
                 }
                 Err(error) => tracing::debug!(%error, "announced sweeps are not known yet"),
             }
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        };
+        for (sweep, left) in sweeps {
+            if !self.parts.queue.pending().knows(sweep.id) {
+                self.heed(sweep, left);
+            }
         }
     }
 

@@ -53,29 +53,27 @@ impl Store {
 }
 
 impl Subscription {
-    /// The next message. A line that is silent is asked every second whether it is alive; safe to drop half-way.
+    /// The next message. A line that is silent is asked every second whether it is alive, and `None` says that it is; safe to
+    /// drop half-way.
     ///
     /// # Errors
     /// Once the line is dead; what is published from now on is not heard.
-    pub async fn next(&mut self) -> Result<Heard, StoreError> {
-        loop {
-            match timeout_at(self.heard_at + PING_AFTER, self.stream.next()).await {
-                Ok(Some(message)) => {
-                    self.heard_at = Instant::now();
-                    return Ok(Heard {
-                        channel: message.get_channel_name().to_owned(),
-                        payload: Bytes::copy_from_slice(message.get_payload_bytes()),
-                    });
-                }
-                Ok(None) => return Err(StoreError::Lost),
-                Err(_silent) => {
-                    let pong = timeout(self.timeout, self.sink.ping::<redis::Value>()).await;
-                    pong.map_err(|_elapsed| timed_out(self.timeout))?
-                        .map_err(|error| meaning("PING", &error))?;
-                    self.heard_at = Instant::now();
-                }
+    pub async fn next(&mut self) -> Result<Option<Heard>, StoreError> {
+        let heard = match timeout_at(self.heard_at + PING_AFTER, self.stream.next()).await {
+            Ok(Some(message)) => Some(Heard {
+                channel: message.get_channel_name().to_owned(),
+                payload: Bytes::copy_from_slice(message.get_payload_bytes()),
+            }),
+            Ok(None) => return Err(StoreError::Lost),
+            Err(_silent) => {
+                let pong = timeout(self.timeout, self.sink.ping::<redis::Value>()).await;
+                pong.map_err(|_elapsed| timed_out(self.timeout))?
+                    .map_err(|error| meaning("PING", &error))?;
+                None
             }
-        }
+        };
+        self.heard_at = Instant::now();
+        Ok(heard)
     }
 
     /// When the line was last known to be alive.

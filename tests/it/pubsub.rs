@@ -60,7 +60,7 @@ async fn refused(client: &mut Client) -> u64 {
 }
 
 /// How long nobody heard, in seconds.
-async fn deaf(client: &mut Client) -> f64 {
+pub async fn deaf(client: &mut Client) -> f64 {
     let info = client.command(&["INFO", "cachewarden"]).await;
     let mut lines = info.text().lines();
     let line =

@@ -19,6 +19,8 @@ const PACE_SLACK: Duration = Duration::from_millis(10);
 /// What happens to bytes on their way.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Weather {
+    /// Where new connections lead.
+    target: SocketAddr,
     held: bool,
     delay: Duration,
     /// How long a byte takes; chunks follow one another, each way by itself.
@@ -30,7 +32,6 @@ struct Weather {
 /// A listening port in front of a target. It passes everything until told otherwise; dropping it ends all its connections.
 pub struct Proxy {
     address: SocketAddr,
-    target: SocketAddr,
     weather: watch::Sender<Weather>,
     listening: Option<JoinHandle<()>>,
 }
@@ -45,6 +46,7 @@ impl Proxy {
     pub async fn before(target: SocketAddr) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
         let (weather, _) = watch::channel(Weather {
+            target,
             held: false,
             delay: Duration::ZERO,
             per_byte: Duration::ZERO,
@@ -52,7 +54,6 @@ impl Proxy {
         });
         let mut proxy = Self {
             address,
-            target,
             weather,
             listening: None,
         };
@@ -76,11 +77,7 @@ impl Proxy {
             .send_modify(|weather| (weather.held, weather.delay) = (false, Duration::ZERO));
         if self.listening.is_none() {
             let listener = TcpListener::bind(self.address).await.unwrap();
-            self.listening = Some(tokio::spawn(accept(
-                listener,
-                self.target,
-                self.weather.subscribe(),
-            )));
+            self.listening = Some(tokio::spawn(accept(listener, self.weather.subscribe())));
         }
     }
 
@@ -99,6 +96,12 @@ impl Proxy {
         let per_byte = Duration::from_micros(1) / megabytes_a_second;
         self.weather
             .send_modify(|weather| weather.per_byte = per_byte);
+    }
+
+    /// New connections lead to another port of 127.0.0.1, and those of now stand.
+    pub fn lead_to(&self, port: u16) {
+        let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        self.weather.send_modify(|weather| weather.target = target);
     }
 
     /// Ends all connections of now; new ones are accepted.
@@ -125,18 +128,20 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, weather: watch::Receiver<Weather>) {
+async fn accept(listener: TcpListener, weather: watch::Receiver<Weather>) {
     loop {
         let Ok((client, _)) = listener.accept().await else {
             continue;
         };
-        tokio::spawn(carry(client, target, weather.clone()));
+        tokio::spawn(carry(client, weather.clone()));
     }
 }
 
 /// Carries one connection until either side ends it or it is cut.
-async fn carry(client: TcpStream, target: SocketAddr, mut weather: watch::Receiver<Weather>) {
-    let born = weather.borrow_and_update().cut;
+async fn carry(client: TcpStream, mut weather: watch::Receiver<Weather>) {
+    let Weather {
+        target, cut: born, ..
+    } = *weather.borrow_and_update();
     let mut upward = weather.clone();
     let mut downward = weather.clone();
     let both_ways = async {
