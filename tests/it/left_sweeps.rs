@@ -14,7 +14,7 @@ use super::support::world::{figure, leave_heartbeat, raw};
 use super::sweeps::fill;
 use std::time::Duration;
 
-const KEYS: u32 = 60_000;
+const KEYS: u32 = 20_000;
 const CALC: &str = "redis.timeout = \"5s\"\n[namespaces.calc]\nprefix = \"calc:\"\nttl = \"5m\"\n";
 const BY: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
 
