@@ -140,7 +140,7 @@ impl Sampler {
                 metrics.found_drift();
                 tracing::debug!(
                     key = shown(key),
-                    age_ms = ?wrong.age.map(|age| age.as_millis()),
+                    age_ms = wrong.age.map(millis),
                     "a cached value is older than the database, and no watch would tell"
                 );
             }
@@ -165,8 +165,8 @@ impl Sampler {
             cache,
             cached = format_args!("{:016x}", wrong.cached),
             stored,
-            age_ms = ?wrong.age.map(|age| age.as_millis()),
-            ttl_ms = ?wrong.left.map(|left| left.as_millis()),
+            age_ms = wrong.age.map(millis),
+            ttl_ms = wrong.left.map(millis),
             trace = %Told(&story),
             "a cached value is not what the database says, and no invalidation is under way; it is invalidated now"
         );
@@ -191,4 +191,8 @@ impl Sampler {
 
 fn shown(key: &RoutedKey) -> String {
     String::from_utf8_lossy(&key.key).into_owned()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

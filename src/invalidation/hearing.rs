@@ -3,14 +3,18 @@
 //! A subscription is a connection of its own. Behind a proxy or a name it may be held by a server that is not the one any
 //! more, while everything else has moved to another: it is alive, and nothing comes. So every few seconds a word is published
 //! on the connection that commands are sent on, and has to come back on the subscription.
+//!
+//! Others hear these words as well, and a daemon that starts learns from them whether somebody has listened before it, to the
+//! same channels and for the same prefixes. Whoever says so was told it in the same way, or has invalidated everything.
 
 use super::scripts::Notice;
 use crate::keyspace::names::SWEEPS_CHANNEL;
 use crate::store::Store;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
@@ -18,6 +22,10 @@ use uuid::Uuid;
 const ECHO_EVERY: Duration = Duration::from_secs(2);
 /// How long a word may take to come back, behind whatever else was published before it.
 const ECHO_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a daemon that starts waits for the word of somebody who has listened before.
+const WITNESS_PATIENCE: Duration = Duration::from_secs(3 * ECHO_EVERY.as_secs());
+/// The word of who does not know what was published before.
+pub(super) const NOTHING: u128 = 0;
 
 /// What is known of that. Cheap to clone.
 #[derive(Clone, Default)]
@@ -29,6 +37,10 @@ struct Inner {
     until: Mutex<Option<Instant>>,
     /// The word that came back last.
     echo: watch::Sender<Uuid>,
+    /// Whether nothing is cached that is outdated for something that nobody has heard.
+    is_sure: AtomicBool,
+    /// Another daemon is.
+    witnessed: Notify,
 }
 
 impl Hearing {
@@ -57,14 +69,33 @@ impl Hearing {
         self.0.echo.send_replace(word);
     }
 
+    /// Whether nothing that was published before has been missed, or all of that is made good for.
+    pub(super) fn set_sure(&self, is_sure: bool) {
+        self.0.is_sure.store(is_sure, Ordering::Release);
+    }
+
+    /// Another daemon has missed nothing of what we listen to.
+    pub(super) fn witnessed(&self) {
+        self.0.witnessed.notify_waiters();
+    }
+
+    /// Whether another daemon says so, now that we listen.
+    pub(super) async fn any_witness(&self) -> bool {
+        timeout(WITNESS_PATIENCE, self.0.witnessed.notified())
+            .await
+            .is_ok()
+    }
+
     /// Has words come back as long as they do; gives the moment until which they did. A word that cannot be published, since
     /// Redis is away or refuses it, proves nothing either way.
-    pub(super) async fn prove(&self, store: &Store, by: Uuid) -> Instant {
+    pub(super) async fn prove(&self, store: &Store, by: Uuid, covers: u128) -> Instant {
         let mut proven = Instant::now();
         let mut echo = self.0.echo.subscribe();
         loop {
             let (word, sent) = (Uuid::new_v4(), Instant::now());
-            let text = Notice::Echo { by, word }.write();
+            let is_sure = self.0.is_sure.load(Ordering::Acquire);
+            let covers = if is_sure { covers } else { NOTHING };
+            let text = Notice::Echo { by, word, covers }.write();
             if store.publish(SWEEPS_CHANNEL, &text).await.is_ok() {
                 let back = echo.wait_for(|echoed| *echoed == word);
                 if timeout(ECHO_PATIENCE, back).await.is_err() {

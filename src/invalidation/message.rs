@@ -4,6 +4,7 @@
 use crate::keyspace::{KeyError, PatternError, Scope, TargetError, Targets};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// The longest message that is read, in bytes: as many keys as may be, of the longest.
@@ -168,10 +169,10 @@ pub(super) fn reason(error: &TargetError) -> &'static str {
     }
 }
 
-/// The beginning of a message, on one line.
-pub(super) fn shown(payload: &[u8]) -> String {
+/// The beginning of a message, for the log, which escapes what is no text on one line.
+pub(super) fn shown(payload: &[u8]) -> Cow<'_, str> {
     let head = &payload[..payload.len().min(SHOWN_BYTES)];
-    String::from_utf8_lossy(head).escape_debug().to_string()
+    String::from_utf8_lossy(head)
 }
 
 #[cfg(test)]

@@ -33,16 +33,17 @@ pub(super) enum Notice {
         by: Uuid,
         id: Uuid,
     },
-    /// Not of a sweep: whoever published it waits for it.
+    /// Not of a sweep: whoever published it waits for it, and knows of all that was published on what it `covers`.
     Echo {
         by: Uuid,
         word: Uuid,
+        covers: u128,
     },
 }
 
 impl Notice {
-    /// `announce <by> <id> <life ms> <pattern>`, `end <by> <id>` or `echo <by> <word>`. A pattern may hold any bytes, so it
-    /// comes last.
+    /// `announce <by> <id> <life ms> <pattern>`, `end <by> <id>` or `echo <by> <word> <covers>`. A pattern may hold any bytes,
+    /// so it comes last.
     pub(super) fn write(&self) -> Vec<u8> {
         match self {
             Notice::Announced {
@@ -55,7 +56,9 @@ impl Notice {
                 [head.as_bytes(), pattern.text()].concat()
             }
             Notice::Ended { by, id } => format!("end {by} {id}").into_bytes(),
-            Notice::Echo { by, word } => format!("echo {by} {word}").into_bytes(),
+            Notice::Echo { by, word, covers } => {
+                format!("echo {by} {word} {covers:032x}").into_bytes()
+            }
         }
     }
 
@@ -76,7 +79,15 @@ impl Notice {
                 })
             }
             b"end" => Some(Notice::Ended { by, id }),
-            b"echo" => Some(Notice::Echo { by, word: id }),
+            b"echo" => {
+                let covers = std::str::from_utf8(words.next()?).ok()?;
+                let covers = u128::from_str_radix(covers, 16).ok()?;
+                Some(Notice::Echo {
+                    by,
+                    word: id,
+                    covers,
+                })
+            }
             _ => None,
         }
     }
@@ -241,7 +252,11 @@ mod tests {
                 pattern,
             },
             Notice::Ended { by, id },
-            Notice::Echo { by, word: id },
+            Notice::Echo {
+                by,
+                word: id,
+                covers: 7,
+            },
         ] {
             assert_eq!(Notice::read(&notice.write()), Some(notice));
         }

@@ -52,6 +52,8 @@ pub(super) struct Subscriber {
     parts: InvalidationParts,
     settings: Arc<Invalidation>,
     log: Arc<Mutex<Log>>,
+    /// What we listen to, and for which prefixes; the same in daemons that listen to the same.
+    covers: u128,
 }
 
 /// Since when refusals are logged, and how many were.
@@ -65,6 +67,7 @@ impl Subscriber {
     pub(super) fn new(parts: InvalidationParts) -> Self {
         Self {
             settings: Arc::clone(&parts.settings),
+            covers: covered(&parts),
             parts,
             log: Arc::new(Mutex::new(Log {
                 since: Instant::now(),
@@ -89,6 +92,8 @@ impl Subscriber {
                     pause = FIRST_PAUSE;
                     if is_deaf {
                         self.hears_again(&mut handling);
+                    } else if self.settings.on_deaf == OnDeaf::Invalidate {
+                        handling.push(Box::pin(self.clone().begin()));
                     }
                     self.parts.hearing.heard_until(subscription.heard_at());
                     listening.send_replace(true);
@@ -122,22 +127,44 @@ impl Subscriber {
                 tracing::warn!(
                     "published invalidations are heard again; everything is invalidated, for some may have been missed"
                 );
-                for pattern in self.parts.scope.everything().patterns {
-                    let targets = Targets {
-                        patterns: vec![pattern],
-                        ..Targets::default()
-                    };
-                    let work = self.clone().carry_out(b"", targets, Origin::Deaf);
-                    handling.push(Box::pin(async move { drop(work.await) }));
-                }
+                self.parts.hearing.set_sure(false);
+                handling.push(Box::pin(self.clone().invalidate_everything()));
             }
         }
+    }
+
+    /// Nobody has told us what was published before we were there; unless another daemon has heard it, that was missed.
+    async fn begin(self) {
+        if self.parts.hearing.any_witness().await {
+            self.parts.hearing.set_sure(true);
+            return;
+        }
+        tracing::warn!(
+            "no other daemon has heard what was published before this one was started; everything is invalidated, for some may have been missed"
+        );
+        self.invalidate_everything().await;
+    }
+
+    async fn invalidate_everything(self) {
+        let patterns = self.parts.scope.everything().patterns.into_iter();
+        let each = patterns.map(|pattern| {
+            let targets = Targets {
+                patterns: vec![pattern],
+                ..Targets::default()
+            };
+            self.clone().carry_out(b"", targets, Origin::Deaf)
+        });
+        // What could not be done in time is done later.
+        let _removed = futures_util::future::join_all(each).await;
+        self.parts.hearing.set_sure(true);
     }
 
     /// Listens until the line is dead, or leads to a server on which nobody publishes.
     async fn listen(&self, subscription: &mut Subscription, handling: &mut Handling) {
         let parts = &self.parts;
-        let proving = parts.hearing.prove(&parts.store, parts.instance);
+        let proving = parts
+            .hearing
+            .prove(&parts.store, parts.instance, self.covers);
         let learning = async {
             self.learn_sweeps().await;
             pending::<Infallible>().await
@@ -217,8 +244,11 @@ impl Subscriber {
                 self.parts.others.ended(id);
                 self.parts.sweeps.end(id);
             }
-            Some(Notice::Echo { by, word }) if by == self.parts.instance => {
+            Some(Notice::Echo { by, word, .. }) if by == self.parts.instance => {
                 self.parts.hearing.echoed(word);
+            }
+            Some(Notice::Echo { covers, .. }) if covers == self.covers => {
+                self.parts.hearing.witnessed();
             }
             _ => {}
         }
@@ -381,7 +411,7 @@ impl Subscriber {
         }
         log.refused = log.refused.saturating_add(1);
         if log.refused <= LOGGED_A_WHILE {
-            let payload = shown(payload);
+            let payload = &*shown(payload);
             tracing::warn!(why = first.text, payload, "a published message is refused");
         }
     }
@@ -396,6 +426,15 @@ pub(super) async fn drive<T>(handling: &mut Handling, work: impl Future<Output =
             Some(()) = handling.next() => {}
         }
     }
+}
+
+/// The same for daemons of which each makes the same of whatever is published.
+fn covered(parts: &InvalidationParts) -> u128 {
+    let (settings, reach) = (&parts.settings, parts.scope.reach());
+    let heard = format!("{:?} {:?}", settings.channels(), settings.events);
+    let mut prefixes = reach.prefixes().to_vec();
+    prefixes.sort_unstable();
+    xxhash_rust::xxh3::xxh3_128(format!("{heard} {prefixes:?}").as_bytes())
 }
 
 /// The same for the same message, in every daemon. Two that name the same patterns are two: each is acknowledged.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix_rt::Arbiter;
 use cachewarden::cache::Sweeps;
+use cachewarden::cli::demo::servers::Redis;
 use cachewarden::config::Config;
 use cachewarden::invalidation::{InvalidationActor, InvalidationHandle, InvalidationParts};
 use cachewarden::store::Store;
@@ -17,7 +18,7 @@ use super::support::eventually::eventually;
 use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value};
 use super::support::servers::redis;
-use super::support::world::raw;
+use super::support::world::{leave_heartbeat, raw};
 
 const CALC: &str = "
     [namespaces.calc]
@@ -106,5 +107,50 @@ async fn an_actor_that_begins_anew_makes_good_for_what_it_may_have_missed() {
         }
         assert_eq!(supervisor.stop(DEADLINE).await, [""; 0]);
         heard_by(&mut raw, 0).await;
+    }
+}
+
+/// Waits until a daemon other than `those` says that it has missed nothing; gives its name.
+async fn sure(redis: &Redis, those: &[String]) -> String {
+    let mut words = raw(redis).await;
+    words.command(&["SUBSCRIBE", "cachewarden:sweeps"]).await;
+    let hearing = async {
+        loop {
+            let Value::Array(message) = words.read().await.unwrap() else {
+                panic!("no message")
+            };
+            let text: Vec<&str> = message[2].text().split(' ').collect();
+            if let ["echo", by, _, covers] = text[..]
+                && covers.trim_matches('0') != ""
+                && !those.iter().any(|other| other == by)
+            {
+                return by.to_owned();
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, hearing).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_daemon_that_starts_alone_invalidates_everything_and_one_beside_others_nothing() {
+    let redis = redis();
+    let mut raw = raw(&redis).await;
+    let config = config_without_postgres(&redis.redis_url(), CALC);
+    set(&mut raw, &["calc:1"]).await;
+    leave_heartbeat(&mut raw, &["calc:"]).await;
+    let alone = InProcess::start(&config).await;
+    until_gone(&mut raw, "calc:1").await;
+    let first = sure(&redis, &[]).await;
+    set(&mut raw, &["calc:1"]).await;
+    let beside = InProcess::start(&config).await;
+    let second = sure(&redis, std::slice::from_ref(&first)).await;
+    assert_eq!(there(&mut raw, &["calc:1"]).await, Value::Int(1));
+    // What the others listen to is not what this one does.
+    let more = "\n[namespaces.more]\nprefix = \"more:\"\nttl = \"5m\"\n";
+    let other = InProcess::start(&format!("{config}{more}")).await;
+    sure(&redis, &[first, second]).await;
+    assert_eq!(there(&mut raw, &["calc:1"]).await, Value::Int(0));
+    for daemon in [alone, beside, other] {
+        daemon.stop().await;
     }
 }

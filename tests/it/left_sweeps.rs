@@ -161,6 +161,34 @@ async fn sweeps_that_were_announced_before_are_asked_for_until_they_are_known() 
 }
 
 #[tokio::test]
+async fn what_was_left_is_doubted_on_when_its_heir_is_gone_as_well() {
+    let redis = redis();
+    let mut raw = raw(&redis).await;
+    let daemon = heir(&redis).await;
+    super::pubsub::heard_by(&mut raw, 1).await;
+    for key in ["calc:a:1", "calc:b:1"] {
+        raw.command(&["SET", key, "x"]).await;
+    }
+    let claim = format!("cachewarden:claim:{}", BY.replace('-', ""));
+    raw.command(&["SET", &claim, "1", "EX", "600"]).await;
+    announce_briefly(&mut raw, &format!("{BY} calc:a:*")).await;
+    // Is begun again when the other one has run out.
+    let marker = format!("announce {BY} 6ba7b811-9dad-11d1-80b4-00c04fd430c8 1600 calc:b:*");
+    raw.command(&["PUBLISH", "cachewarden:sweeps", &marker])
+        .await;
+    eventually(DEADLINE, async || {
+        let seen = raw.command(&["EXISTS", "calc:b:1"]).await;
+        (seen == Value::Int(0)).then_some(()).ok_or(seen)
+    })
+    .await;
+    assert_eq!(adopted(&daemon).await, 1);
+    assert_eq!(raw.command(&["EXISTS", "calc:a:1"]).await, Value::Int(1));
+    let mut client = daemon.client().await;
+    assert_eq!(client.command(&["GET", "calc:a:1"]).await, Value::Nil);
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn of_two_heirs_one_sweeps_what_was_left_once() {
     let redis = redis();
     let mut raw = raw(&redis).await;
