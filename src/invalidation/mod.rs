@@ -20,6 +20,7 @@
 //! 12. What is invalidated without the queue is noted where the queue notes its own ([`Noter`]).
 //! 13. Nothing depends on that the database's doorbell is heard; while it is proven to be, fewer looks are needed ([`Doorbell`]).
 //! 14. An empty queue proves nothing while a watched table may lack its triggers ([`Inspector`]).
+//! 15. An announced sweep whose daemon is gone is swept by another, and doubted until it is ([`others`]).
 //!
 //! ```text
 //!  CACHE.INVALIDATE, Warden ─┬▶ keys ─────▶ cache actors, by name ──────────────────────────────▶ acknowledged
@@ -30,8 +31,8 @@
 //!
 //! Faults survived: the connection lost in the middle; Redis restarted, emptied, replaced, back with data of earlier; the queue,
 //! Redis or the daemon out of reach while the database goes on; the subscription cut or
-//! dead; messages and queued
-//! changes that are broken, huge, foreign, too wide; a daemon that dies with changes claimed; patterns that never stop coming; this actor's own panic.
+//! dead, or held by a server of before; messages and queued
+//! changes that are broken, huge, foreign, too wide; a daemon that dies with changes claimed, or in the middle of a sweep; patterns that never stop coming; this actor's own panic.
 
 mod actor;
 mod backlog;

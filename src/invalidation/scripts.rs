@@ -11,7 +11,8 @@ use bytes::Bytes;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How long other daemons heed an announcement that is not renewed. Anybody may write one, so none is heeded for longer.
+/// How long other daemons heed an announcement that is not renewed, and nobody takes over. Anybody may write one, so none is
+/// heeded for longer.
 pub(super) const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
 /// How long it is remembered beyond that: a daemon that starts until then sweeps what was announced and never swept.
 const UNSWEPT_KEPT: Duration = Duration::from_secs(24 * 60 * 60);

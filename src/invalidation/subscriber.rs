@@ -1,7 +1,7 @@
 //! Listens to Redis' channels: messages, events, and what other daemons tell of their sweeps.
 //!
 //! Fast, and at most once: what is published while nobody listens is gone. So it is known since when nobody did, and
-//! `on_deaf` says what follows from it.
+//! `on_deaf` says what follows from it ([`hearing`](super::hearing)).
 //!
 //! Every daemon of a fleet hears every message. Keys each of them invalidates by name: that is cheap, and closes its own
 //! flights. Patterns are swept by the one that claims them first; the claim is deleted when the sweep begins to end leases,

@@ -295,7 +295,7 @@ impl Sweeper {
         for sweep in sweeps {
             self.sweeps.end(sweep.id);
         }
-        // Untold, other daemons heed the announcement until it expires: that costs loads, and nothing else.
+        // Untold, other daemons heed the announcement until it expires, and one sweeps again: that costs time, and nothing else.
         if let Err(error) = self.scripts.withdraw(pinned, self.instance, sweeps).await {
             tracing::debug!(%error, "the end of a sweep was not told");
         }

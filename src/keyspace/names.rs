@@ -6,7 +6,7 @@ pub const LEASE_INDEX: &str = "cachewarden:leases";
 /// The sorted set of announced sweeps: id and pattern → end of the announcement.
 pub const SWEEPS: &str = "cachewarden:sweeps";
 
-/// The channel on which daemons tell each other of sweeps.
+/// The channel on which daemons tell each other of sweeps, and that they listen.
 pub const SWEEPS_CHANNEL: &str = "cachewarden:sweeps";
 
 /// What daemons leave in Redis every second, for each prefix they declare: which server it is, and what time it was.

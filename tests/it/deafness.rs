@@ -121,7 +121,7 @@ async fn sure(redis: &Redis, those: &[String]) -> String {
             };
             let text: Vec<&str> = message[2].text().split(' ').collect();
             if let ["echo", by, _, covers] = text[..]
-                && covers.trim_matches('0') != ""
+                && covers.contains(|digit| digit != '0')
                 && !those.iter().any(|other| other == by)
             {
                 return by.to_owned();
