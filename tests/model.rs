@@ -11,6 +11,8 @@
     reason = "a test fails by panicking, and tells what it has searched"
 )]
 
+#[path = "model/coming_back.rs"]
+mod coming_back;
 #[path = "model/index.rs"]
 mod index;
 #[path = "model/l1.rs"]

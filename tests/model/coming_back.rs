@@ -1,0 +1,520 @@
+//! A Redis that comes back with data of earlier: one key, two daemons, the queue, what was noted as applied, and a snapshot.
+//!
+//! - The **queue** has a row for each change. A daemon claims it, applies it in Redis, and removes it; the statement that
+//!   removes it notes what was applied. It may die at any point: its claims are let go.
+//! - **Redis** is saved at some time, and starts again from that as another run. The heartbeat lies among its data: of which
+//!   run, and how much was noted when the one who left it last looked at the queue.
+//! - A **daemon** that meets a run judges by the heartbeat, raises its barrier and, if the data are of earlier, doubts all it
+//!   finds until that is invalidated which was noted since, or everything if that may be forgotten. A hit that it doubts is
+//!   loaded anew, once.
+//! - A **command** invalidates without the queue, and is noted a moment after it is acknowledged.
+//!
+//! A load never stores what was invalidated meanwhile, and the leases of a snapshot are ended: both are the first model's.
+
+use crate::search::{World, is_right, needed};
+use stateright::{Model, Property};
+
+const TWO: usize = 2;
+
+type Version = u8;
+/// So many notes were there: a time by Postgres' clock.
+type Time = u8;
+
+/// A rule that may be dropped, to see what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// Else what is of earlier is taken as it is.
+    Replay,
+    /// Else what is noted is read while rows of before the return still wait, which somebody may have applied before it.
+    ReplayAfterTheBarrier,
+    /// Else what is found is given before it is made right.
+    DoubtUntilReplayed,
+    /// Else hits are given although older changes wait.
+    Barrier,
+    /// Else what is noted is all that is invalidated, however old the heartbeat is.
+    AgeIsJudged,
+    /// Else what was applied is noted some time after its row is gone.
+    NotedWithTheRemoval,
+    /// Else a daemon vouches for the data that it has just met.
+    VouchedWhenItIsDone,
+    /// An assumption, not a rule: daemons and Redis live on until what was invalidated by command is noted.
+    CommandsAreNotedInTime,
+}
+
+/// How much may happen.
+#[derive(Clone, Copy, Debug)]
+struct Return {
+    changes: u8,
+    commands: u8,
+    restarts: u8,
+    deaths: u8,
+    /// How often all notes so far are forgotten.
+    windows: u8,
+    dropped: Option<Rule>,
+}
+
+const QUEUE: Return = Return {
+    changes: 1,
+    commands: 0,
+    restarts: 1,
+    deaths: 1,
+    windows: 0,
+    dropped: None,
+};
+const AGED: Return = Return {
+    deaths: 0,
+    windows: 1,
+    ..QUEUE
+};
+const TWICE: Return = Return {
+    restarts: 2,
+    deaths: 0,
+    ..QUEUE
+};
+const COMMANDS: Return = Return {
+    changes: 0,
+    commands: 1,
+    ..QUEUE
+};
+
+/// All that Redis holds, and a snapshot of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Data {
+    value: Option<Version>,
+    /// Of this run, at that time.
+    heartbeat: Option<(u8, Time)>,
+}
+
+/// What a daemon does with a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Hand {
+    #[default]
+    Empty,
+    Claimed(Version),
+    Applied(Version),
+    /// Its row is gone, and it is not noted yet.
+    Unnoted(Version),
+}
+
+/// What is to be made of data of earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Work {
+    /// Since when it lacks something; `None`: nobody knows.
+    Judged(Option<Time>),
+    /// It is invalidated, or nothing has to be.
+    Read(bool),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Daemon {
+    /// It has met this run of Redis.
+    serves: bool,
+    /// All in it is as it should be.
+    sound: bool,
+    work: Option<Work>,
+    /// Rows, a bit each, that have to be gone.
+    barrier: Option<u8>,
+    /// What was committed when it came.
+    returned: Version,
+    /// The key was loaded anew, and is doubted no more.
+    renewed: bool,
+    looked: Time,
+    hand: Hand,
+    /// What was invalidated by command and is to be noted.
+    note: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct State {
+    /// The row's version, and the newest that was queued.
+    row: Version,
+    queued: Version,
+    /// Versions that wait, a bit each.
+    queue: u8,
+    noted: Time,
+    forgotten: Time,
+    redis: Data,
+    run: u8,
+    saved: Data,
+    daemons: [Daemon; TWO],
+    changes_left: u8,
+    commands_left: u8,
+    restarts_left: u8,
+    deaths_left: u8,
+    windows_left: u8,
+    /// The newest whose row is gone, and the newest invalidated by command.
+    acknowledged: Version,
+    commanded: Version,
+    seen: Seen,
+}
+
+/// What the last step has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Seen {
+    #[default]
+    Nothing,
+    Replayed,
+    NothingToReplay,
+    Everything,
+    Known,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Commit,
+    /// What no table tells of is changed, and invalidated through this daemon.
+    Command(usize),
+    WriteNote(usize),
+    Claim(usize, Version),
+    Apply(usize),
+    Remove(usize),
+    /// The note that should have come with the removal.
+    NoteLate(usize),
+    /// A daemon looks at the queue.
+    Look(usize),
+    Beat(usize),
+    Fill,
+    /// A doubted hit is loaded anew.
+    Renew(usize),
+    Meet(usize),
+    ReadNotes(usize),
+    Invalidate(usize),
+    Die(usize),
+    Save,
+    Restart,
+    /// Whatever is noted is older than the window.
+    Forget,
+}
+
+const QUEUED: &str = "no read is older than what was acknowledged from the queue";
+const RETURNED: &str = "no read is older than what was committed when its daemon came back";
+const COMMANDED: &str = "no read is older than what was acknowledged by command";
+
+impl State {
+    /// What a reader of this daemon is given from Redis.
+    fn given(&self, world: &Return, daemon: usize) -> Option<Version> {
+        let Daemon {
+            serves,
+            work,
+            barrier,
+            renewed,
+            ..
+        } = self.daemons[daemon];
+        let replays = work.is_some() && world.keeps(Rule::DoubtUntilReplayed);
+        let doubted = replays || barrier.is_some();
+        self.redis.value.filter(|_| serves && (!doubted || renewed))
+    }
+
+    fn all_given(&self, world: &Return, passes: impl Fn(&Daemon, Version) -> bool) -> bool {
+        let given = |daemon: usize| self.given(world, daemon);
+        (0..TWO).all(|daemon| given(daemon).is_none_or(|v| passes(&self.daemons[daemon], v)))
+    }
+
+    fn is_claimed(&self, version: Version) -> bool {
+        let claimed = [Hand::Claimed(version), Hand::Applied(version)];
+        self.daemons.iter().any(|d| claimed.contains(&d.hand))
+    }
+
+    fn meet(&mut self, world: &Return, number: usize) {
+        let daemon = &mut self.daemons[number];
+        (daemon.serves, daemon.renewed) = (true, false);
+        if world.keeps(Rule::Barrier) {
+            daemon.barrier = Some(self.queue);
+        }
+        daemon.returned = self.queued;
+        daemon.work = match self.redis.heartbeat {
+            Some((run, _)) if run == self.run => None,
+            _ if self.redis == Data::default() => None,
+            heartbeat => Some(Work::Judged(heartbeat.map(|(_, at)| at))),
+        };
+        daemon.sound = daemon.work.is_none();
+        if daemon.sound && self.run > 0 {
+            self.seen = Seen::Known;
+        }
+    }
+
+    fn read_notes(&mut self, world: &Return, number: usize) {
+        let Some(Work::Judged(since)) = self.daemons[number].work else {
+            return;
+        };
+        let judges = world.keeps(Rule::AgeIsJudged);
+        let known = since.filter(|since| *since >= self.forgotten || !judges);
+        let lacks = match known {
+            Some(since) => self.noted > since.max(self.forgotten),
+            None => true,
+        };
+        self.seen = match known {
+            Some(_) if lacks => Seen::Replayed,
+            Some(_) => Seen::NothingToReplay,
+            None => Seen::Everything,
+        };
+        let invalidates = lacks && world.keeps(Rule::Replay);
+        self.daemons[number].work = Some(Work::Read(invalidates));
+    }
+
+    fn restart(&mut self) {
+        self.restarts_left -= 1;
+        self.run += 1;
+        self.redis = self.saved;
+        for daemon in &mut self.daemons {
+            *daemon = Daemon {
+                looked: daemon.looked,
+                hand: daemon.hand,
+                note: daemon.note,
+                ..Daemon::default()
+            };
+        }
+    }
+}
+
+impl Return {
+    fn keeps(&self, rule: Rule) -> bool {
+        self.dropped != Some(rule)
+    }
+
+    fn take(&self, state: &mut State, step: Step) {
+        match step {
+            Step::Commit => {
+                state.changes_left -= 1;
+                state.row += 1;
+                state.queued = state.row;
+                state.queue |= 1 << state.row;
+            }
+            Step::Command(daemon) => {
+                state.commands_left -= 1;
+                state.row += 1;
+                state.commanded = state.row;
+                state.redis.value = None;
+                state.daemons[daemon].note = true;
+            }
+            Step::WriteNote(daemon) => {
+                state.noted += 1;
+                state.daemons[daemon].note = false;
+            }
+            Step::Claim(daemon, version) => state.daemons[daemon].hand = Hand::Claimed(version),
+            Step::Apply(daemon) => {
+                if let Hand::Claimed(version) = state.daemons[daemon].hand {
+                    state.redis.value = None;
+                    state.daemons[daemon].hand = Hand::Applied(version);
+                }
+            }
+            Step::Remove(daemon) => {
+                let Hand::Applied(version) = state.daemons[daemon].hand else {
+                    return;
+                };
+                state.queue &= !(1 << version);
+                state.acknowledged = state.acknowledged.max(version);
+                if self.keeps(Rule::NotedWithTheRemoval) {
+                    state.noted += 1;
+                    state.daemons[daemon].hand = Hand::Empty;
+                } else {
+                    state.daemons[daemon].hand = Hand::Unnoted(version);
+                }
+            }
+            Step::NoteLate(daemon) => {
+                state.noted += 1;
+                state.daemons[daemon].hand = Hand::Empty;
+            }
+            Step::Look(daemon) => {
+                let daemon = &mut state.daemons[daemon];
+                daemon.looked = state.noted;
+                daemon.barrier = daemon.barrier.filter(|rows| rows & state.queue != 0);
+            }
+            Step::Beat(daemon) => {
+                state.redis.heartbeat = Some((state.run, state.daemons[daemon].looked));
+            }
+            Step::Fill => state.redis.value = Some(state.row),
+            Step::Renew(daemon) => {
+                state.redis.value = Some(state.row);
+                state.daemons[daemon].renewed = true;
+            }
+            Step::Meet(daemon) => state.meet(self, daemon),
+            Step::ReadNotes(daemon) => state.read_notes(self, daemon),
+            Step::Invalidate(daemon) => {
+                let daemon = &mut state.daemons[daemon];
+                if daemon.work == Some(Work::Read(true)) {
+                    state.redis.value = None;
+                }
+                (daemon.work, daemon.sound) = (None, true);
+            }
+            Step::Die(daemon) => {
+                state.deaths_left -= 1;
+                state.daemons[daemon] = Daemon::default();
+            }
+            Step::Save => state.saved = state.redis,
+            Step::Restart => state.restart(),
+            Step::Forget => {
+                state.windows_left -= 1;
+                state.forgotten = state.noted;
+            }
+        }
+    }
+
+    /// What a daemon can do next.
+    fn daemon(&self, state: &State, number: usize, steps: &mut Vec<Step>) {
+        let daemon = state.daemons[number];
+        let mut may = |is_possible: bool, step| steps.extend(is_possible.then_some(step));
+        may(!daemon.serves, Step::Meet(number));
+        may(daemon.note, Step::WriteNote(number));
+        may(true, Step::Look(number));
+        for version in (1..=state.row).filter(|version| state.queue & (1 << version) != 0) {
+            let is_free = daemon.hand == Hand::Empty && !state.is_claimed(version);
+            may(is_free && daemon.serves, Step::Claim(number, version));
+        }
+        match daemon.hand {
+            Hand::Empty => {}
+            Hand::Claimed(_) => may(daemon.serves, Step::Apply(number)),
+            Hand::Applied(_) => may(true, Step::Remove(number)),
+            Hand::Unnoted(_) => may(true, Step::NoteLate(number)),
+        }
+        let sound = daemon.sound || !self.keeps(Rule::VouchedWhenItIsDone);
+        may(daemon.serves && sound, Step::Beat(number));
+        let may_command = daemon.serves && state.commands_left > 0 && !daemon.note;
+        may(may_command, Step::Command(number));
+        let doubts = daemon.work.is_some() || daemon.barrier.is_some();
+        let is_hit = state.redis.value.is_some();
+        may(doubts && !daemon.renewed && is_hit, Step::Renew(number));
+        match daemon.work {
+            None => {}
+            Some(Work::Judged(_)) => {
+                let is_down = daemon.barrier.is_none() && !daemon.note;
+                let waits = self.keeps(Rule::ReplayAfterTheBarrier);
+                may(is_down || !waits, Step::ReadNotes(number));
+            }
+            Some(Work::Read(_)) => may(true, Step::Invalidate(number)),
+        }
+    }
+}
+
+impl World for Return {
+    type Rule = Rule;
+
+    const PROMISES: &'static [&'static str] = &[QUEUED, RETURNED, COMMANDED];
+    const LEAST_STATES: usize = 20_000;
+
+    fn without(self, rule: Rule) -> Self {
+        let dropped = Some(rule);
+        Self { dropped, ..self }
+    }
+}
+
+impl Model for Return {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        // Both have come to an empty Redis.
+        let daemon = Daemon {
+            serves: true,
+            sound: true,
+            ..Daemon::default()
+        };
+        vec![State {
+            daemons: [daemon; TWO],
+            changes_left: self.changes,
+            commands_left: self.commands,
+            restarts_left: self.restarts,
+            deaths_left: self.deaths,
+            windows_left: self.windows,
+            ..State::default()
+        }]
+    }
+
+    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+        for daemon in 0..TWO {
+            self.daemon(state, daemon, steps);
+        }
+        let unnoted = state.daemons.iter().any(|daemon| daemon.note);
+        let lives = unnoted && self.keeps(Rule::CommandsAreNotedInTime);
+        for daemon in 0..TWO {
+            let dies = state.deaths_left > 0 && !lives;
+            steps.extend(dies.then_some(Step::Die(daemon)));
+        }
+        let serves = state.daemons.iter().any(|daemon| daemon.serves);
+        let mut may = |is_possible: bool, step| steps.extend(is_possible.then_some(step));
+        may(state.changes_left > 0, Step::Commit);
+        may(state.redis.value.is_none() && serves, Step::Fill);
+        may(state.restarts_left > 0, Step::Save);
+        may(state.restarts_left > 0 && !lives, Step::Restart);
+        may(state.windows_left > 0 && state.noted > 0, Step::Forget);
+    }
+
+    fn next_state(&self, state: &State, step: Step) -> Option<State> {
+        let mut next = state.clone();
+        next.seen = Seen::Nothing;
+        self.take(&mut next, step);
+        (next != *state).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut properties = vec![
+            Property::always(QUEUED, |world: &Self, state: &State| {
+                state.all_given(world, |_, given| given >= state.acknowledged)
+            }),
+            Property::always(RETURNED, |world: &Self, state: &State| {
+                state.all_given(world, |daemon, given| given >= daemon.returned)
+            }),
+            Property::always(COMMANDED, |world: &Self, state: &State| {
+                state.all_given(world, |_, given| given >= state.commanded)
+            }),
+            // Who invalidates everything, or reads nothing, would keep all of this.
+            Property::sometimes("a value of before is read after a restart", |world: &Self, state: &State| {
+                let settled = state.daemons.iter().all(|d| d.sound && d.barrier.is_none() && !d.renewed);
+                state.run > 0 && settled && state.given(world, 0).is_some()
+            }),
+            Property::sometimes("a restart has lost nothing", |_, state: &State| {
+                state.seen == Seen::NothingToReplay
+            }),
+            Property::sometimes("what was noted is invalidated once more", |_, state: &State| {
+                state.seen == Seen::Replayed
+            }),
+            Property::sometimes("a daemon relies on another's heartbeat", |_, state: &State| {
+                state.seen == Seen::Known
+            }),
+        ];
+        if self.windows > 0 {
+            let everything = |_: &Self, state: &State| state.seen == Seen::Everything;
+            properties.push(Property::sometimes("a snapshot is too old", everything));
+        }
+        properties
+    }
+}
+
+#[test]
+fn what_was_applied_before_a_restart_is_never_read_after_it() {
+    is_right(QUEUE);
+}
+
+#[test]
+fn what_was_applied_longer_ago_than_is_remembered_is_never_read_after_a_restart() {
+    is_right(AGED);
+}
+
+#[test]
+fn a_restart_while_another_is_made_good_brings_nothing_back() {
+    is_right(TWICE);
+}
+
+#[test]
+fn a_command_that_is_noted_in_time_is_not_undone_by_a_restart() {
+    is_right(COMMANDS);
+}
+
+needed! { Rule;
+    what_is_not_invalidated_once_more_is_back:
+        Replay in QUEUE breaks QUEUED;
+    what_is_read_before_it_is_invalidated_once_more_is_outdated:
+        DoubtUntilReplayed in QUEUE breaks QUEUED;
+    notes_that_are_read_before_the_barrier_is_down_lack_what_was_being_applied:
+        ReplayAfterTheBarrier in QUEUE breaks QUEUED;
+    without_a_barrier_what_waits_is_read_outdated:
+        Barrier in QUEUE breaks RETURNED;
+    a_heartbeat_older_than_the_notes_says_nothing:
+        AgeIsJudged in AGED breaks QUEUED;
+    a_row_that_is_gone_before_it_is_noted_is_lost_by_a_restart:
+        NotedWithTheRemoval in QUEUE breaks QUEUED;
+    a_heartbeat_that_is_left_too_soon_deceives_the_other_daemon:
+        VouchedWhenItIsDone in QUEUE breaks QUEUED;
+    a_command_that_nobody_has_noted_yet_is_undone_by_a_restart:
+        CommandsAreNotedInTime in COMMANDS breaks COMMANDED;
+}
