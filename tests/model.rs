@@ -11,11 +11,11 @@
     reason = "a test fails by panicking, and tells what it has searched"
 )]
 
-#[path = "model/coming_back.rs"]
+#[path = "model/coming_back/mod.rs"]
 mod coming_back;
 #[path = "model/index.rs"]
 mod index;
-#[path = "model/l1.rs"]
+#[path = "model/l1/mod.rs"]
 mod l1;
 #[path = "model/protocol.rs"]
 mod protocol;

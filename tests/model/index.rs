@@ -199,7 +199,9 @@ impl Index {
             }
             Step::Extend => self.extend(state),
             Step::Conclude => {
-                let Some(pass) = state.pass.take() else { return };
+                let Some(pass) = state.pass.take() else {
+                    return;
+                };
                 if self.stands(state, pass) {
                     state.marks = Marks {
                         build: None,
@@ -366,12 +368,16 @@ impl Model for Index {
             Property::sometimes("a sweep is left to a pass", |_, state: &State| {
                 state.left_to_a_pass
             }),
-            Property::sometimes("an index is whole that was built beside fills", |world: &Self, state: &State| {
-                state.marks.whole.is_some() && state.fills_left < world.fills
-            }),
-            Property::sometimes("a second index stands in the place of the first", |_, state: &State| {
-                state.marks.whole == Some(1) && state.values[0].is_some()
-            }),
+            Property::sometimes(
+                "an index is whole that was built beside fills",
+                |world: &Self, state: &State| {
+                    state.marks.whole.is_some() && state.fills_left < world.fills
+                },
+            ),
+            Property::sometimes(
+                "a second index stands in the place of the first",
+                |_, state: &State| state.marks.whole == Some(1) && state.values[0].is_some(),
+            ),
         ]
     }
 }
