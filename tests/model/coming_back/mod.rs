@@ -36,8 +36,10 @@ enum Rule {
     NotedWithTheRemoval,
     /// Else a daemon vouches for the data that it has just met.
     VouchedWhenItIsDone,
-    /// An assumption, not a rule: daemons and Redis live on until what was invalidated by command is noted.
-    CommandsAreNotedInTime,
+    /// Else what is noted is read although another daemon has just acknowledged a command, and is about to note it.
+    ReplayAfterOthersNotes,
+    /// An assumption, not a rule: no daemon dies between the acknowledgement of a command and its note.
+    NobodyDiesUnnoted,
 }
 
 /// How much may happen.
@@ -352,9 +354,11 @@ impl Return {
         match daemon.work {
             None => {}
             Some(Work::Judged(_)) => {
-                let is_down = daemon.barrier.is_none() && !daemon.note;
-                let waits = self.keeps(Rule::ReplayAfterTheBarrier);
-                may(is_down || !waits, Step::ReadNotes(number));
+                let is_down = daemon.barrier.is_none() || !self.keeps(Rule::ReplayAfterTheBarrier);
+                let others = self.keeps(Rule::ReplayAfterOthersNotes);
+                let mut all = state.daemons.iter().enumerate();
+                let is_noted = !all.any(|(other, d)| d.note && (others || other == number));
+                may(is_down && is_noted, Step::ReadNotes(number));
             }
             Some(Work::Read(_)) => may(true, Step::Invalidate(number)),
         }

@@ -1,8 +1,6 @@
 //! What can happen next, what must never, and the worlds that are searched.
 
-use super::{
-    COMMANDED, Daemon, Hand, QUEUED, RETURNED, Return, Rule, Seen, State, Step, TWO, Work,
-};
+use super::{COMMANDED, Daemon, QUEUED, RETURNED, Return, Rule, Seen, State, Step, TWO};
 use crate::search::{World, is_right, needed};
 use stateright::{Model, Property};
 
@@ -68,18 +66,17 @@ impl Model for Return {
         for daemon in 0..TWO {
             self.daemon(state, daemon, steps);
         }
-        let unnoted = state.daemons.iter().any(|daemon| daemon.note);
-        let lives = unnoted && self.keeps(Rule::CommandsAreNotedInTime);
-        for daemon in 0..TWO {
+        for (number, daemon) in state.daemons.iter().enumerate() {
+            let lives = daemon.note && self.keeps(Rule::NobodyDiesUnnoted);
             let dies = state.deaths_left > 0 && !lives;
-            steps.extend(dies.then_some(Step::Die(daemon)));
+            steps.extend(dies.then_some(Step::Die(number)));
         }
         let serves = state.daemons.iter().any(|daemon| daemon.serves);
         let mut may = |is_possible: bool, step| steps.extend(is_possible.then_some(step));
         may(state.changes_left > 0, Step::Commit);
         may(state.redis.value.is_none() && serves, Step::Fill);
         may(state.restarts_left > 0, Step::Save);
-        may(state.restarts_left > 0 && !lives, Step::Restart);
+        may(state.restarts_left > 0, Step::Restart);
         may(state.windows_left > 0 && state.noted > 0, Step::Forget);
     }
 
@@ -148,7 +145,7 @@ fn a_restart_while_another_is_made_good_brings_nothing_back() {
 }
 
 #[test]
-fn a_command_that_is_noted_in_time_is_not_undone_by_a_restart() {
+fn a_command_whose_daemon_lives_to_note_it_is_not_undone_by_a_restart() {
     is_right(COMMANDS);
 }
 
@@ -167,6 +164,8 @@ needed! { Rule;
         NotedWithTheRemoval in QUEUE breaks QUEUED;
     a_heartbeat_that_is_left_too_soon_deceives_the_other_daemon:
         VouchedWhenItIsDone in QUEUE breaks QUEUED;
-    a_command_that_nobody_has_noted_yet_is_undone_by_a_restart:
-        CommandsAreNotedInTime in COMMANDS breaks COMMANDED;
+    notes_that_are_read_before_others_have_written_theirs_lack_a_command:
+        ReplayAfterOthersNotes in COMMANDS breaks COMMANDED;
+    a_command_whose_daemon_dies_before_it_is_noted_is_undone_by_a_restart:
+        NobodyDiesUnnoted in COMMANDS breaks COMMANDED;
 }
