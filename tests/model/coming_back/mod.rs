@@ -40,6 +40,8 @@ enum Rule {
     ReplayAfterOthersNotes,
     /// An assumption, not a rule: no daemon dies between the acknowledgement of a command and its note.
     NobodyDiesUnnoted,
+    /// Another assumption: who serves one Redis serves no other. Else connections to the old one outlive its successor's start.
+    OneRedisAtATime,
 }
 
 /// How much may happen.
@@ -84,8 +86,9 @@ enum Work {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Daemon {
-    /// It has met this run of Redis.
+    /// It has met a run of Redis: this one.
     serves: bool,
+    run: u8,
     /// All in it is as it should be.
     sound: bool,
     work: Option<Work>,
@@ -113,6 +116,8 @@ struct State {
     redis: Data,
     run: u8,
     saved: Data,
+    /// The Redis of before, for whoever is still connected to it.
+    left: Data,
     daemons: [Daemon; TWO],
     changes_left: u8,
     commands_left: u8,
@@ -150,7 +155,7 @@ enum Step {
     /// A daemon looks at the queue.
     Look(usize),
     Beat(usize),
-    Fill,
+    Fill(usize),
     /// A doubted hit is loaded anew.
     Renew(usize),
     Meet(usize),
@@ -159,6 +164,8 @@ enum Step {
     Die(usize),
     Save,
     Restart,
+    /// A daemon loses its connection to a Redis of before.
+    Part(usize),
     /// Whatever is noted is older than the window.
     Forget,
 }
@@ -168,18 +175,32 @@ const RETURNED: &str = "no read is older than what was committed when its daemon
 const COMMANDED: &str = "no read is older than what was acknowledged by command";
 
 impl State {
+    /// The Redis that this daemon uses.
+    fn data(&mut self, daemon: usize) -> &mut Data {
+        match self.daemons[daemon].run == self.run {
+            true => &mut self.redis,
+            false => &mut self.left,
+        }
+    }
+
     /// What a reader of this daemon is given from Redis.
     fn given(&self, world: &Return, daemon: usize) -> Option<Version> {
         let Daemon {
             serves,
+            run,
             work,
             barrier,
             renewed,
             ..
         } = self.daemons[daemon];
+        let data = if run == self.run {
+            self.redis
+        } else {
+            self.left
+        };
         let replays = work.is_some() && world.keeps(Rule::DoubtUntilReplayed);
         let doubted = replays || barrier.is_some();
-        self.redis.value.filter(|_| serves && (!doubted || renewed))
+        data.value.filter(|_| serves && (!doubted || renewed))
     }
 
     fn all_given(&self, world: &Return, passes: impl Fn(&Daemon, Version) -> bool) -> bool {
@@ -194,7 +215,7 @@ impl State {
 
     fn meet(&mut self, world: &Return, number: usize) {
         let daemon = &mut self.daemons[number];
-        (daemon.serves, daemon.renewed) = (true, false);
+        (daemon.serves, daemon.run, daemon.renewed) = (true, self.run, false);
         if world.keeps(Rule::Barrier) {
             daemon.barrier = Some(self.queue);
         }
@@ -229,18 +250,25 @@ impl State {
         self.daemons[number].work = Some(Work::Read(invalidates));
     }
 
-    fn restart(&mut self) {
+    fn restart(&mut self, world: &Return) {
         self.restarts_left -= 1;
         self.run += 1;
+        self.left = self.redis;
         self.redis = self.saved;
-        for daemon in &mut self.daemons {
-            *daemon = Daemon {
-                looked: daemon.looked,
-                hand: daemon.hand,
-                note: daemon.note,
-                ..Daemon::default()
-            };
+        if world.keeps(Rule::OneRedisAtATime) {
+            self.left = Data::default();
+            (0..TWO).for_each(|daemon| self.part(daemon));
         }
+    }
+
+    fn part(&mut self, daemon: usize) {
+        let daemon = &mut self.daemons[daemon];
+        *daemon = Daemon {
+            looked: daemon.looked,
+            hand: daemon.hand,
+            note: daemon.note,
+            ..Daemon::default()
+        };
     }
 }
 
@@ -261,7 +289,7 @@ impl Return {
                 state.commands_left -= 1;
                 state.row += 1;
                 state.commanded = state.row;
-                state.redis.value = None;
+                state.data(daemon).value = None;
                 state.daemons[daemon].note = true;
             }
             Step::WriteNote(daemon) => {
@@ -271,7 +299,7 @@ impl Return {
             Step::Claim(daemon, version) => state.daemons[daemon].hand = Hand::Claimed(version),
             Step::Apply(daemon) => {
                 if let Hand::Claimed(version) = state.daemons[daemon].hand {
-                    state.redis.value = None;
+                    state.data(daemon).value = None;
                     state.daemons[daemon].hand = Hand::Applied(version);
                 }
             }
@@ -298,20 +326,21 @@ impl Return {
                 daemon.barrier = daemon.barrier.filter(|rows| rows & state.queue != 0);
             }
             Step::Beat(daemon) => {
-                state.redis.heartbeat = Some((state.run, state.daemons[daemon].looked));
+                let Daemon { run, looked, .. } = state.daemons[daemon];
+                state.data(daemon).heartbeat = Some((run, looked));
             }
-            Step::Fill => state.redis.value = Some(state.row),
+            Step::Fill(daemon) => state.data(daemon).value = Some(state.row),
             Step::Renew(daemon) => {
-                state.redis.value = Some(state.row);
+                state.data(daemon).value = Some(state.row);
                 state.daemons[daemon].renewed = true;
             }
             Step::Meet(daemon) => state.meet(self, daemon),
             Step::ReadNotes(daemon) => state.read_notes(self, daemon),
             Step::Invalidate(daemon) => {
-                let daemon = &mut state.daemons[daemon];
-                if daemon.work == Some(Work::Read(true)) {
-                    state.redis.value = None;
+                if state.daemons[daemon].work == Some(Work::Read(true)) {
+                    state.data(daemon).value = None;
                 }
+                let daemon = &mut state.daemons[daemon];
                 (daemon.work, daemon.sound) = (None, true);
             }
             Step::Die(daemon) => {
@@ -319,7 +348,8 @@ impl Return {
                 state.daemons[daemon] = Daemon::default();
             }
             Step::Save => state.saved = state.redis,
-            Step::Restart => state.restart(),
+            Step::Restart => state.restart(self),
+            Step::Part(daemon) => state.part(daemon),
             Step::Forget => {
                 state.windows_left -= 1;
                 state.forgotten = state.noted;
@@ -349,7 +379,14 @@ impl Return {
         let may_command = daemon.serves && state.commands_left > 0 && !daemon.note;
         may(may_command, Step::Command(number));
         let doubts = daemon.work.is_some() || daemon.barrier.is_some();
-        let is_hit = state.redis.value.is_some();
+        let data = if daemon.run == state.run {
+            state.redis
+        } else {
+            state.left
+        };
+        let is_hit = data.value.is_some();
+        may(daemon.serves && !is_hit, Step::Fill(number));
+        may(daemon.serves && daemon.run != state.run, Step::Part(number));
         may(doubts && !daemon.renewed && is_hit, Step::Renew(number));
         match daemon.work {
             None => {}

@@ -71,10 +71,8 @@ impl Model for Return {
             let dies = state.deaths_left > 0 && !lives;
             steps.extend(dies.then_some(Step::Die(number)));
         }
-        let serves = state.daemons.iter().any(|daemon| daemon.serves);
         let mut may = |is_possible: bool, step| steps.extend(is_possible.then_some(step));
         may(state.changes_left > 0, Step::Commit);
-        may(state.redis.value.is_none() && serves, Step::Fill);
         may(state.restarts_left > 0, Step::Save);
         may(state.restarts_left > 0, Step::Restart);
         may(state.windows_left > 0 && state.noted > 0, Step::Forget);
@@ -164,6 +162,8 @@ needed! { Rule;
         NotedWithTheRemoval in QUEUE breaks QUEUED;
     a_heartbeat_that_is_left_too_soon_deceives_the_other_daemon:
         VouchedWhenItIsDone in QUEUE breaks QUEUED;
+    what_is_applied_to_the_redis_of_before_is_missing_in_the_one_that_took_over:
+        OneRedisAtATime in QUEUE breaks QUEUED;
     notes_that_are_read_before_others_have_written_theirs_lack_a_command:
         ReplayAfterOthersNotes in COMMANDS breaks COMMANDED;
     a_command_whose_daemon_dies_before_it_is_noted_is_undone_by_a_restart:
