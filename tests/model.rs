@@ -11,20 +11,21 @@
     reason = "a test fails by panicking, and tells what it has searched"
 )]
 
+#[path = "model/coming_back/mod.rs"]
+mod coming_back;
+#[path = "model/index.rs"]
+mod index;
+#[path = "model/l1/mod.rs"]
+mod l1;
 #[path = "model/protocol.rs"]
 mod protocol;
+#[path = "model/search.rs"]
+mod search;
 #[path = "model/steps.rs"]
 mod steps;
 
 use protocol::{Protocol, Rule, Target};
-use stateright::{Checker, HasDiscoveries, Model};
-
-/// More steps than any search here takes: a bound for one that has gone astray.
-const MOST_STEPS: usize = 20_000_000;
-/// Fewer mean that the world has lost the freedom it had.
-const LEAST_STATES: usize = 50_000;
-/// The search shares the machine with other tests.
-const THREADS: usize = 2;
+use search::{is_right, needed};
 
 /// One key and two who write it.
 const ONE_KEY: Protocol = Protocol {
@@ -47,69 +48,6 @@ const TWO_PATTERNS: Protocol = Protocol {
     ..PATTERN_AND_KEY
 };
 
-/// Searches all of a world in which every rule holds: nothing outdated, and all that makes a cache worth having.
-fn is_right(world: Protocol) {
-    let search = world
-        .checker()
-        .threads(THREADS)
-        .target_state_count(MOST_STEPS);
-    let found = search.spawn_bfs().join();
-    let states = found.unique_state_count();
-    println!(
-        "{world:?}: {states} states, {} steps deep",
-        found.max_depth()
-    );
-    found.assert_properties();
-    assert!(
-        found.state_count() < MOST_STEPS,
-        "too large a world to search all of"
-    );
-    assert!(
-        states > LEAST_STATES,
-        "only {states} states: what was not tried?"
-    );
-}
-
-/// Drops a rule, and gives the name of the promise that is broken then.
-fn broken_without(rule: Rule, world: Protocol) -> &'static str {
-    let world = Protocol {
-        dropped: Some(rule),
-        ..world
-    };
-    let search = world
-        .checker()
-        .threads(THREADS)
-        .target_state_count(MOST_STEPS);
-    let found = search
-        .finish_when(HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
-    let failure = protocol::PROMISES
-        .iter()
-        .find_map(|promise| Some((*promise, found.discovery(promise)?)));
-    let Some((promise, way)) = failure else {
-        panic!(
-            "{rule:?} is not needed, say {} states",
-            found.unique_state_count()
-        )
-    };
-    println!(
-        "without {rule:?}, not {promise:?}: {:?}",
-        way.into_actions()
-    );
-    promise
-}
-
-/// Names the test, and what must break without which rule in which world.
-macro_rules! needed {
-    ($($test:ident: $rule:ident in $world:ident breaks $promise:path;)*) => {$(
-        #[test]
-        fn $test() {
-            assert_eq!(broken_without(Rule::$rule, $world), $promise);
-        }
-    )*};
-}
-
 #[test]
 fn two_loaders_and_two_writers_of_one_key_leave_nothing_outdated() {
     is_right(ONE_KEY);
@@ -125,7 +63,7 @@ fn two_patterns_swept_in_shared_passes_leave_nothing_outdated() {
     is_right(TWO_PATTERNS);
 }
 
-needed! {
+needed! { Rule;
     a_fill_that_does_not_ask_for_its_lease_outlives_its_invalidation:
         FillNeedsItsLease in ONE_KEY breaks protocol::GONE;
     a_fill_that_does_not_ask_for_its_index_entry_outlives_a_sweep:

@@ -329,12 +329,8 @@ async fn follow(raw: &mut Client, port: u16) {
 /// What [`lose_watched_invalidations`] loses: by the table that is watched, a command, a pattern and a message.
 const LOST: [&str; 4] = ["courses:1", "plain:1", "plain:21", "plain:3"];
 
-/// Fills keys, saves once the heartbeat tells the time, changes and invalidates some, and starts Redis again from the snapshot.
-async fn lose_watched_invalidations(scene: &mut Scene, client: &mut Client) {
-    for key in LOST.into_iter().chain(["courses:4", "plain:4"]) {
-        assert_eq!(get(client, key).await, "\"old\"");
-    }
-    let mut raw = scene.raw().await;
+/// Saves once the heartbeat tells the time.
+async fn save_with_its_time(raw: &mut Client) {
     eventually(DEADLINE, async || {
         match raw.command(&["HGET", HEARTBEAT, "courses:"]).await {
             Value::Nil => Err("none".to_owned()),
@@ -344,6 +340,15 @@ async fn lose_watched_invalidations(scene: &mut Scene, client: &mut Client) {
     })
     .await;
     assert_eq!(raw.command(&["SAVE"]).await.text(), "OK");
+}
+
+/// Fills keys, saves once the heartbeat tells the time, changes and invalidates some, and starts Redis again from the snapshot.
+async fn lose_watched_invalidations(scene: &mut Scene, client: &mut Client) {
+    for key in LOST.into_iter().chain(["courses:4", "plain:4"]) {
+        assert_eq!(get(client, key).await, "\"old\"");
+    }
+    let mut raw = scene.raw().await;
+    save_with_its_time(&mut raw).await;
     for id in [1, 3, 21] {
         scene.update(id).await;
     }
@@ -385,6 +390,35 @@ async fn what_changed_within_the_window_is_invalidated_once_more_and_the_rest_st
     for key in LOST {
         assert_eq!(get(&mut client, key).await, "\"new\"", "{key}");
     }
+    daemon.stop().await;
+}
+
+/// A row that names no key is put aside, and invalidates all that it could mean.
+#[tokio::test]
+async fn what_a_row_could_mean_that_was_put_aside_is_invalidated_once_more() {
+    let mut scene = Scene::watching().await;
+    let daemon = scene.daemon().await;
+    let mut client = daemon.client().await;
+    assert_eq!(get(&mut client, "plain:1").await, "\"old\"");
+    save_with_its_time(&mut scene.raw().await).await;
+    scene.update(1).await;
+    let ask = "SELECT cachewarden.invalidate('plain:01')";
+    scene.watched.execute(ask).await;
+    scene.until_drained().await;
+    let dead = scene.watched.ask("SELECT count(*) FROM cachewarden.dead");
+    assert_eq!(dead.await, "1");
+    scene.restart_from_snapshot(&mut client).await;
+    scene.proxy.pass().await;
+    // Past the daemon: what it reads while it doubts is loaded anew.
+    let mut raw = scene.raw().await;
+    eventually(DEADLINE, async || {
+        match raw.command(&["GET", "plain:1"]).await {
+            Value::Nil => Ok(()),
+            old => Err(old),
+        }
+    })
+    .await;
+    assert_eq!(get(&mut client, "plain:1").await, "\"new\"");
     daemon.stop().await;
 }
 

@@ -13,6 +13,7 @@
 
 use stateright::{Model, Property};
 
+use crate::search::World;
 use crate::steps::Step;
 
 /// Keys at most; a world may have fewer.
@@ -159,7 +160,6 @@ pub const GONE: &str = "what was acknowledged as invalidated is gone";
 pub const ANSWERS: &str =
     "no answer is older than the newest that its reader could know to be outdated";
 pub const REST: &str = "when all is over, Redis holds what Postgres says, or nothing";
-pub const PROMISES: [&str; 3] = [GONE, ANSWERS, REST];
 
 impl State {
     /// What a read of `key` that begins now may not fall below: what is acknowledged, or announced as being swept.
@@ -195,6 +195,18 @@ impl Protocol {
     /// The rule holds in this world.
     pub fn keeps(&self, rule: Rule) -> bool {
         self.dropped != Some(rule)
+    }
+}
+
+impl World for Protocol {
+    type Rule = Rule;
+
+    const PROMISES: &'static [&'static str] = &[GONE, ANSWERS, REST];
+    const LEAST_STATES: usize = 50_000;
+
+    fn without(self, rule: Rule) -> Self {
+        let dropped = Some(rule);
+        Self { dropped, ..self }
     }
 }
 

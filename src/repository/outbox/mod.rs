@@ -247,22 +247,18 @@ impl Claim {
     /// If Postgres did not confirm it. The rows are handed out again then, unless it was the
     /// confirmation that was lost.
     pub async fn done(mut self) -> Result<(), RepositoryError> {
-        let is_dead = |id: &i64| self.dead.contains_key(id);
-        let (dead, applied): (Vec<i64>, Vec<i64>) =
-            self.rows.iter().map(|row| row.id).partition(is_dead);
+        let ids: Vec<i64> = self.rows.iter().map(|row| row.id).collect();
         // Others are none of ours.
-        self.dead.retain(|id, _| dead.binary_search(id).is_ok());
+        self.dead.retain(|id, _| ids.binary_search(id).is_ok());
         let outbox = &self.outbox;
         let connection = &mut self.seat.connection;
-        if !dead.is_empty() {
+        if !self.dead.is_empty() {
             let buried = connection.bury(&self.dead);
             outbox.in_time("bury rows of", buried).await?;
         }
-        if !applied.is_empty() {
-            let window = outbox.0.replay_window;
-            let removed = connection.remove(&applied, window);
-            outbox.in_time("remove rows of", removed).await?;
-        }
+        // Those that are put aside, too: what they could mean was invalidated, and may have to be once more.
+        let removed = connection.remove(&ids, outbox.0.replay_window);
+        outbox.in_time("remove rows of", removed).await?;
         outbox.in_time("leave", connection.commit()).await?;
         self.seat.give_back(&self.outbox);
         Ok(())

@@ -54,16 +54,15 @@ SELECT ARRAY(SELECT DISTINCT name FROM gone, unnest(gone.keys) AS name),
        ARRAY(SELECT DISTINCT name FROM gone, unnest(gone.patterns) AS name)
 WHERE EXISTS (SELECT FROM gone)";
 
+/// What a row that is put aside could mean was invalidated, and it leaves the queue as every other does.
 const BURY: &str = "\
-WITH gone AS (
-    DELETE FROM cachewarden.outbox WHERE id = ANY($1::bigint[]) RETURNING *
-), forgotten AS (
+WITH forgotten AS (
     DELETE FROM cachewarden.dead WHERE id = ANY(ARRAY(
         SELECT id FROM cachewarden.dead ORDER BY id DESC OFFSET $3 LIMIT 1000 FOR UPDATE SKIP LOCKED))
 )
 INSERT INTO cachewarden.dead (id, at, source, keys, patterns, reason)
-SELECT gone.id, gone.at, gone.source, gone.keys, gone.patterns, why.reason
-FROM gone JOIN unnest($1::bigint[], $2::text[]) AS why (id, reason) USING (id)
+SELECT waiting.id, waiting.at, waiting.source, waiting.keys, waiting.patterns, why.reason
+FROM cachewarden.outbox AS waiting JOIN unnest($1::bigint[], $2::text[]) AS why (id, reason) USING (id)
 ON CONFLICT (id) DO NOTHING";
 
 const LOOK: &str = "\
