@@ -13,7 +13,7 @@
 
 use super::changes;
 use super::doorbell::Bell;
-use super::in_hand::Applying;
+use super::in_hand::{Applying, Named};
 use super::late::Late;
 use super::messages::InvalidationHandle;
 use super::subscriber::drive;
@@ -182,7 +182,7 @@ impl Drain {
     }
 
     /// What a claim's rows name, by who has queued it, and those that name what cannot be invalidated, with the reason.
-    fn read(&self, claim: &Claim, late: &Late) -> (Vec<(Origin, Targets)>, Vec<(i64, String)>) {
+    fn read(&self, claim: &Claim, late: &Late) -> (Named, Vec<(i64, String)>) {
         let mut named = [Origin::Watch, Origin::Sql].map(|origin| (origin, Targets::default()));
         let mut refused = Vec::new();
         for row in claim.rows() {

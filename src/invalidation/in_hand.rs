@@ -22,6 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+/// What rows of the queue name, by who has queued them.
+pub(super) type Named = Vec<(Origin, Targets)>;
+
 /// The claims that this daemon is applying. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Applying {
@@ -95,7 +98,7 @@ impl InHand {
     pub(super) async fn apply(
         &self,
         invalidation: &InvalidationHandle,
-        named: Vec<(Origin, Targets)>,
+        named: Named,
     ) -> Result<(), InvalidationError> {
         let (mut keys, mut patterns) = (Vec::new(), Vec::new());
         for (origin, targets) in named {
