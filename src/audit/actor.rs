@@ -78,7 +78,7 @@ impl Handler<Explain> for AuditActor {
 
     fn handle(&mut self, ask: Explain, _ctx: &mut Context<Self>) -> Self::Result {
         let explainer = self.explainer.clone();
-        Box::pin(async move { explainer.explain(&ask.key).await })
+        Box::pin(async move { explainer.explain(ask.key, ask.space).await })
     }
 }
 

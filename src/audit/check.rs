@@ -29,6 +29,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// Why a key is undecided whose row could not be read.
 const NOT_LOADED: &str = "postgres did not load it";
+/// Why a key is undecided that holds something else than a text. Reads load it anew, and replace what is there.
+const NO_VALUE: &str = "no value lies there, but something of another program";
 /// Queued changes waited for at once; more of them are a backlog, and nothing is called wrong before that is gone.
 const MAX_AWAITED: usize = 1000;
 /// How long they are awaited: many times what an invalidation takes.
@@ -195,10 +197,13 @@ impl Checker {
                     let held = (key, value, look.life);
                     by_cache.entry(cache).or_default().push(held);
                 }
-                _ => checked.push(Checked {
-                    key,
-                    verdict: Verdict::Gone,
-                }),
+                _ => {
+                    let verdict = match look.is_no_value {
+                        true => Verdict::Undecided(NO_VALUE),
+                        false => Verdict::Gone,
+                    };
+                    checked.push(Checked { key, verdict });
+                }
             }
         }
         for (cache, held) in by_cache {

@@ -3,7 +3,7 @@
 use super::look::{HeldLease, Looking};
 use super::origins::Origins;
 use crate::cache::{L1, Spaces, Story, Trace};
-use crate::keyspace::{RoutedKey, expiry};
+use crate::keyspace::{SpaceId, expiry};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ const MISSING: &[u8] = b"null";
 /// All that is known of one key.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// The cache or namespace that declares it.
-    pub cache: String,
+    /// The cache or namespace that declares it; `None`: another program's.
+    pub cache: Option<String>,
     pub redis_key: Bytes,
     /// Whether Redis holds a value, a remembered missing row included.
     pub cached: bool,
@@ -49,29 +49,34 @@ pub(super) struct Explainer {
 }
 
 impl Explainer {
-    pub(super) async fn explain(&self, key: &RoutedKey) -> Result<Explanation, StoreError> {
+    pub(super) async fn explain(
+        &self,
+        key: Bytes,
+        space: Option<SpaceId>,
+    ) -> Result<Explanation, StoreError> {
         // One byte more than a remembered missing row has, to tell it from what only begins like it.
-        let look = self.looking.head(&self.store, &key.key, MISSING.len() + 1);
+        let look = self.looking.head(&self.store, &key, MISSING.len() + 1);
         let look = look.await?;
-        let space = self.spaces.get(key.space);
-        let life = match look.value.as_deref() {
-            None => None,
-            Some(MISSING) => Some(space.missing_ttl),
-            Some(_) => Some(space.life(&key.key, None)),
+        let space = space.map(|space| self.spaces.get(space));
+        let life = match (look.value.as_deref(), space) {
+            (None, _) | (_, None) => None,
+            (Some(MISSING), Some(space)) => Some(space.missing_ttl),
+            (Some(_), Some(space)) => Some(space.life(&key, None)),
         };
         Ok(Explanation {
-            cache: space.name.clone(),
-            redis_key: key.key.clone(),
-            cached: look.value.is_some(),
+            cache: space.map(|space| space.name.clone()),
+            // What others keep there is theirs to choose: a hash, a list.
+            cached: look.value.is_some() || space.is_none() && look.is_no_value,
             age: life
                 .zip(look.life.left)
                 .map(|(life, left)| expiry::age(life, left)),
             left: look.life.left,
             lease: look.lease,
-            l1: self.l1.holds(&key.key),
-            story: self.trace.of(&key.key),
+            l1: self.l1.holds(&key),
+            story: self.trace.of(&key),
             instance: self.trace.instance(),
-            invalidated_by: self.origins.naming(&key.key),
+            invalidated_by: self.origins.naming(&key),
+            redis_key: key,
         })
     }
 }

@@ -13,11 +13,16 @@ const MAX_KEYS: usize = 128;
 /// is told instead is rounded twice.
 const ROUNDING_MS: u64 = 2;
 
+/// What `PTTL` says of a key that is not there.
+const GONE: i64 = -2;
+
 /// What Redis holds of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Look {
     /// The value's bytes; `None`: there is none.
     pub(super) value: Option<Bytes>,
+    /// Something lies there that is no value: another program's list, or nothing but its name.
+    pub(super) is_no_value: bool,
     pub(super) life: Life,
     pub(super) lease: Option<HeldLease>,
 }
@@ -118,9 +123,12 @@ fn look(answer: Reply) -> Option<Look> {
     // Negative: it does not end, or is not there.
     let millis = |reply: Reply| Some(u64::try_from(reply.as_integer()?).ok());
     let token = text(token).and_then(|token| <[u8; 4]>::try_from(token.as_ref()).ok());
+    let value = text(value);
+    let is_there = left_ms.as_integer()? != GONE;
     let lease_left = Duration::from_millis(millis(lease_ms)?.unwrap_or(0));
     Some(Look {
-        value: text(value),
+        is_no_value: is_there && value.is_none(),
+        value,
         life: Life {
             left: millis(left_ms)?.map(Duration::from_millis),
             ends_ms: millis(ends_ms)?,

@@ -1,17 +1,20 @@
 //! What one may ask the audit actor.
 
 use super::{AuditActor, Explanation};
-use crate::keyspace::RoutedKey;
+use crate::keyspace::SpaceId;
 use crate::store::StoreError;
 use crate::supervisor::Handle;
 use actix::{Addr, Message};
+use bytes::Bytes;
 use std::time::Duration;
 
 /// Tells all that is known of a key.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Explanation, StoreError>")]
 pub struct Explain {
-    pub key: RoutedKey,
+    pub key: Bytes,
+    /// Whose it is; `None`: another program's.
+    pub space: Option<SpaceId>,
 }
 
 /// Keys explained at once; one more is answered *overloaded*.

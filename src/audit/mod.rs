@@ -20,6 +20,7 @@
 mod actor;
 mod check;
 mod compare;
+mod drifting;
 mod explain;
 mod look;
 mod messages;

@@ -1,13 +1,13 @@
 //! What would invalidate a key: the watches, events and channels whose templates can name it.
 
-use crate::config::{Config, EventPiece};
-use crate::keyspace::{ChangeTemplate, Pattern};
+use crate::config::{Config, EventPiece, EventTemplate};
+use crate::keyspace::{ChangeTemplate, ParamType, Place, may_name};
 
 /// Everything declared that invalidates by itself.
 #[derive(Debug)]
 pub struct Origins {
     watches: Vec<(String, ChangeTemplate)>,
-    events: Vec<(String, Pattern)>,
+    events: Vec<(String, EventTemplate)>,
     channel: String,
 }
 
@@ -23,15 +23,10 @@ impl Origins {
             })
         });
         let events = settings.events.iter().flat_map(|rule| {
-            rule.invalidate.iter().filter_map(|template| {
-                let widest = template.pieces.iter().map(|piece| match piece {
-                    EventPiece::Literal(text) => text.as_str(),
-                    EventPiece::Field(_) => "*",
-                });
-                let pattern = Pattern::parse(widest.collect::<String>().as_bytes()).ok()?;
+            rule.invalidate.iter().map(|template| {
                 let (event, channel) = (&rule.event, &rule.channel);
                 let shown = format!("event {event} on {channel}: {}", template.text);
-                Some((shown, pattern))
+                (shown, template.clone())
             })
         });
         Self {
@@ -50,12 +45,21 @@ impl Origins {
     /// All that would invalidate this key, a line each.
     pub fn naming(&self, key: &[u8]) -> Vec<String> {
         let watches = self.watches.iter().filter(|(_, watch)| watch.may_name(key));
-        let events = self.events.iter().filter(|(_, event)| event.matches(key));
+        let events = self.events.iter().filter(|(_, event)| makes(event, key));
         let mut found: Vec<String> = watches.map(|(shown, _)| shown.clone()).collect();
         found.extend(events.map(|(shown, _)| shown.clone()));
         found.push(format!("message on {}", self.channel));
         found
     }
+}
+
+/// Whether an event makes its template name this key: its fields are texts as keys have them.
+fn makes(template: &EventTemplate, key: &[u8]) -> bool {
+    let places = template.pieces.iter().map(|piece| match piece {
+        EventPiece::Literal(text) => Place::Text(text),
+        EventPiece::Field(_) => Place::Value(Some(ParamType::Text)),
+    });
+    may_name(places, key)
 }
 
 #[cfg(test)]
@@ -71,6 +75,11 @@ mod tests {
             [caches.course]
             key = "courses:{id:bigint}"
             query = "SELECT title FROM courses WHERE id = :id"
+            shape = "scalar"
+            ttl = "1h"
+            [caches.review]
+            key = "courses:{id:bigint}:reviews"
+            query = "SELECT :id"
             shape = "scalar"
             ttl = "1h"
             [caches.count]
@@ -99,5 +108,10 @@ mod tests {
             ]
         );
         assert_eq!(origins.naming(b"courses:count").len(), 3);
+        // No field of an event holds a colon.
+        assert_eq!(
+            origins.naming(b"courses:1:reviews"),
+            ["message on cache:invalidate"]
+        );
     }
 }

@@ -174,51 +174,51 @@ impl Pass {
             ..Findings::default()
         };
         let of = self.store.key_count().await?;
+        let mut pace = Pace::new(options.rate);
         let (mut cursor, mut looked_at) = (0, 0);
         loop {
             let page = self.store.scan(cursor, PAGE).await?;
             looked_at += u64::try_from(page.keys.len()).unwrap_or(0);
-            let page_begun = Instant::now();
-            let compared = self.page(page.keys, options.repair, &mut found).await?;
+            self.page(page.keys, options.repair, &mut pace, &mut found)
+                .await?;
             told(Progress { looked_at, of });
             cursor = page.cursor;
             if cursor == 0 {
                 break;
             }
-            let pace = Duration::from_secs(1) * compared / options.rate.max(1);
-            tokio::time::sleep(pace.saturating_sub(page_begun.elapsed())).await;
         }
         self.checker.close().await;
         found.took = begun.elapsed();
         Ok(found)
     }
 
-    /// Compares what is ours on a page; how many keys that were.
+    /// Compares what is ours on a page.
     async fn page(
         &self,
         keys: Vec<Bytes>,
         repair: bool,
+        pace: &mut Pace,
         found: &mut Findings,
-    ) -> Result<u32, PassError> {
+    ) -> Result<(), PassError> {
         let mut by_cache: BTreeMap<usize, Vec<RoutedKey>> = BTreeMap::new();
-        let mut compared = 0;
         for key in keys {
             let Ok(route) = self.router.route(&key) else {
                 continue;
             };
             if let Source::Query(cache) = self.spaces.get(route.space).source {
-                compared += 1;
                 by_cache.entry(cache).or_default().push(route.with_key(key));
             }
         }
         for (cache, mut keys) in by_cache {
             while !keys.is_empty() {
-                let rest = keys.split_off(keys.len().min(TOGETHER));
+                let rest = keys.split_off(keys.len().min(pace.together));
                 let together = std::mem::replace(&mut keys, rest);
+                let turn = pace.turn(Instant::now(), together.len());
+                tokio::time::sleep_until(turn.into()).await;
                 self.compare(cache, together, repair, found).await?;
             }
         }
-        Ok(compared)
+        Ok(())
     }
 
     async fn compare(
@@ -257,6 +257,34 @@ impl Pass {
             .iter()
             .filter(queried)
             .map(|space| space.name.as_str())
+    }
+}
+
+/// When the next keys may be compared.
+struct Pace {
+    /// Keys a second.
+    rate: u32,
+    /// Keys compared at once: no more than may be in a second.
+    together: usize,
+    next: Option<Instant>,
+}
+
+impl Pace {
+    fn new(rate: u32) -> Self {
+        let rate = rate.max(1);
+        Self {
+            rate,
+            together: usize::try_from(rate).unwrap_or(TOGETHER).min(TOGETHER),
+            next: None,
+        }
+    }
+
+    /// When so many keys may be compared, if they come at `now`. Who was slow makes up for nothing.
+    fn turn(&mut self, now: Instant, keys: usize) -> Instant {
+        let turn = self.next.map_or(now, |next| next.max(now));
+        let keys = u32::try_from(keys).unwrap_or(u32::MAX);
+        self.next = Some(turn + Duration::from_secs(1) * keys / self.rate);
+        turn
     }
 }
 
@@ -314,5 +342,26 @@ impl Findings {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_but_the_first_wait_until_those_before_them_have_had_their_time() {
+        let (mut pace, begun) = (Pace::new(10), Instant::now());
+        assert_eq!(pace.together, 10);
+        let at = |pace: &mut Pace, ms: u64, keys| {
+            let turn = pace.turn(begun + Duration::from_millis(ms), keys);
+            turn.duration_since(begun).as_millis()
+        };
+        assert_eq!(at(&mut pace, 0, 10), 0);
+        assert_eq!(at(&mut pace, 1, 5), 1000);
+        assert_eq!(at(&mut pace, 1001, 1), 1500);
+        assert_eq!(at(&mut pace, 9000, 1), 9000);
+        assert_eq!(at(&mut pace, 9000, 1), 9100);
+        assert_eq!(Pace::new(20_000).together, TOGETHER);
     }
 }

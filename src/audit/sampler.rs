@@ -3,6 +3,7 @@
 
 use super::actor::AuditParts;
 use super::check::{Checked, Checker, Verdict, Wrong};
+use super::drifting::Drifting;
 use super::story::Told;
 use crate::cache::{Invalidate, Origin, Source};
 use crate::keyspace::RoutedKey;
@@ -32,6 +33,7 @@ pub(super) struct Sampler {
     cursor: u64,
     /// Keys that the walk has met and nobody has checked yet.
     met: VecDeque<RoutedKey>,
+    drifting: Drifting,
     logged_since: Instant,
     logged: u32,
 }
@@ -45,6 +47,7 @@ impl Sampler {
             checker,
             cursor: 0,
             met: VecDeque::new(),
+            drifting: Drifting::default(),
             logged_since: Instant::now(),
             logged: 0,
         })
@@ -124,12 +127,15 @@ impl Sampler {
     async fn take(&mut self, key: &RoutedKey, verdict: Verdict) {
         let metrics = &self.parts.metrics.audit;
         match verdict {
-            Verdict::Gone => {}
+            Verdict::Gone => self.drifting.forget(&key.key),
             Verdict::Undecided(why) => {
                 metrics.undecided.inc();
                 tracing::debug!(key = shown(key), why, "a cached value could not be judged");
             }
-            Verdict::Equal => metrics.found_equal(),
+            Verdict::Equal => {
+                self.drifting.forget(&key.key);
+                metrics.found_equal();
+            }
             Verdict::Wrong(wrong) if wrong.watched => {
                 metrics.found_inconsistent();
                 self.tell(key, &wrong);
@@ -137,7 +143,7 @@ impl Sampler {
             }
             // Nobody promised more than the end of its life, and that comes.
             Verdict::Wrong(wrong) => {
-                metrics.found_drift();
+                metrics.found_drift(self.drifting.is_news(&key.key, wrong.cached));
                 tracing::debug!(
                     key = shown(key),
                     age_ms = wrong.age.map(millis),

@@ -106,6 +106,8 @@ pub enum Origin {
     Deaf,
     /// A change in the database.
     Watch,
+    /// `cachewarden.invalidate`, called in a transaction of the database.
+    Sql,
     /// The auditor found it to be wrong.
     Audit,
     /// Another daemon announced its sweep, and did not say who had asked for that.
@@ -117,7 +119,7 @@ pub enum Origin {
 impl Origin {
     /// Whether what it invalidates has to be noted: the queue notes its own, and what was noted needs no other note.
     pub fn is_noted(self) -> bool {
-        !matches!(self, Origin::Watch | Origin::Return)
+        !matches!(self, Origin::Watch | Origin::Sql | Origin::Return)
     }
 
     /// As metrics name it.
@@ -128,6 +130,7 @@ impl Origin {
             Origin::Event => "event",
             Origin::Deaf => "deaf",
             Origin::Watch => "watch",
+            Origin::Sql => "sql",
             Origin::Audit => "audit",
             Origin::Elsewhere => "sweep",
             Origin::Return => "return",

@@ -3,6 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use super::{
+    l1::L1,
     problem::Problem,
     query::{self, Query, QueryError},
     reader::Reader,
@@ -15,6 +16,9 @@ const DEFAULT_MISSING_TTL: Duration = Duration::from_secs(30);
 const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_MAX_LOADS: usize = 64;
 const DEFAULT_MAX_VALUE: usize = 1 << 20;
+/// The queue is looked at a few times in it, and a late answer is no doubt yet: hits that were refused within it would be
+/// refused for nothing.
+const LONGEST_IN_NO_DOUBT: Duration = Duration::from_secs(1);
 
 /// What a cache's query answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +101,7 @@ pub(super) fn cache(
             .ok()
     });
     check_later_parts(reader, table, key.as_ref());
+    check_max_unproven(reader, table);
     let shape = match table.text("shape")?.value {
         "array" => Shape::Array,
         "scalar" => Shape::Scalar,
@@ -220,6 +225,52 @@ pub(super) fn place_within(
     match reader.source.find_in(&text.span, text.value) {
         Some(start) if !is_all => start + at.start..start + at.end,
         _ => text.span.clone(),
+    }
+}
+
+fn check_max_unproven(reader: &mut Reader<'_>, table: &Checked) {
+    let given = table.duration("max_unproven").unwrap_or_default();
+    if let Some(span) = table.span_of("max_unproven")
+        && !given.is_zero()
+        && given <= LONGEST_IN_NO_DOUBT
+    {
+        let message = format!(
+            "`max_unproven` is {given:?}: a look at the queue may be that old when nothing is wrong"
+        );
+        reader.fault(
+            span,
+            message,
+            "write more, such as \"30s\", or \"0s\" for never",
+        );
+    }
+}
+
+/// Tells of what has no effect as the other sections stand; it may be meant so for a while.
+pub(super) fn check_effects(
+    reader: &mut Reader<'_>,
+    declared: &[Named],
+    caches: &[Cache],
+    l1: &Located<L1>,
+) {
+    for cache in caches {
+        let named = declared.iter().find(|named| named.name.value == cache.name);
+        let span = named.and_then(|named| named.table.span_of("max_unproven"));
+        if let Some(span) = span.filter(|_| !cache.watched && !cache.max_unproven.is_zero()) {
+            let (name, prefix) = (&cache.name, cache.key.prefix());
+            let message = format!(
+                "`max_unproven` of cache `{name}` has no effect: no watch names keys under `{prefix}`"
+            );
+            reader.warn(&span, &message);
+        }
+    }
+    if let Some(cache) = caches.iter().find(|cache| cache.l1)
+        && l1.value.capacity == 0
+    {
+        let message = format!(
+            "cache `{}` says `l1 = true`, and a capacity of 0B keeps nothing in memory",
+            cache.name
+        );
+        reader.warn(&l1.span, &message);
     }
 }
 

@@ -5,6 +5,7 @@ use super::{
     value::{Checked, Located},
 };
 use crate::keyspace::{Pattern, Reach, is_pattern};
+use std::collections::HashSet;
 
 /// `[[invalidation.event]]`: what an event on a channel makes outdated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +67,40 @@ impl EventTemplate {
     }
 }
 
+/// Reads all of them. `taken`: channels for something else.
+pub(super) fn events(
+    reader: &mut Reader<'_>,
+    table: &Checked,
+    reach: &Reach,
+    taken: [&String; 2],
+) -> Vec<EventRule> {
+    let mut rules: Vec<EventRule> = Vec::new();
+    let mut seen = HashSet::new();
+    for table in table.tables("event") {
+        let Some(rule) = event(reader, table, reach) else {
+            continue;
+        };
+        if taken.contains(&&rule.channel) {
+            let span = table.span_of("channel").unwrap_or_default();
+            let message = format!("`{}` is no channel for events", rule.channel);
+            let help = "give events a channel of their own, such as \"events\"";
+            reader.fault(span, message, help);
+        }
+        let (channel, name) = (rule.channel.clone(), rule.event.clone());
+        for text in table.texts("invalidate").unwrap_or_default() {
+            if !seen.insert((channel.clone(), name.clone(), text.value.as_str())) {
+                let shown = text.value.escape_debug();
+                let message = format!("`{shown}` is there twice for event `{name}` on `{channel}`");
+                reader.fault(text.span.clone(), message, "leave one of them");
+            }
+        }
+        rules.push(rule);
+    }
+    rules
+}
+
 /// Reads one. None only if a problem was reported.
-pub(super) fn event(reader: &mut Reader<'_>, table: &Checked, reach: &Reach) -> Option<EventRule> {
+fn event(reader: &mut Reader<'_>, table: &Checked, reach: &Reach) -> Option<EventRule> {
     let mut templates = Vec::new();
     for text in table.texts("invalidate")? {
         match template(text, reach) {
@@ -98,6 +131,12 @@ fn template(text: &Located<String>, reach: &Reach) -> Result<EventTemplate, (Str
         .collect();
     let pattern = Pattern::parse(filled.as_bytes())
         .map_err(|error| (format!("`{shown}`: {error}"), example.to_owned()))?;
+    // Data chooses no wildcard.
+    let is_torn = |piece: &EventPiece| matches!(piece, EventPiece::Literal(text) if Pattern::parse(text.as_bytes()).is_err());
+    if template.pieces.iter().any(is_torn) {
+        let message = format!("`{shown}` has a field within `[…]` or behind a `\\`");
+        return Err((message, example.to_owned()));
+    }
     let head = match template.pieces.first() {
         Some(EventPiece::Literal(head)) => head.as_bytes(),
         _ => &[],

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     caches::{Cache, Claim, Namespace, place_within, template_fault},
-    events::{EventRule, event},
+    events::{EventRule, events},
     indexes::check_foreign,
     reader::{Reader, nearest},
     value::{Checked, Located, Named},
@@ -264,28 +264,6 @@ fn channel(reader: &mut Reader<'_>, table: &Checked, key: &str, default: &str) -
     text.value.to_owned()
 }
 
-fn events(
-    reader: &mut Reader<'_>,
-    table: &Checked,
-    reach: &Reach,
-    taken: [&String; 2],
-) -> Vec<EventRule> {
-    let mut rules = Vec::new();
-    for table in table.tables("event") {
-        let Some(rule) = event(reader, table, reach) else {
-            continue;
-        };
-        if taken.contains(&&rule.channel) {
-            let span = table.span_of("channel").unwrap_or_default();
-            let message = format!("`{}` is no channel for events", rule.channel);
-            let help = "give events a channel of their own, such as \"events\"";
-            reader.fault(span, message, help);
-        }
-        rules.push(rule);
-    }
-    rules
-}
-
 fn prefixes(reader: &mut Reader<'_>, table: &Checked, claims: &[Claim]) -> Vec<Located<String>> {
     let mut fine: Vec<Located<String>> = Vec::new();
     for prefix in table.texts("prefixes").unwrap_or_default() {
@@ -334,7 +312,12 @@ fn watch(
         return None;
     }
     let mut templates = Vec::new();
-    for text in texts {
+    for (n, text) in texts.iter().enumerate() {
+        if texts[..n].iter().any(|earlier| earlier.value == text.value) {
+            let message = format!("`{}` is there twice", text.value.escape_debug());
+            reader.fault(text.span.clone(), message, "leave one of them");
+            continue;
+        }
         templates.extend(template(reader, text, caches, claims, prefixes));
     }
     let (table, table_span) = table?;

@@ -47,7 +47,7 @@ pub use query::{Piece, Query, QueryError};
 use reader::{Env, Reader};
 pub use secret::Secret;
 pub use servers::{Listen, Log, LogFormat, Postgres, Redis, Resp, TlsFiles};
-use value::Checked;
+use value::{Checked, Located};
 
 use crate::keyspace::{KeyTemplate, Reach, Router, Scope};
 
@@ -289,6 +289,11 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
     for namespace in &mut namespaces {
         namespace.watched = invalidation.watches_under(&namespace.prefix);
     }
+    let kept = Located {
+        value: l1,
+        span: section("l1").span_of("capacity").unwrap_or_default(),
+    };
+    caches::check_effects(reader, root.named("caches"), &caches, &kept);
     check_unserved(reader, root);
     Some(Config {
         postgres,

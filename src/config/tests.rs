@@ -152,6 +152,41 @@ fn a_watch_that_names_keys_of_no_cache_is_warned_of() {
 }
 
 #[test]
+fn what_has_no_effect_as_the_rest_stands_is_warned_of() {
+    let of = |cache: &str, more: &str| {
+        let text = format!(
+            "[postgres]\nurl = \"postgres://h/d\"\n[redis]\nurl = \"redis://h\"\n\
+             [caches.c]\nkey = \"courses:{{id:int}}\"\nquery = \"SELECT :id\"\nshape = \"scalar\"\nttl = \"1m\"\n\
+             {cache}\n{more}"
+        );
+        Config::from_toml(&text).unwrap().warnings
+    };
+    let watch = "[[invalidation.watch]]\ntable = \"t\"\ninvalidate = [\"courses:*\"]";
+    for (cache, more) in [
+        ("max_unproven = \"30s\"", watch),
+        ("max_unproven = \"0s\"", ""),
+        ("l1 = true", ""),
+        ("l1 = false", "[l1]\ncapacity = \"0B\""),
+    ] {
+        assert_eq!(of(cache, more), [""; 0], "{cache} {more}");
+    }
+    for (cache, more, warning) in [
+        (
+            "max_unproven = \"30s\"",
+            "",
+            "10:16: `max_unproven` of cache `c` has no effect: no watch names keys under `courses:`",
+        ),
+        (
+            "l1 = true",
+            "[l1]\ncapacity = \"0B\"",
+            "12:12: cache `c` says `l1 = true`, and a capacity of 0B keeps nothing in memory",
+        ),
+    ] {
+        assert_eq!(of(cache, more), [warning]);
+    }
+}
+
+#[test]
 fn a_password_in_the_file_is_refused_where_others_can_read_it_and_warned_of_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cachewarden.toml");

@@ -13,10 +13,11 @@
 
 use super::changes;
 use super::doorbell::Bell;
-use super::in_hand::Applying;
+use super::in_hand::{Applying, Named};
 use super::late::Late;
 use super::messages::InvalidationHandle;
 use super::subscriber::drive;
+use crate::cache::Origin;
 use crate::keyspace::{Scope, Targets};
 use crate::repository::{Change, Claim, MAX_CLAIMS, MAX_HELD, Outbox};
 use crate::store::Store;
@@ -144,10 +145,10 @@ impl Drain {
     async fn apply(&self, claim: Claim, shared: &Shared) {
         let begun = Instant::now();
         let ids: Vec<i64> = claim.rows().iter().map(|row| row.id).collect();
-        let (targets, refused) = self.read(&claim, &shared.late);
+        let (named, refused) = self.read(&claim, &shared.late);
         // Until all is done, in time or late.
-        let in_hand = self.applying.begin(ids.clone(), &targets);
-        let mut work = std::pin::pin!(in_hand.apply(&self.invalidation, targets));
+        let in_hand = self.applying.begin(ids.clone(), &named);
+        let mut work = std::pin::pin!(in_hand.apply(&self.invalidation, named));
         let in_time = async {
             tokio::select! {
                 answer = &mut work => Some(answer),
@@ -180,16 +181,17 @@ impl Drain {
         }
     }
 
-    /// What a claim's rows name, and those that name what cannot be invalidated, with the reason.
-    fn read(&self, claim: &Claim, late: &Late) -> (Targets, Vec<(i64, String)>) {
-        let mut targets = Targets::default();
+    /// What a claim's rows name, by who has queued it, and those that name what cannot be invalidated, with the reason.
+    fn read(&self, claim: &Claim, late: &Late) -> (Named, Vec<(i64, String)>) {
+        let mut named = [Origin::Watch, Origin::Sql].map(|origin| (origin, Targets::default()));
         let mut refused = Vec::new();
         for row in claim.rows() {
             let mut gone = Targets::default();
-            let names = if late.has(row) {
-                &mut gone
-            } else {
-                &mut targets
+            let [(_, of_watches), (_, of_calls)] = &mut named;
+            let names = match row.is_called() {
+                _ if late.has(row) => &mut gone,
+                true => of_calls,
+                false => of_watches,
             };
             if let Some(reason) = changes::read(&self.scope, row, names) {
                 let source = &row.source;
@@ -198,8 +200,8 @@ impl Drain {
             }
         }
         // What is changed often is named by many rows, and by one row for the old and the new value.
-        targets.dedup();
-        (targets, refused)
+        named.iter_mut().for_each(|(_, targets)| targets.dedup());
+        (named.into(), refused)
     }
 
     /// Removes the rows, which are applied.

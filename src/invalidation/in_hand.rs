@@ -15,11 +15,15 @@ use super::InvalidationError;
 use super::messages::{InvalidateTargets, InvalidationHandle};
 use crate::cache::{Origin, Sweeps};
 use crate::keyspace::{Pattern, Targets};
+use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+
+/// What rows of the queue name, by who has queued them.
+pub(super) type Named = Vec<(Origin, Targets)>;
 
 /// The claims that this daemon is applying. Cheap to clone.
 #[derive(Clone, Default)]
@@ -51,12 +55,13 @@ impl Applying {
         }
     }
 
-    /// These rows were claimed just now, and name `targets`.
-    pub(super) fn begin(&self, ids: Vec<i64>, targets: &Targets) -> InHand {
+    /// These rows were claimed just now, and name all these targets.
+    pub(super) fn begin(&self, ids: Vec<i64>, named: &[(Origin, Targets)]) -> InHand {
+        let patterns = named.iter().flat_map(|(_, targets)| &targets.patterns);
         let claimed = Arc::new(Claimed {
             ids,
             at: Instant::now(),
-            patterns: targets.patterns.clone(),
+            patterns: patterns.cloned().collect(),
             are_keys_gone: AtomicBool::new(false),
             is_applied: AtomicBool::new(false),
         });
@@ -93,25 +98,30 @@ impl InHand {
     pub(super) async fn apply(
         &self,
         invalidation: &InvalidationHandle,
-        targets: Targets,
+        named: Named,
     ) -> Result<(), InvalidationError> {
-        let patterns = Targets {
-            patterns: targets.patterns,
-            ..Targets::default()
-        };
-        let keys = Targets {
-            patterns: Vec::new(),
-            ..targets
-        };
+        let (mut keys, mut patterns) = (Vec::new(), Vec::new());
+        for (origin, targets) in named {
+            let swept = Targets {
+                patterns: targets.patterns,
+                ..Targets::default()
+            };
+            let exact = Targets {
+                patterns: Vec::new(),
+                ..targets
+            };
+            keys.push(ask(invalidation, exact, origin));
+            patterns.push(ask(invalidation, swept, origin));
+        }
         let by_name = async {
-            let answer = ask(invalidation, keys).await;
+            let answer = try_join_all(keys).await;
             let is_done = answer.is_ok();
             self.claimed.are_keys_gone.store(is_done, Ordering::Release);
             answer
         };
         // Both at once: the leases of the patterns should not wait for the keys. And whichever fails first ends the wait for
         // the other: a sweep is tried for seconds, and as long keys that Redis was too slow for would lie there, claimed.
-        tokio::try_join!(by_name, ask(invalidation, patterns))?;
+        tokio::try_join!(by_name, try_join_all(patterns))?;
         self.claimed.is_applied.store(true, Ordering::Release);
         Ok(())
     }
@@ -124,11 +134,14 @@ impl Drop for InHand {
     }
 }
 
-async fn ask(invalidation: &InvalidationHandle, targets: Targets) -> Result<(), InvalidationError> {
+async fn ask(
+    invalidation: &InvalidationHandle,
+    targets: Targets,
+    origin: Origin,
+) -> Result<(), InvalidationError> {
     if targets.is_empty() {
         return Ok(());
     }
-    let origin = Origin::Watch;
     let ask = InvalidateTargets { targets, origin };
     let answer = invalidation.invalidate.ask(ask).await;
     answer.map_err(InvalidationError::Actor)?.map(drop)
@@ -159,7 +172,7 @@ mod tests {
         let sweeps = Sweeps::default();
         let applying = Applying::beside(sweeps.clone());
         let earlier = announce(&sweeps, "a:1:*");
-        let in_hand = applying.begin(vec![7, 8], &targets("a:1:*"));
+        let in_hand = applying.begin(vec![7, 8], &[(Origin::Watch, targets("a:1:*"))]);
         in_hand.claimed.are_keys_gone.store(true, Ordering::Release);
         assert!(applying.harmless().is_empty());
         let own = announce(&sweeps, "a:1:*");

@@ -30,6 +30,7 @@ mod template;
 
 pub use change::{ChangePart, ChangeTemplate};
 pub use error::KeyError;
+pub use named::{Place, may_name};
 pub use overlap::Overlap;
 pub use param::{Param, ParamType};
 pub use pattern::{MAX_PATTERN_BYTES, Pattern, PatternError, Reach, escape, is_pattern};

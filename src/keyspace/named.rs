@@ -1,48 +1,52 @@
 //! Which keys a change in the database can name: for telling what would invalidate a key.
 
-use super::{ChangePart, ChangeTemplate, Pattern};
+use super::{ChangePart, ChangeTemplate, ParamType, Pattern};
+
+/// A part of a template, as far as it says what may stand there.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'t> {
+    /// Text, with wildcards in it or without.
+    Text(&'t str),
+    /// A value that a key can have as a parameter of this type; `None`: any text at all.
+    Value(Option<ParamType>),
+}
 
 impl ChangeTemplate {
-    /// Whether some row makes this template name `key`, or a pattern that matches it. Exact, but where columns and
-    /// wildcards stand in one template: then a column may be taken to hold a `:`.
+    /// Whether some row makes this template name `key`, or a pattern that matches it.
     pub fn may_name(&self, key: &[u8]) -> bool {
-        let widest = Pattern::parse(self.widest().as_bytes());
-        if !widest.is_ok_and(|widest| widest.matches(key)) {
-            return false;
-        }
-        let untyped = |part: &ChangePart| matches!(part, ChangePart::Column { kind: None, .. });
-        self.is_pattern() || self.parts().iter().any(untyped) || self.holds(key)
-    }
-
-    /// Whether each column's place in `key` holds what a column of its type can have.
-    fn holds(&self, key: &[u8]) -> bool {
-        let segments = self.segments();
-        let theirs: Vec<&[u8]> = key.split(|byte| *byte == b':').collect();
-        let pairs = || segments.iter().zip(&theirs);
-        segments.len() == theirs.len() && pairs().all(|(ours, value)| fits(ours, value))
+        let places = self.parts().iter().map(|part| match part {
+            ChangePart::Text(text) => Place::Text(text),
+            ChangePart::Column { kind, .. } => Place::Value(*kind),
+        });
+        may_name(places, key)
     }
 }
 
-/// Whether a segment with one column at most can be `value`. Of more columns nobody can tell where one ends.
-fn fits(segment: &[ChangePart], value: &[u8]) -> bool {
-    let is_column = |part: &ChangePart| matches!(part, ChangePart::Column { .. });
-    if segment.iter().filter(|part| is_column(part)).count() > 1 {
-        return true;
+/// Whether a template of these places can name `key`, or a pattern that matches it.
+pub fn may_name<'t>(places: impl Iterator<Item = Place<'t>>, key: &[u8]) -> bool {
+    // Every length at which what was read so far may end: where one value ends and the next begins, nobody can tell.
+    let mut ends = vec![0];
+    for place in places {
+        ends = match place {
+            Place::Text(text) => {
+                let text = Pattern::parse(text.as_bytes());
+                let matches = |part: &[u8]| text.as_ref().is_ok_and(|text| text.matches(part));
+                reached(&ends, key, matches)
+            }
+            Place::Value(Some(kind)) => reached(&ends, key, |part| kind.accepts(part)),
+            Place::Value(None) => reached(&ends, key, |_any| true),
+        };
     }
-    let text = |part: Option<&ChangePart>| match part {
-        Some(ChangePart::Text(text)) => text.as_bytes().to_vec(),
-        _ => Vec::new(),
+    ends.last() == Some(&key.len())
+}
+
+/// Where what `fits` may end, if it begins at one of `starts`; in order.
+fn reached(starts: &[usize], key: &[u8], fits: impl Fn(&[u8]) -> bool) -> Vec<usize> {
+    let fits_between = |end: usize| {
+        let mut starts = starts.iter().take_while(|start| **start <= end);
+        starts.any(|start| fits(&key[*start..end]))
     };
-    let kind = segment.iter().find_map(|part| match part {
-        ChangePart::Column { kind, .. } => *kind,
-        ChangePart::Text(_) => None,
-    });
-    if !segment.iter().any(is_column) {
-        return value == text(segment.first());
-    }
-    let behind = value.strip_prefix(text(segment.first()).as_slice());
-    let held = behind.and_then(|behind| behind.strip_suffix(text(segment.last()).as_slice()));
-    held.is_some_and(|held| kind.is_none_or(|kind| kind.accepts(held)))
+    (0..=key.len()).filter(|end| fits_between(*end)).collect()
 }
 
 #[cfg(test)]
@@ -77,6 +81,13 @@ mod tests {
             ("courses:list:*", "courses:42", false),
             ("courses:*", "courses:42", true),
             ("orders:list:{customer}:*", "orders:list:7:page:1", true),
+            (
+                "orders:list:{customer:int}:*",
+                "orders:list:x:page:1",
+                false,
+            ),
+            ("orders:{a:text}:list:*", "orders:1:2:list:3", false),
+            ("orders:{a:text}:list:*", "orders:1:list:3", true),
             ("orders:{anything}", "orders:a", true),
         ] {
             assert_eq!(names(template, key), named, "{template} {key}");

@@ -7,7 +7,7 @@ use crate::audit::AuditHandle;
 use crate::cache::{CacheHandle, Hit, L1};
 use crate::config;
 use crate::invalidation::InvalidationHandle;
-use crate::keyspace::{KeyError, RoutedKey, Router, Scope};
+use crate::keyspace::{KeyError, Reach, RoutedKey, Router, Scope};
 use crate::telemetry::Metrics;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -26,6 +26,14 @@ pub struct Asked {
     pub audit: AuditHandle,
 }
 
+/// A key that may be invalidated, and asked about.
+pub(super) enum Named {
+    /// Of a declared cache or namespace.
+    Ours(RoutedKey),
+    /// Another program's, under one of `invalidation.prefixes`.
+    Foreign(Bytes),
+}
+
 /// What every connection needs: where keys lead, whom to ask, what is allowed.
 pub struct Door {
     pub(super) router: Router,
@@ -38,6 +46,8 @@ pub struct Door {
     pub(super) audit: AuditHandle,
     /// What can be invalidated by name.
     pub(super) scope: Scope,
+    /// Keys that other programs cache by themselves: `invalidation.prefixes`.
+    foreign: Reach,
     /// The channels that may be published on.
     pub(super) channels: Vec<String>,
     pub(super) password: Option<Password>,
@@ -66,6 +76,7 @@ impl Door {
             l1: Some(asked.l1).filter(L1::is_used),
             audit: asked.audit,
             scope: config.scope(),
+            foreign: Reach::new(config.invalidation.prefixes.iter().cloned()),
             channels: config.invalidation.channels(),
             password: config.resp.password.clone().map(Password::new),
             limits: Limits::new(config.resp.max_request),
@@ -94,6 +105,16 @@ impl Door {
     pub(super) fn route(&self, key: &[u8]) -> Result<RoutedKey, KeyError> {
         let route = self.router.route(key)?;
         Ok(route.with_key(Bytes::copy_from_slice(key)))
+    }
+
+    /// The key of whoever's, ours or another program's.
+    pub(super) fn named(&self, key: &[u8]) -> Result<Named, KeyError> {
+        match self.route(key) {
+            Err(KeyError::Undeclared { .. }) if self.foreign.covers(key) => {
+                Ok(Named::Foreign(Bytes::copy_from_slice(key)))
+            }
+            routed => routed.map(Named::Ours),
+        }
     }
 
     /// Whether the key is a declared cache's, and the name of its cache or namespace.

@@ -42,9 +42,11 @@ impl Audited {
         self.found();
     }
 
-    /// A value is wrong that nothing would have invalidated.
-    pub fn found_drift(&self) {
-        self.drift.inc();
+    /// A value is wrong that nothing would have invalidated, and it is looked at again for as long as it lives: counted once.
+    pub fn found_drift(&self, is_news: bool) {
+        if is_news {
+            self.drift.inc();
+        }
         self.found();
     }
 

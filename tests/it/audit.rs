@@ -19,7 +19,7 @@ use super::support::eventually::eventually;
 use super::support::resp::{Client, Value};
 use super::support::servers::{connect, redis};
 use super::support::watched::Watched;
-use super::support::world::{figure, raw};
+use super::support::world::{figure, raw, until};
 
 const ROWS: u64 = 200;
 
@@ -130,7 +130,11 @@ async fn where_no_watch_tells_a_wrong_value_is_drift_and_stays() {
         .execute("UPDATE users SET name = 'new' WHERE id = 1")
         .await;
     counted(&mut client, "drift", 1).await;
-    counted(&mut client, "checked", 3).await;
+    // It is met again by every walk, and is one value.
+    let checked = figure(&mut client, "cachewarden_audit_checked_total", "").await;
+    counted(&mut client, "checked", checked + 8).await;
+    let drift = figure(&mut client, "cachewarden_audit_drift_total", "").await;
+    assert_eq!(drift, 1);
     let inconsistent = figure(&mut client, "cachewarden_audit_inconsistent_total", "").await;
     assert_eq!(inconsistent, 0);
     assert_eq!(client.command(&["GET", "users:1"]).await.text(), "\"old\"");
@@ -145,21 +149,20 @@ async fn the_auditor_goes_on_after_redis_was_away() {
     client.command(&["GET", "courses:7"]).await;
     counted(&mut client, "checked", 1).await;
     shop.redis.kill().unwrap();
-    let redis_up = async |client: &mut Client, wanted: u64| {
-        eventually(DEADLINE, async || {
-            match figure(client, "cachewarden_redis_up", "").await {
-                up if up == wanted => Ok(()),
-                up => Err(up),
-            }
-        })
-        .await;
-    };
-    redis_up(&mut client, 0).await;
+    until(&mut client, "cachewarden_redis_up", 0).await;
     shop.redis.start_again().unwrap();
-    redis_up(&mut client, 1).await;
-    let plant = ["SET", "courses:7", "\"planted\"", "PX", "600000"];
-    shop.raw().await.command(&plant).await;
-    counted(&mut client, "inconsistent", 1).await;
+    until(&mut client, "cachewarden_redis_up", 1).await;
+    let plant = ["SET", "courses:7", "\"planted\"", "PX", "600000", "NX"];
+    let mut raw = shop.raw().await;
+    // Again, should it be swept: the daemon may still be making good for what it has missed.
+    eventually(6 * DEADLINE, async || {
+        raw.command(&plant).await;
+        match figure(&mut client, "cachewarden_audit_inconsistent_total", "").await {
+            0 => Err("not found"),
+            _ => Ok(()),
+        }
+    })
+    .await;
     daemon.stop().await;
 }
 
@@ -335,7 +338,8 @@ async fn a_row_that_is_gone_a_remembered_one_that_came_and_strange_values_are_co
     );
     assert!(is_wrong(&verdict(&checker, &config, "courses:8").await));
     assert!(is_wrong(&verdict(&checker, &config, "courses:998").await));
-    assert_eq!(verdict(&checker, &config, "courses:9").await, Verdict::Gone);
+    let theirs = verdict(&checker, &config, "courses:9").await;
+    assert!(matches!(theirs, Verdict::Undecided(_)), "{theirs:?}");
     assert_eq!(
         verdict(&checker, &config, "courses:10").await,
         Verdict::Equal

@@ -225,6 +225,37 @@ async fn what_is_queued_is_undecided_and_no_error() {
 }
 
 #[tokio::test]
+async fn what_another_program_left_under_a_key_of_ours_is_undecided_and_not_gone() {
+    let shop = Shop::empty().await;
+    let mut raw = shop.raw().await;
+    raw.command(&["RPUSH", "courses:7", "theirs"]).await;
+    raw.command(&["SET", "courses:8", ""]).await;
+    let (code, table, stderr) = shop.audit(&[]).await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{table}");
+    assert_eq!(
+        row(&table, "course"),
+        ["course", "0", "0", "0", "0", "0", "2", "0"]
+    );
+    let why = "2 undecided: no value lies there, but something of another program";
+    assert!(table.contains(why), "{table}");
+}
+
+#[tokio::test]
+async fn even_the_first_keys_are_compared_no_faster_than_asked_for() {
+    let shop = Shop::empty().await;
+    let mut raw = shop.raw().await;
+    for id in 1..=3 {
+        raw.command(&["SET", &format!("courses:{id}"), "\"old\"", "EX", "3000"])
+            .await;
+    }
+    let (code, stdout, stderr) = shop.audit(&["--json", "--rate", "1"]).await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    let found: Json = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(found["total"]["equal"], 3, "{stdout}");
+    assert!(found["total"]["took_ms"].as_u64() >= Some(2000), "{stdout}");
+}
+
+#[tokio::test]
 async fn without_a_server_or_the_queue_it_says_which_and_what_to_do() {
     let shop = Shop::open().await;
     let (postgres, redis) = (shop.watched.database.url(), shop.redis.redis_url());

@@ -14,7 +14,7 @@ use super::support::eventually::eventually;
 use super::support::resp::{Client, Value};
 use super::support::servers::redis;
 use super::support::watched::Watched;
-use super::support::world::{figure, raw};
+use super::support::world::{figure, get, raw};
 
 const COURSES: &str = "CREATE TABLE courses (id bigint PRIMARY KEY, title text NOT NULL);
     INSERT INTO courses SELECT n, 'old' FROM generate_series(1, 100) n";
@@ -63,24 +63,6 @@ async fn flood(watched: &Watched) {
     watched.execute(&flood).await;
 }
 
-async fn rows(watched: &Watched) -> u64 {
-    let rows = watched.ask("SELECT count(*) FROM cachewarden.outbox");
-    rows.await.parse().unwrap()
-}
-
-async fn until_empty(watched: &Watched) {
-    // Debug builds on a machine that does other things.
-    eventually(3 * DEADLINE, async || match rows(watched).await {
-        0 => Ok(()),
-        rows => Err(rows),
-    })
-    .await;
-}
-
-async fn get(client: &mut Client, key: &str) -> String {
-    client.command(&["GET", key]).await.text().to_owned()
-}
-
 async fn whole_rows(client: &mut Client) -> u64 {
     figure(client, "cachewarden_outbox_whole_rows_total", "").await
 }
@@ -122,7 +104,7 @@ async fn a_large_backlog_is_taken_as_a_whole_and_other_rows_as_ever() {
     raw.command(&["SET", "others:1", "old", "EX", "600"]).await;
     let text = config(watched.database.url(), &redis.redis_url(), CACHES);
     let (one, two) = tokio::join!(InProcess::start(&text), InProcess::start(&text));
-    until_empty(&watched).await;
+    watched.until_empty().await;
     let mut client = one.client().await;
     let taken = whole_rows(&mut client).await + whole_rows(&mut two.client().await).await;
     // The others were claimed meanwhile, and applied row by row.
@@ -176,14 +158,14 @@ async fn a_daemon_that_is_killed_on_the_way_leaves_every_row() {
     .await;
     drop(doomed);
     drop(session);
-    assert_eq!(rows(&watched).await, ROWS);
+    assert_eq!(watched.rows().await, ROWS);
     // As if it had been killed before it swept: the next one has to sweep again.
     let mut raw = raw(&redis).await;
     raw.command(&["SET", "courses:1", "\"old\"", "EX", "600"])
         .await;
     let text = config(watched.database.url(), &redis.redis_url(), CACHES);
     let daemon = InProcess::start(&text).await;
-    until_empty(&watched).await;
+    watched.until_empty().await;
     let mut client = daemon.client().await;
     assert_ne!(whole_rows(&mut client).await, 0);
     assert_eq!(get(&mut client, "courses:1").await, "\"new\"");
@@ -230,7 +212,7 @@ async fn while_all_write(
         loop {
             let ends = is_over.load(Ordering::SeqCst);
             seen.extend(take().await);
-            if ends && rows(watched).await == 0 {
+            if ends && watched.rows().await == 0 {
                 return seen;
             }
         }

@@ -9,7 +9,7 @@ use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value};
 use super::support::servers::redis;
 use super::support::watched::Watched;
-use super::support::world::{HEARTBEAT, figure, leave_heartbeat, raw, statements};
+use super::support::world::{HEARTBEAT, figure, get, leave_heartbeat, raw, statements, until};
 
 const COURSES: &str = "CREATE TABLE courses (id bigint PRIMARY KEY, title text NOT NULL);
     INSERT INTO courses SELECT n, 'old' FROM generate_series(1, 100) n";
@@ -77,7 +77,7 @@ impl Scene {
     /// Takes Redis away, which the daemon of `client` sees, and starts it again from what it has saved, which it does not.
     async fn restart_from_snapshot(&mut self, client: &mut Client) {
         self.proxy.refuse().await;
-        until_redis_is(client, 0).await;
+        until(client, "cachewarden_redis_up", 0).await;
         self.redis.kill().unwrap();
         self.redis.start_again().unwrap();
     }
@@ -86,31 +86,6 @@ impl Scene {
         let update = format!("UPDATE courses SET title = 'new' WHERE id = {id}");
         self.watched.execute(&update).await;
     }
-
-    async fn until_drained(&self) {
-        eventually(DEADLINE, async || {
-            let left = self.watched.ask("SELECT count(*) FROM cachewarden.outbox");
-            match left.await.as_str() {
-                "0" => Ok(()),
-                left => Err(left.to_owned()),
-            }
-        })
-        .await;
-    }
-}
-
-async fn get(client: &mut Client, key: &str) -> String {
-    client.command(&["GET", key]).await.text().to_owned()
-}
-
-async fn until_redis_is(client: &mut Client, up: u64) {
-    eventually(DEADLINE, async || {
-        match figure(client, "cachewarden_redis_up", "").await {
-            seen if seen == up => Ok(()),
-            seen => Err(seen),
-        }
-    })
-    .await;
 }
 
 async fn met(client: &mut Client, what: &str) -> u64 {
@@ -221,7 +196,7 @@ async fn leases_of_a_snapshot_are_ended() {
     assert_eq!(raw.command(&["SAVE"]).await.text(), "OK");
     scene.restart_from_snapshot(&mut client).await;
     scene.proxy.pass().await;
-    until_redis_is(&mut client, 1).await;
+    until(&mut client, "cachewarden_redis_up", 1).await;
     let left = scene.raw().await.command(&["EXISTS", lease]).await;
     assert_eq!(left, Value::Int(0));
     daemon.stop().await;
@@ -246,7 +221,7 @@ async fn an_emptied_redis_is_no_other_and_one_that_starts_empty_has_nothing_outd
     assert_eq!(get(&mut client, "courses:1").await, "\"old\"");
     scene.restart_from_snapshot(&mut client).await;
     scene.proxy.pass().await;
-    until_redis_is(&mut client, 1).await;
+    until(&mut client, "cachewarden_redis_up", 1).await;
     assert_eq!(met(&mut client, "earlier").await, 0);
     assert_eq!(met(&mut client, "empty").await, 2);
     daemon.stop().await;
@@ -259,9 +234,9 @@ async fn a_redis_that_was_only_out_of_reach_keeps_what_it_has() {
     let mut client = daemon.client().await;
     assert_eq!(get(&mut client, "courses:1").await, "\"old\"");
     scene.proxy.refuse().await;
-    until_redis_is(&mut client, 0).await;
+    until(&mut client, "cachewarden_redis_up", 0).await;
     scene.proxy.pass().await;
-    until_redis_is(&mut client, 1).await;
+    until(&mut client, "cachewarden_redis_up", 1).await;
     assert_ne!(met(&mut client, "known").await, 0);
     eventually(DEADLINE, async || {
         let before = statements(&mut client).await;
@@ -306,7 +281,7 @@ async fn data_of_another_server_are_noticed_on_an_open_connection() {
     })
     .await;
     // And they stay away.
-    until_redis_is(&mut client, 1).await;
+    until(&mut client, "cachewarden_redis_up", 1).await;
     assert_eq!(get(&mut client, "courses:1").await, "\"new\"");
     assert_ne!(met(&mut client, "earlier").await, 0);
     daemon.stop().await;
@@ -352,7 +327,7 @@ async fn lose_watched_invalidations(scene: &mut Scene, client: &mut Client) {
     for id in [1, 3, 21] {
         scene.update(id).await;
     }
-    scene.until_drained().await;
+    scene.watched.until_empty().await;
     assert_eq!(client.command(&["DEL", "plain:1"]).await, Value::Int(1));
     let swept = client.command(&["CACHE.INVALIDATE", "plain:2?"]).await;
     assert_eq!(swept, Value::Int(1));
@@ -433,7 +408,7 @@ async fn control_what_nobody_noted_is_not_invalidated_once_more() {
         .execute("DELETE FROM cachewarden.applied")
         .await;
     scene.proxy.pass().await;
-    until_redis_is(&mut client, 1).await;
+    until(&mut client, "cachewarden_redis_up", 1).await;
     let mut raw = scene.raw().await;
     // Past the daemon, which may still be in doubt.
     for key in LOST {

@@ -81,7 +81,7 @@ async fn what_always_takes_longer_than_a_claim_may_be_held_is_done_with_all_the_
     shop.watched
         .execute("UPDATE courses SET title = 'new' WHERE id = 1")
         .await;
-    shop.until_empty().await;
+    shop.watched.until_empty().await;
     draining.abort();
     assert_ne!(asked.load(Ordering::Relaxed), 0);
 }
@@ -238,7 +238,7 @@ async fn removed_when_its_sweep_is_over(claims: usize, held: Duration) {
         .await;
     }
     go_on.notify_one();
-    shop.until_empty().await;
+    shop.watched.until_empty().await;
     let noted = "SELECT count(*) FROM cachewarden.applied";
     assert_eq!(shop.watched.ask(noted).await, "1");
     draining.abort();

@@ -6,7 +6,7 @@ use super::support::eventually::eventually;
 use super::support::resp::{Client, Value};
 use super::support::servers::redis;
 use super::support::watched::Watched;
-use super::support::world::raw;
+use super::support::world::{figure, raw};
 
 const COURSES: &str = "CREATE TABLE courses (id bigint PRIMARY KEY, title text NOT NULL);
     INSERT INTO courses SELECT n, 'old' FROM generate_series(1, 50) n";
@@ -24,6 +24,7 @@ const CACHES: &str = r#"
     ttl = "5m"
 
     [invalidation]
+    prefixes = ["legacy:"]
     [[invalidation.watch]]
     table = "courses"
     invalidate = ["courses:{id}"]
@@ -177,19 +178,78 @@ async fn the_last_invalidation_is_told_with_its_source_whatever_that_was() {
         assert_eq!(told, (Some(source), Some(named)), "{last:?}");
     }
     other.stop().await;
-    // Alone, it is the one that empties the queue.
+    // Alone, it is the one that empties the queue. Both together, so that they may well be claimed together.
     watched
-        .execute("UPDATE courses SET title = 'new' WHERE id = 5")
+        .execute(
+            "BEGIN; UPDATE courses SET title = 'new' WHERE id = 5;
+             SELECT cachewarden.invalidate('courses:7', 'courses:8*'); COMMIT",
+        )
         .await;
-    eventually(DEADLINE, async || {
-        let told = explain(&mut client, "courses:5").await;
-        let last = told.field("last_invalidation").cloned();
-        let source = last.as_ref().and_then(|last| last.field("source"));
-        match source.map(Value::text) {
-            Some("watch") => Ok(()),
-            _ => Err(told),
-        }
-    })
-    .await;
+    for (key, expected) in [
+        ("courses:5", "watch"),
+        ("courses:7", "sql"),
+        ("courses:8", "sql"),
+    ] {
+        eventually(DEADLINE, async || {
+            let told = explain(&mut client, key).await;
+            let last = told.field("last_invalidation").cloned();
+            let source = last.as_ref().and_then(|last| last.field("source"));
+            match source.map(Value::text) {
+                Some(source) if source == expected => Ok(()),
+                _ => Err(told),
+            }
+        })
+        .await;
+    }
+    let counted = figure(&mut client, "cachewarden_invalidations_total", "sql").await;
+    assert_eq!(counted, 2);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_of_other_programs_is_deleted_and_explained_as_theirs() {
+    let watched = Watched::start(COURSES, CACHES).await;
+    let redis = redis();
+    let daemon =
+        InProcess::start(&config(watched.database.url(), &redis.redis_url(), CACHES)).await;
+    let (mut client, mut raw) = (daemon.client().await, raw(&redis).await);
+    client.command(&["HELLO", "3"]).await;
+    raw.command(&["SET", "legacy:1", "theirs", "PX", "60000"])
+        .await;
+    raw.command(&["RPUSH", "legacy:list", "theirs"]).await;
+    raw.command(&["SET", "{legacy:1}:lease", "abcdefghijklmnop", "PX", "60000"])
+        .await;
+    let told = explain(&mut client, "legacy:1").await;
+    assert_eq!(told.field("cache"), Some(&Value::Nil));
+    assert_eq!(told.field("redis_key").map(Value::text), Some("legacy:1"));
+    assert_eq!(told.field("age_ms"), Some(&Value::Nil));
+    assert!((1..=60_000).contains(&number(&told, "ttl_ms")));
+    let lease = told.field("lease").and_then(|lease| lease.field("token"));
+    assert_eq!(lease.map(Value::text), Some("61626364…"));
+    for key in ["legacy:1", "legacy:list"] {
+        let told = explain(&mut client, key).await;
+        assert_eq!(number(&told, "cached"), 1, "{told:?}");
+    }
+    client.command(&["GET", "courses:1"]).await;
+    let removed = client.command(&["DEL", "legacy:1", "courses:1"]).await;
+    assert_eq!(removed, Value::Int(2));
+    assert_eq!(
+        client.command(&["UNLINK", "legacy:list"]).await,
+        Value::Int(1)
+    );
+    for key in ["legacy:1", "legacy:list"] {
+        assert_eq!(raw.command(&["EXISTS", key]).await, Value::Int(0), "{key}");
+        let told = explain(&mut client, key).await;
+        let last = told.field("last_invalidation").expect("told");
+        assert_eq!(
+            last.field("source").map(Value::text),
+            Some("command"),
+            "{told:?}"
+        );
+        assert_eq!(number(&told, "cached"), 0, "{told:?}");
+    }
+    // Whatever lies beside the declared keys of a cache is as likely a slip.
+    let refused = client.command(&["DEL", "courses:1:typo"]).await;
+    assert!(refused.error().starts_with("ERR no cache"), "{refused:?}");
     daemon.stop().await;
 }

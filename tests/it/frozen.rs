@@ -2,17 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use cachewarden::cli::demo::servers::{Postgres, PostgresOptions, Redis};
+use cachewarden::cli::demo::servers::{Postgres, Redis};
 
-use super::proof::{look, until};
 use super::support::DEADLINE;
 use super::support::daemon::{InProcess, config};
 use super::support::eventually::eventually;
 use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value};
-use super::support::servers::{database_in, own_postgres, redis};
+use super::support::servers::redis;
 use super::support::watched::Watched;
-use super::support::world::{figure, raw};
+use super::support::world::{figure, look, raw, until};
 
 const COURSES: &str = "CREATE TABLE courses (id bigint PRIMARY KEY, title text NOT NULL);
     INSERT INTO courses SELECT n, 'old' FROM generate_series(1, 10) n";
@@ -49,9 +48,7 @@ struct Scene {
 
 impl Scene {
     async fn open() -> Self {
-        let postgres = own_postgres(&PostgresOptions::default());
-        let watched = Watched::unmigrated_in(database_in(&postgres).await, COURSES, CACHES).await;
-        watched.migrate().await;
+        let (postgres, watched) = Watched::start_apart(COURSES, CACHES).await;
         let redis = redis();
         Self {
             to_redis: Proxy::before_port(redis.port()).await,

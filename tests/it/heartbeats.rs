@@ -9,7 +9,7 @@ use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value};
 use super::support::servers::redis;
 use super::support::watched::Watched;
-use super::support::world::{HEARTBEAT, figure, leave_heartbeat, raw};
+use super::support::world::{HEARTBEAT, figure, leave_heartbeat, raw, until};
 
 const TABLES: &str = "CREATE TABLE ones (id bigint PRIMARY KEY, title text NOT NULL);
     INSERT INTO ones SELECT n, 'old' FROM generate_series(1, 100) n;
@@ -72,13 +72,7 @@ impl Member {
     }
 
     async fn until_redis_is(&mut self, up: u64) {
-        eventually(DEADLINE, async || {
-            match figure(&mut self.client, "cachewarden_redis_up", "").await {
-                seen if seen == up => Ok(()),
-                seen => Err(seen),
-            }
-        })
-        .await;
+        until(&mut self.client, "cachewarden_redis_up", up).await;
     }
 
     /// Reads until Redis serves again, and once more; every read must be as `expected` says.

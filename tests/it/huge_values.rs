@@ -14,7 +14,7 @@ use super::support::eventually::eventually;
 use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value, frame};
 use super::support::servers::{Database, database, redis};
-use super::support::world::{figure, raw, statements};
+use super::support::world::{figure, raw, statements, until};
 
 /// Values of 1,024,002 bytes, just below the default `max_value`.
 const HUGE: usize = 100;
@@ -108,16 +108,6 @@ async fn hits(client: &mut Client, cache: &str) -> u64 {
     figure(client, "cachewarden_reads_total", &label).await
 }
 
-async fn until_up(client: &mut Client) {
-    eventually(DEADLINE, async || {
-        match figure(client, "cachewarden_redis_up", "").await {
-            1 => Ok(()),
-            other => Err(other),
-        }
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_huge_values_are_served_from_redis_and_disturb_nobody() {
     const SMALL: usize = 50;
@@ -194,7 +184,7 @@ async fn values_that_turn_out_huge_are_served_from_redis_from_the_second_try_on(
         other => Err(other),
     })
     .await;
-    until_up(&mut client).await;
+    until(&mut client, "cachewarden_redis_up", 1).await;
     let before = hits(&mut client, "mixed").await;
     for _ in 0..2 {
         assert_all_huge(&mut client, "mixed", ids.clone()).await;

@@ -11,7 +11,7 @@ use super::support::proxy::Proxy;
 use super::support::resp::{Client, Value};
 use super::support::servers::redis;
 use super::support::watched::Watched;
-use super::support::world::{figure, raw};
+use super::support::world::{figure, get, look, raw, until};
 
 const COURSES: &str = "CREATE TABLE courses (id bigint PRIMARY KEY, title text NOT NULL);
     INSERT INTO courses SELECT n, 'old' FROM generate_series(1, 200) n";
@@ -83,32 +83,6 @@ impl Scene {
 
 fn watching() -> String {
     format!("{CACHES}{WATCH}")
-}
-
-async fn get(client: &mut Client, key: &str) -> String {
-    client.command(&["GET", key]).await.text().to_owned()
-}
-
-/// Value and state; or an error and that it is one.
-pub async fn look(client: &mut Client, key: &str) -> (String, String) {
-    let found = client.command(&["CACHE.GET", key]).await;
-    if let Value::Error(error) = &found {
-        return (error.clone(), "error".to_owned());
-    }
-    let field = |name| match found.field(name).unwrap() {
-        Value::Nil => String::new(),
-        value => value.text().to_owned(),
-    };
-    (field("value"), field("state"))
-}
-
-/// Waits until a metric is this.
-pub async fn until(client: &mut Client, name: &str, wanted: u64) {
-    eventually(DEADLINE, async || match figure(client, name, "").await {
-        seen if seen == wanted => Ok(()),
-        seen => Err(seen),
-    })
-    .await;
 }
 
 async fn cache_all(client: &mut Client, ids: std::ops::RangeInclusive<u32>) {

@@ -1,14 +1,14 @@
 //! Changes that no trigger tells of: watched hits do not pass for fresh, and what was missed is made good for.
 
-use cachewarden::cli::demo::servers::{Postgres, PostgresOptions, Redis};
+use cachewarden::cli::demo::servers::{Postgres, Redis};
 
-use super::proof::{look, until};
 use super::support::DEADLINE;
 use super::support::daemon::{InProcess, config};
 use super::support::eventually::eventually;
 use super::support::resp::Client;
-use super::support::servers::{database_in, own_postgres, redis};
+use super::support::servers::redis;
 use super::support::watched::{Watched, queued};
+use super::support::world::{look, until};
 
 const COURSES: &str = "CREATE TABLE courses (id bigint PRIMARY KEY, title text NOT NULL);
     INSERT INTO courses SELECT n, 'old' FROM generate_series(1, 10) n";
@@ -37,9 +37,7 @@ struct Scene {
 
 impl Scene {
     async fn open() -> Self {
-        let postgres = own_postgres(&PostgresOptions::default());
-        let watched = Watched::unmigrated_in(database_in(&postgres).await, COURSES, CACHES).await;
-        watched.migrate().await;
+        let (postgres, watched) = Watched::start_apart(COURSES, CACHES).await;
         Self {
             postgres,
             watched,
@@ -66,10 +64,26 @@ async fn until_seen(client: &mut Client, key: &str, expected: (&str, &str)) {
     .await;
 }
 
+/// Nobody's business, and it drops what is queued.
+const SWALLOW: &str =
+    "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE TRIGGER swallow BEFORE INSERT ON cachewarden.outbox FOR EACH ROW EXECUTE FUNCTION swallow()";
+const SPIT: &str = "DROP TRIGGER swallow ON cachewarden.outbox";
+
 #[tokio::test]
 async fn a_start_while_postgres_is_frozen_asks_later_whether_the_triggers_are_there() {
+    hits_are_stale_from(DISABLE, ENABLE).await;
+}
+
+#[tokio::test]
+async fn a_trigger_of_somebody_that_may_drop_what_is_queued_is_found_out() {
+    hits_are_stale_from(SWALLOW, SPIT).await;
+}
+
+/// From the one statement on to the other changes go untold, and who can know says so.
+async fn hits_are_stale_from(mischief: &str, mend: &str) {
     let mut scene = Scene::open().await;
-    scene.watched.execute(DISABLE).await;
+    scene.watched.execute(mischief).await;
     scene.postgres.freeze().unwrap();
     let daemon = scene.daemon().await;
     let mut client = daemon.client().await;
@@ -83,7 +97,7 @@ async fn a_start_while_postgres_is_frozen_asks_later_whether_the_triggers_are_th
     until_seen(&mut client, "courses:1", ("\"old\"", "stale")).await;
 
     // Mended by hand, so nothing is queued: what was missed is made good for before anything passes for fresh again.
-    scene.watched.execute(ENABLE).await;
+    scene.watched.execute(mend).await;
     eventually(DEADLINE, async || {
         match look(&mut client, "courses:1").await {
             (value, state) if state == "stale" => Err(value),

@@ -84,7 +84,7 @@ impl Printed {
     }
 }
 
-/// A trigger that calls a function of ours.
+/// A trigger that calls a function of ours, or whatever trigger there is on the queue.
 pub(super) struct Trigger {
     pub relation: Oid,
     /// Quoted, with its schema.
@@ -95,10 +95,22 @@ pub(super) struct Trigger {
     /// As in `pg_trigger.tgenabled`.
     pub enabled: String,
     pub function: String,
+    /// Whether that lies in our schema.
+    pub is_ours: bool,
     /// Names of the tables of old and new rows.
     pub rows: [Option<String>; 2],
     /// Whether it fires only for some rows, or for updates of some columns.
     pub is_narrowed: bool,
+}
+
+impl Trigger {
+    /// Whether it may keep rows out of its table that clients insert, without an error.
+    pub fn may_swallow(&self) -> bool {
+        /// As bits of `kind`: for each row, before, an insert.
+        const ROW_BEFORE_INSERT: i16 = 1 | 2 | 4;
+        let fires = self.enabled == "O" || self.enabled == "A";
+        fires && self.kind & ROW_BEFORE_INSERT == ROW_BEFORE_INSERT
+    }
 }
 
 /// A function of a watch, or of the doorbell.
@@ -212,12 +224,14 @@ fn relation(row: &Row) -> Result<Relation, tokio_postgres::Error> {
 const TRIGGERS: &str = "\
 SELECT t.tgrelid, format('%I.%I', n.nspname, c.relname), t.tgname::text, t.tgtype, t.tgenabled::text,
        p.proname::text, t.tgoldtable::text, t.tgnewtable::text,
-       t.tgqual IS NOT NULL OR cardinality(t.tgattr::int2[]) > 0
+       t.tgqual IS NOT NULL OR cardinality(t.tgattr::int2[]) > 0,
+       coalesce(p.pronamespace = to_regnamespace('cachewarden'), false)
 FROM pg_catalog.pg_trigger t
 JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
 JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE p.pronamespace = to_regnamespace('cachewarden') AND NOT t.tgisinternal
+WHERE (p.pronamespace = to_regnamespace('cachewarden') OR t.tgrelid = to_regclass('cachewarden.outbox'))
+  AND NOT t.tgisinternal
 ORDER BY 2, 3";
 
 fn trigger(row: &Row) -> Result<Trigger, tokio_postgres::Error> {
@@ -230,6 +244,7 @@ fn trigger(row: &Row) -> Result<Trigger, tokio_postgres::Error> {
         function: row.try_get(5)?,
         rows: [row.try_get(6)?, row.try_get(7)?],
         is_narrowed: row.try_get(8)?,
+        is_ours: row.try_get(9)?,
     })
 }
 

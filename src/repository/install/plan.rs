@@ -122,6 +122,7 @@ pub(super) fn compare(catalog: &Catalog, watches: &[Watch], max_keys: usize, not
     }
     if !watches.is_empty() {
         plan.migrate(catalog);
+        plan.strangers(catalog);
     }
     plan.doorbell(catalog, notify, !watches.is_empty());
     let mut functions = BTreeSet::new();

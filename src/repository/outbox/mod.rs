@@ -59,6 +59,9 @@ pub const MAX_HELD: Duration = Duration::from_secs(10);
 /// What our own wait for an answer adds to the server's limit.
 const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 
+/// What `cachewarden.invalidate` names as the source; no table is named so, for those have their schema in front.
+const CALLED: &str = "invalidate";
+
 /// The queue of what is to be invalidated. Cheap to clone.
 #[derive(Clone)]
 pub struct Outbox(Arc<Inner>);
@@ -84,6 +87,13 @@ pub struct Change {
     /// When the change was made: Postgres tells how long ago that was, so that it and we need not
     /// agree on the time.
     pub since: Instant,
+}
+
+impl Change {
+    /// Whether a program has queued it by a call of `cachewarden.invalidate`; else a trigger of a watched table.
+    pub fn is_called(&self) -> bool {
+        self.source == CALLED
+    }
 }
 
 impl Outbox {

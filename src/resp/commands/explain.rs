@@ -2,19 +2,24 @@
 
 use super::super::batch::millis;
 use super::super::codec::{Protocol, reply};
-use super::super::door::Door;
+use super::super::door::{Door, Named};
 use super::super::failure;
 use crate::audit::{Explain, Explanation, token};
 use crate::cache::CacheError;
+use crate::keyspace::RoutedKey;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 pub(super) async fn explain(door: &Door, key: &[u8], protocol: Protocol, out: &mut Vec<u8>) {
-    let key = match door.route(key) {
-        Ok(key) => key,
+    let ask = match door.named(key) {
+        Ok(Named::Ours(RoutedKey { key, space, .. })) => Explain {
+            key,
+            space: Some(space),
+        },
+        Ok(Named::Foreign(key)) => Explain { key, space: None },
         Err(error) => return failure::key(out, &error),
     };
-    match door.audit.explain.ask(Explain { key }).await {
+    match door.audit.explain.ask(ask).await {
         Ok(Ok(explanation)) => Page { protocol, out }.write(&explanation),
         Ok(Err(error)) => failure::command(out, &CacheError::Store(error)),
         Err(error) => failure::ask(out, error),
@@ -30,7 +35,11 @@ struct Page<'a> {
 impl Page<'_> {
     fn write(&mut self, known: &Explanation) {
         reply::map(self.out, self.protocol, 12);
-        self.text("cache", &known.cache);
+        self.name("cache");
+        match &known.cache {
+            None => reply::null(self.out, self.protocol),
+            Some(cache) => reply::bulk(self.out, cache.as_bytes()),
+        }
         self.name("redis_key");
         reply::bulk(self.out, &known.redis_key);
         self.name("cached");

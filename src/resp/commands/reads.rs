@@ -59,7 +59,7 @@ async fn inspect(
 }
 
 /// All keys, or `None` when the first bad one's refusal is written.
-pub(super) fn route_all(door: &Door, keys: &[&[u8]], out: &mut Vec<u8>) -> Option<Vec<RoutedKey>> {
+fn route_all(door: &Door, keys: &[&[u8]], out: &mut Vec<u8>) -> Option<Vec<RoutedKey>> {
     let routed: Result<Vec<_>, _> = keys.iter().map(|key| door.route(key)).collect();
     routed.map_err(|error| failure::key(out, &error)).ok()
 }

@@ -1,14 +1,13 @@
 //! `DEL`, `UNLINK`, `CACHE.INVALIDATE`, `CACHE.COUNT`, `CACHE.CANCEL`, `PUBLISH`, and the refusal of `SET`.
 
 use super::super::codec::reply;
-use super::super::door::Door;
+use super::super::door::{Door, Named};
 use super::super::failure;
-use super::reads::route_all;
 use crate::cache::{CacheHandle, Invalidate, Origin};
 use crate::invalidation::{
     CancelSweeps, CountTargets, InvalidateTargets, InvalidationError, Publish,
 };
-use crate::keyspace::{Pattern, RoutedKey, TargetError, Targets};
+use crate::keyspace::{Pattern, TargetError, Targets};
 use crate::supervisor::AskError;
 use bytes::Bytes;
 
@@ -32,14 +31,19 @@ pub(super) fn set(door: &Door, args: &[&[u8]], out: &mut Vec<u8>) {
 }
 
 pub(super) async fn delete(door: &Door, caches: &CacheHandle, keys: &[&[u8]], out: &mut Vec<u8>) {
-    let Some(keys) = route_all(door, keys, out) else {
-        return;
-    };
-    delete_routed(caches, keys, out).await;
+    let mut ask = Invalidate::keys(Vec::new());
+    for key in keys {
+        match door.named(key) {
+            Ok(Named::Ours(key)) => ask.keys.push(key),
+            Ok(Named::Foreign(key)) => ask.others.push(key),
+            Err(error) => return failure::key(out, &error),
+        }
+    }
+    invalidate_keys(caches, ask, out).await;
 }
 
-async fn delete_routed(caches: &CacheHandle, keys: Vec<RoutedKey>, out: &mut Vec<u8>) {
-    match caches.invalidate.ask(Invalidate::keys(keys)).await {
+async fn invalidate_keys(caches: &CacheHandle, ask: Invalidate, out: &mut Vec<u8>) {
+    match caches.invalidate.ask(ask).await {
         Ok(Ok(removed)) => count(removed, out),
         Ok(Err(error)) => failure::command(out, &error),
         Err(error) => failure::ask(out, error),
@@ -56,7 +60,7 @@ pub(super) async fn invalidate(
         return;
     };
     if targets.patterns.is_empty() && targets.others.is_empty() {
-        return delete_routed(caches, targets.keys, out).await;
+        return invalidate_keys(caches, Invalidate::keys(targets.keys), out).await;
     }
     let origin = Origin::Command;
     let ask = InvalidateTargets { targets, origin };

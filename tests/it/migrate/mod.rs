@@ -316,6 +316,46 @@ async fn the_doorbell_comes_and_goes_with_the_configuration() {
     assert_eq!(world.ask(left).await, "0");
 }
 
+#[tokio::test]
+async fn what_hangs_on_the_queue_beside_the_doorbell_is_told_and_only_what_is_ours_is_dropped() {
+    let ringing = format!("{CACHES}{BOOKS}[invalidation]\nnotify = true\n");
+    let world = with(world().await, &ringing).await;
+    world.migrate().await;
+    world
+        .execute(
+            "CREATE FUNCTION cachewarden.chime() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+             CREATE TRIGGER chime AFTER INSERT ON cachewarden.outbox FOR EACH STATEMENT EXECUTE FUNCTION cachewarden.chime()",
+        )
+        .await;
+    is_refused(
+        &world,
+        "the doorbell (`notify = true`) is not alone: an older version",
+    )
+    .await;
+    assert_eq!(world.migrate().await, "done: hang the doorbell\n");
+    assert_eq!(world.run(&["check", "--connect"]).await.0, Some(0));
+
+    world
+        .execute(
+            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+             CREATE TRIGGER \"Keep\" AFTER INSERT ON cachewarden.outbox FOR EACH ROW EXECUTE FUNCTION keep()",
+        )
+        .await;
+    let (code, _, stderr) = world.run(&["check", "--connect"]).await;
+    assert_eq!(code, Some(78), "{stderr}");
+    for part in [
+        "a trigger that is not ours on cachewarden.outbox: Keep",
+        "help: DROP TRIGGER \"Keep\" ON cachewarden.outbox",
+    ] {
+        assert!(stderr.contains(part), "{part} is not in {stderr}");
+    }
+    assert_eq!(world.migrate().await, "nothing to do\n");
+    world
+        .execute("DROP TRIGGER \"Keep\" ON cachewarden.outbox")
+        .await;
+    assert_eq!(world.run(&["check", "--connect"]).await.0, Some(0));
+}
+
 /// `check --connect` and `run` both end with exit 78, and say why.
 async fn is_refused(world: &Watched, why: &str) {
     for args in [&["check", "--connect"][..], &["run"]] {

@@ -1,9 +1,12 @@
 //! A database with watched tables, and what its triggers have queued.
 
+use cachewarden::cli::demo::servers::{Postgres, PostgresOptions};
 use tokio_postgres::Client;
 
+use super::DEADLINE;
 use super::daemon::{cachewarden, config, said};
-use super::servers::{Database, database};
+use super::eventually::eventually;
+use super::servers::{Database, database, database_in, own_postgres};
 
 /// A database in which `cachewarden migrate` was run.
 pub struct Watched {
@@ -35,6 +38,14 @@ impl Watched {
         let watched = Self::unmigrated(sql, sections).await;
         watched.migrate().await;
         watched
+    }
+
+    /// The same on a Postgres that nobody else uses.
+    pub async fn start_apart(sql: &str, sections: &str) -> (Postgres, Self) {
+        let postgres = own_postgres(&PostgresOptions::default());
+        let watched = Self::unmigrated_in(database_in(&postgres).await, sql, sections).await;
+        watched.migrate().await;
+        (postgres, watched)
     }
 
     /// The same without `migrate`.
@@ -97,6 +108,22 @@ impl Watched {
             patterns: sorted(row.get(1)),
         };
         rows.iter().map(row).collect()
+    }
+
+    /// How many rows are queued.
+    pub async fn rows(&self) -> u64 {
+        let rows = self.ask("SELECT count(*) FROM cachewarden.outbox");
+        rows.await.parse().unwrap()
+    }
+
+    /// Waits until nothing is queued.
+    pub async fn until_empty(&self) {
+        // A large backlog takes debug builds their time on a machine that does other things.
+        eventually(3 * DEADLINE, async || match self.rows().await {
+            0 => Ok(()),
+            rows => Err(rows),
+        })
+        .await;
     }
 
     /// The first column of the first row, as text.

@@ -2,7 +2,9 @@
 
 use cachewarden::cli::demo::servers::Redis;
 
+use super::DEADLINE;
 use super::daemon::{InProcess, config};
+use super::eventually::eventually;
 use super::resp::{Client, Value};
 use super::servers::{Database, database, redis};
 
@@ -78,6 +80,33 @@ pub async fn figure(client: &mut Client, name: &str, label: &str) -> u64 {
         }
     }
     sum
+}
+
+/// A key's value, as text.
+pub async fn get(client: &mut Client, key: &str) -> String {
+    client.command(&["GET", key]).await.text().to_owned()
+}
+
+/// Value and state; or an error and that it is one.
+pub async fn look(client: &mut Client, key: &str) -> (String, String) {
+    let found = client.command(&["CACHE.GET", key]).await;
+    if let Value::Error(error) = &found {
+        return (error.clone(), "error".to_owned());
+    }
+    let field = |name| match found.field(name).unwrap() {
+        Value::Nil => String::new(),
+        value => value.text().to_owned(),
+    };
+    (field("value"), field("state"))
+}
+
+/// Waits until a metric is this.
+pub async fn until(client: &mut Client, name: &str, wanted: u64) {
+    eventually(DEADLINE, async || match figure(client, name, "").await {
+        seen if seen == wanted => Ok(()),
+        seen => Err(seen),
+    })
+    .await;
 }
 
 /// Statements the daemon has sent to Postgres to load keys.
