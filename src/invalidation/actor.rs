@@ -5,7 +5,7 @@ use super::messages::{CancelSweeps, CountTargets, InvalidateTargets, Invalidatio
 use super::queue::Queue;
 use super::scripts::Scripts;
 use super::subscriber::Subscriber;
-use super::sweeper::Sweeper;
+use super::sweeper::{ANNOUNCE_EVERY, Sweeper};
 use super::{InvalidationError, count, invalidate};
 use crate::cache::{CacheHandle, Notes, Sweeps, Trace};
 use crate::config::Invalidation;
@@ -17,6 +17,7 @@ use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture, WrapFuture,
 };
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -36,6 +37,7 @@ pub struct InvalidationParts {
     pub(super) instance: Uuid,
     pub(super) trace: Trace,
     pub(super) notes: Notes,
+    announce_every: Duration,
     listening: watch::Sender<bool>,
 }
 
@@ -62,6 +64,7 @@ impl InvalidationParts {
             instance: Uuid::new_v4(),
             trace: Trace::default(),
             notes: Notes::default(),
+            announce_every: ANNOUNCE_EVERY,
             listening: watch::Sender::new(false),
         }
     }
@@ -83,6 +86,14 @@ impl InvalidationParts {
     /// Notes patterns that were swept, unless they come from where they would be noted.
     pub fn with_notes(self, notes: Notes) -> Self {
         Self { notes, ..self }
+    }
+
+    /// Announces a sweep that goes on again as often as this: for tests.
+    pub fn with_announce_every(self, announce_every: Duration) -> Self {
+        Self {
+            announce_every,
+            ..self
+        }
     }
 
     /// Whether published messages are heard.
@@ -136,6 +147,7 @@ impl Actor for InvalidationActor {
             indexes: parts.indexes.clone(),
             metrics: parts.metrics.clone(),
             instance: parts.instance,
+            announce_every: parts.announce_every,
         };
         // In the actor's own context: a panic in there is the actor's, and it ends with it.
         ctx.spawn(sweeper.run().into_actor(self));
