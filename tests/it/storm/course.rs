@@ -15,10 +15,11 @@ use tokio::time::{sleep, timeout};
 use super::acknowledged;
 use super::faults::{FAULTS, Fault, Side};
 use super::history::History;
-use super::load::{self, Field, WRITERS, Way};
+use super::load::{self, Field, Way};
 use super::pace::Pace;
 use super::tally::{Amiss, Tally};
 use super::world::{self, Audited, World};
+use super::writers::{self, WRITERS};
 use crate::support::DEADLINE;
 use crate::support::eventually::eventually;
 use crate::support::world::raw;
@@ -177,7 +178,7 @@ pub async fn storm(plan: Plan) -> Outcome {
     let mut random = Rng::with_seed(plan.seed);
     let mut writers = JoinSet::new();
     for number in 0..WRITERS {
-        writers.spawn(load::write(Arc::clone(&field), number, random.fork()));
+        writers.spawn(writers::write(Arc::clone(&field), number, random.fork()));
     }
     let mut readers = JoinSet::new();
     let ways = [

@@ -14,6 +14,14 @@ pub const LISTS: usize = 20;
 /// Pages of a list.
 pub const PAGES: usize = 2;
 
+/// Of so many versions of a row, the last is that it is gone; the next one brings it back.
+const GONE_EVERY: u64 = 8;
+
+/// Whether a row of this version is not there.
+pub fn is_gone(version: u64) -> bool {
+    version % GONE_EVERY == GONE_EVERY - 1
+}
+
 /// A row that writers change and readers read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Row {
@@ -65,7 +73,7 @@ impl Row {
     }
 }
 
-/// Each row's versions count up from 0, and one writer alone changes it.
+/// Each row's versions count up from 0, those at which it is gone included, and one writer alone changes it.
 pub struct History {
     /// When each version of a row was known to be committed.
     committed: Vec<Mutex<Vec<Instant>>>,
@@ -94,6 +102,17 @@ impl History {
     /// The newest version that is known.
     pub fn newest(&self, row: Row) -> u64 {
         self.committed[row.place()].lock().len() as u64 - 1
+    }
+
+    /// The version that a read has found which found no row: of those it may have been, the newest.
+    ///
+    /// # Panics
+    /// If the row was always there.
+    pub fn last_gone(&self, row: Row) -> u64 {
+        // One may be committed whose writer has not heard of it.
+        let mut versions = (0..=self.newest(row) + 1).rev();
+        let gone = versions.find(|version| is_gone(*version));
+        gone.unwrap_or_else(|| panic!("{row:?} was never gone"))
     }
 
     /// For how long this version had been outdated when a read was sent that found it.

@@ -1,6 +1,6 @@
 //! The storm: what the cache says is what the database says, whatever goes wrong.
 //!
-//! Writers change versioned rows of watched tables. Readers read them through two daemons and straight from Redis, and
+//! Writers change versioned rows of watched tables, remove them and insert them again. Readers read them through two daemons and straight from Redis, and
 //! every read is held against the instants at which the versions were committed. Servers, connections and daemons are
 //! broken in turn, in an order drawn from a seed, sometimes two at a time.
 //!
@@ -27,6 +27,7 @@ mod load;
 mod pace;
 mod tally;
 mod world;
+mod writers;
 
 use std::env;
 use std::time::Duration;

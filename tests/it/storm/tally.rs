@@ -32,6 +32,8 @@ pub enum State {
     /// From the daemon's own memory.
     Memory,
     Miss,
+    /// There is no such row, says the cache or the database.
+    Missing,
     Stale,
     /// Straight from Redis it says nothing.
     Straight,
@@ -47,7 +49,7 @@ pub struct Found {
     pub outdated: Duration,
     /// For how long its invalidation had been acknowledged then; `None`: it was not.
     pub invalidated: Option<Duration>,
-    /// Daemons keep values in memory: what is marked may come from there.
+    /// Daemons keep values in memory: what is marked or missing may come from there.
     pub is_l1: bool,
     /// What was amiss; `None` in calm weather.
     pub amiss: Option<Amiss>,
@@ -66,7 +68,9 @@ impl Found {
     fn bound(&self) -> Option<Duration> {
         match (self.state, &self.amiss) {
             (State::Memory, Some(_)) => Some(BOUND + UNHEARD),
-            (State::Hit | State::Memory | State::Miss, _) | (State::Stale, None) => Some(BOUND),
+            (State::Missing, Some(_)) if self.is_l1 => Some(BOUND + UNHEARD),
+            (State::Hit | State::Memory | State::Miss | State::Missing, _)
+            | (State::Stale, None) => Some(BOUND),
             (State::Stale, Some(_)) => None,
             // Who reads past the daemons hears of no sweep: it ends in its own time.
             (State::Straight, None) if matches!(self.row, Row::Item(_)) => Some(BOUND),
@@ -86,7 +90,7 @@ impl Found {
             State::Straight => is_earlier,
             // Until it has heard of it, which has a bound of its own.
             State::Memory => true,
-            State::Stale => self.is_l1,
+            State::Stale | State::Missing => self.is_l1,
             State::Hit | State::Miss => false,
         };
         self.invalidated.is_some() && !may_be
@@ -194,7 +198,7 @@ impl Tally {
             self.rough_reads += 1;
             let is_said = found.state == State::Stale && found.outdated > BOUND;
             self.said += u64::from(is_said);
-            if matches!(found.state, State::Hit | State::Memory | State::Miss) {
+            if !matches!(found.state, State::Stale | State::Straight) {
                 self.rough_worst = self.rough_worst.max(found.outdated);
             }
         }
