@@ -11,12 +11,16 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use parking_lot::Mutex;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::RwLock;
 use tokio::time::sleep;
 
-use super::history::{History, ITEMS, LISTS, PAGES, Row};
+use super::history::{ASKED, History, ITEMS, LISTS, PUBLISHED, Row};
 use super::tally::{Amiss, Found, State, Tally};
 use crate::support::resp::{Client, Value, frame};
 
+/// But while something is amiss writers wait for readers no longer than this: what goes wrong then is what they find out.
+const LONGEST_WAIT: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Before connecting once more.
 pub const PAUSE: Duration = Duration::from_millis(10);
 
@@ -38,11 +42,29 @@ pub struct Field {
     pub reads: AtomicU64,
     pub writes: AtomicU64,
     pub over: AtomicBool,
+    /// Held by who publishes until it is acknowledged; held against them, nobody publishes.
+    pub telling: RwLock<()>,
 }
 
 impl Field {
-    pub fn is_calm(&self) -> bool {
+    fn is_calm(&self) -> bool {
         self.weather.load(SeqCst).is_multiple_of(2)
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.over.load(SeqCst)
+    }
+
+    /// Lets so many reads go before.
+    pub async fn after_reads(&self, reads: u64) {
+        let begun = Instant::now();
+        let enough = self.reads.load(SeqCst) + reads;
+        while self.reads.load(SeqCst) < enough && !self.is_over() {
+            if !self.is_calm() && begun.elapsed() > LONGEST_WAIT {
+                return;
+            }
+            sleep(LOOK_EVERY).await;
+        }
     }
 }
 
@@ -78,18 +100,18 @@ enum Read {
 pub async fn read(field: Arc<Field>, way: Way, mut random: Rng) -> Tally {
     let mut tally = Tally::default();
     let mut client: Option<Client> = None;
-    while !field.over.load(SeqCst) {
+    while !field.is_over() {
         let row = match random.u8(..10) {
             0 => Row::List(choose(&mut random, LISTS)),
+            1 => Row::Asked(choose(&mut random, ASKED)),
+            2 => Row::Published(choose(&mut random, PUBLISHED)),
             _ => Row::Item(choose(&mut random, ITEMS)),
         };
-        let key = match row {
-            Row::Item(id) => format!("items:{id}"),
-            Row::List(id) => format!("lists:{id}:{}", random.usize(..PAGES)),
-        };
+        let keys = row.keys();
+        let key = &keys[random.usize(..keys.len())];
         let weather = field.weather.load(SeqCst);
         let sent = Instant::now();
-        let read = one(&field, way, &mut client, &key).await;
+        let read = one(&field, way, &mut client, key).await;
         let is_calm = weather.is_multiple_of(2) && field.weather.load(SeqCst) == weather;
         field.reads.fetch_add(1, SeqCst);
         let amiss = (!is_calm).then(|| field.amiss.lock().clone());

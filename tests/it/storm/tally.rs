@@ -7,7 +7,10 @@
 //! | either | nothing whose invalidation was acknowledged | the same |
 //! | from a daemon's own memory | nothing outdated beyond the bound | the same and [`UNHEARD`] |
 //!
-//! The third line has no bound and knows no excuse, with one exception: a Redis that comes back with data of earlier shows
+//! The bounds are of rows that are watched: of the others only who changes them can tell, and they are held against the line of
+//! what was acknowledged.
+//!
+//! That line has no bound and knows no excuse, with one exception: a Redis that comes back with data of earlier shows
 //! them to who asks it past the daemons, until they have found out.
 
 use std::collections::BTreeMap;
@@ -66,6 +69,9 @@ pub struct Amiss {
 impl Found {
     /// How old it may be; `None`: that is not promised.
     fn bound(&self) -> Option<Duration> {
+        if !self.row.is_watched() {
+            return None;
+        }
         match (self.state, &self.amiss) {
             (State::Memory, Some(_)) => Some(BOUND + UNHEARD),
             (State::Missing, Some(_)) if self.is_l1 => Some(BOUND + UNHEARD),
@@ -191,14 +197,14 @@ impl Tally {
             self.hits += u64::from(matches!(found.state, State::Hit | State::Memory));
             self.memory += u64::from(found.state == State::Memory);
             self.misses += u64::from(found.state == State::Miss);
-            if !matches!((found.state, found.row), (State::Straight, Row::List(_))) {
+            if found.bound().is_some() {
                 self.worst = self.worst.max(found.outdated);
             }
         } else {
             self.rough_reads += 1;
             let is_said = found.state == State::Stale && found.outdated > BOUND;
             self.said += u64::from(is_said);
-            if !matches!(found.state, State::Stale | State::Straight) {
+            if found.bound().is_some() {
                 self.rough_worst = self.rough_worst.max(found.outdated);
             }
         }

@@ -11,7 +11,7 @@ use cachewarden::config::Config;
 use rustix::process::Signal;
 use tokio_postgres::Client as Session;
 
-use super::history::{History, ITEMS, LISTS, Row, is_gone};
+use super::history::{ASKED, History, ITEMS, LISTS, PUBLISHED, Row, is_gone};
 use super::load::version;
 use super::writers::WRITERS;
 use crate::support::DEADLINE;
@@ -39,6 +39,19 @@ const CACHES: &str = r#"
     [caches.list]
     key = "lists:{id:bigint}:{page:int}"
     query = "SELECT version::text FROM lists WHERE id = :id AND :page >= 0 UNION ALL PAUSE"
+    shape = "scalar"
+    ttl = "1h"
+    index = true
+
+    [caches.asked]
+    key = "asked:{id:bigint}:{page:int}"
+    query = "SELECT version::text FROM asked WHERE id = :id AND :page >= 0 UNION ALL PAUSE"
+    shape = "scalar"
+    ttl = "1h"
+
+    [caches.published]
+    key = "published:{id:bigint}:{page:int}"
+    query = "SELECT version::text FROM published WHERE id = :id AND :page >= 0 UNION ALL PAUSE"
     shape = "scalar"
     ttl = "1h"
 
@@ -119,11 +132,15 @@ impl World {
         let tables = format!(
             "CREATE TABLE items (id bigint PRIMARY KEY, version bigint NOT NULL);
              CREATE TABLE lists (id bigint PRIMARY KEY, version bigint NOT NULL);
+             CREATE TABLE asked (id bigint PRIMARY KEY, version bigint NOT NULL);
+             CREATE TABLE published (id bigint PRIMARY KEY, version bigint NOT NULL);
              CREATE TABLE unwatched (id bigint PRIMARY KEY, version bigint NOT NULL);
              INSERT INTO unwatched SELECT n, 0 FROM generate_series(0, {WRITERS} - 1) n;
              INSERT INTO items SELECT n, 0 FROM generate_series(0, {ITEMS} - 1) n;
              INSERT INTO items VALUES (1000000, 0);
-             INSERT INTO lists SELECT n, 0 FROM generate_series(0, {LISTS} - 1) n"
+             INSERT INTO lists SELECT n, 0 FROM generate_series(0, {LISTS} - 1) n;
+             INSERT INTO asked SELECT n, 0 FROM generate_series(0, {ASKED} - 1) n;
+             INSERT INTO published SELECT n, 0 FROM generate_series(0, {PUBLISHED} - 1) n"
         );
         database.execute(&tables).await;
         let redis = redis();

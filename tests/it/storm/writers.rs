@@ -8,30 +8,28 @@ use fastrand::Rng;
 use tokio::time::sleep;
 use tokio_postgres::NoTls;
 
-use super::history::{ITEMS, LISTS, Row, is_gone};
+use super::history::{ASKED, ITEMS, LISTS, Row, is_gone};
 use super::load::{Field, PAUSE, choose};
 use super::pace::Pace;
 
 /// Writers: each has rows of its own, so that it knows their versions.
 pub const WRITERS: usize = 4;
-/// Of so many writes one is of a list, and costs a sweep.
+/// Of so many writes one is of a list, and costs a sweep; and one is of what nobody watches.
 const WRITES_A_LIST: u64 = 20;
 /// Of so many writes one is timed, and a change beside it that nobody watches.
 const WRITES_A_TIMING: u64 = 5;
 /// As many reads go before a write: the load is the same on any machine, only quicker or slower.
 const READS_A_WRITE: u64 = 25;
-/// But while something is amiss writers wait for readers no longer than this: what goes wrong then is what they find out.
-const LONGEST_WAIT: Duration = Duration::from_millis(20);
-const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Changes its rows, one after the other, until all is over; how long that took in calm weather.
 pub async fn write(field: Arc<Field>, number: usize, mut random: Rng) -> Pace {
     let mut pace = Pace::default();
     let mut session = Session::new(&field.postgres);
-    while !field.over.load(SeqCst) {
+    while !field.is_over() {
         let mine = |place: usize| place / WRITERS * WRITERS + number;
         let row = match random.u64(..WRITES_A_LIST) {
             0 => Row::List(mine(choose(&mut random, LISTS))),
+            1 => Row::Asked(mine(choose(&mut random, ASKED))),
             _ => Row::Item(mine(choose(&mut random, ITEMS))),
         };
         let weather = field.weather.load(SeqCst);
@@ -50,31 +48,25 @@ pub async fn write(field: Arc<Field>, number: usize, mut random: Rng) -> Pace {
                 pace.add(took, unwatched);
             }
         }
-        let written = Instant::now();
-        let enough = field.reads.load(SeqCst) + READS_A_WRITE * WRITERS as u64;
-        while field.reads.load(SeqCst) < enough && !field.over.load(SeqCst) {
-            if !field.is_calm() && written.elapsed() > LONGEST_WAIT {
-                break;
-            }
-            sleep(LOOK_EVERY).await;
-        }
+        field.after_reads(READS_A_WRITE * WRITERS as u64).await;
     }
     pace
 }
 
-struct Session<'a> {
+/// A session that is opened again whenever it is lost.
+pub struct Session<'a> {
     url: &'a str,
     client: Option<tokio_postgres::Client>,
 }
 
 impl<'a> Session<'a> {
-    fn new(url: &'a str) -> Self {
+    pub fn new(url: &'a str) -> Self {
         Self { url, client: None }
     }
 
     /// Changes a row; the version that it is known to have then. A lost answer may be that of a commit or not: then the
     /// row is asked, and has the version before or the one after.
-    async fn change(&mut self, row: Row, field: &Field) -> u64 {
+    pub async fn change(&mut self, row: Row, field: &Field) -> u64 {
         let before = field.history.newest(row);
         let next = before + 1;
         if let Some(Some(_)) = self.ask(&change_to(row, next)).await {
@@ -90,7 +82,7 @@ impl<'a> Session<'a> {
                 Some(Some(version)) => return version,
                 Some(None) if is_gone(next) => return next,
                 Some(None) => return before,
-                None if field.over.load(SeqCst) => return before,
+                None if field.is_over() => return before,
                 None => sleep(PAUSE).await,
             }
         }
@@ -122,16 +114,27 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The statement that makes a row of one version one of the next.
+/// The statement that makes a row of one version one of the next, and says so to the queue if nobody else does.
 fn change_to(row: Row, next: u64) -> String {
     let (table, id, before) = (row.table(), row.id(), next - 1);
+    let names = match (row, next % 2) {
+        (Row::Asked(_), 0) => row.keys(),
+        (Row::Asked(_), _) => vec![row.pattern()],
+        _ => Vec::new(),
+    };
+    let told = match names.is_empty() {
+        true => String::new(),
+        false => format!(", cachewarden.invalidate('{}')", names.join("', '")),
+    };
     if is_gone(next) {
-        format!("DELETE FROM {table} WHERE id = {id} AND version = {before} RETURNING version")
+        format!(
+            "DELETE FROM {table} WHERE id = {id} AND version = {before} RETURNING version{told}"
+        )
     } else if is_gone(before) {
-        format!("INSERT INTO {table} VALUES ({id}, {next}) RETURNING version")
+        format!("INSERT INTO {table} VALUES ({id}, {next}) RETURNING version{told}")
     } else {
         format!(
-            "UPDATE {table} SET version = {next} WHERE id = {id} AND version = {before} RETURNING version"
+            "UPDATE {table} SET version = {next} WHERE id = {id} AND version = {before} RETURNING version{told}"
         )
     }
 }
