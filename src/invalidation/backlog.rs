@@ -121,7 +121,9 @@ impl Drain {
         self.invalidation.invalidate.ask(ask).await??;
         // Before the first row is gone: somebody may have to invalidate it once more.
         self.outbox.note(&[], &texts).await?;
-        Ok(self.outbox.remove_seen(seen).await?)
+        let timings = &self.metrics.timings;
+        let waited = |age: Duration| timings.invalidated("outbox", age.as_secs_f64());
+        Ok(self.outbox.remove_seen(seen, waited).await?)
     }
 }
 

@@ -44,6 +44,8 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 const REPLAY_MARGIN: Duration = Duration::from_secs(1);
 /// Keys, and patterns, that are invalidated once more. Beyond, everything is: that costs less.
 const MAX_REPLAYED: usize = 100_000;
+/// What another daemon has just acknowledged is noted within this time, if the database answers it.
+const OTHERS_NOTE: Duration = Duration::from_millis(250);
 /// How long the database may take to tell them, and to have the queue applied before.
 const REPLAY_PATIENCE: Duration = Duration::from_secs(10);
 /// The pause after something went wrong: the first, doubled up to the longest, each jittered by half.
@@ -229,9 +231,12 @@ impl Gatekeeper {
         let margin_us = i64::try_from(REPLAY_MARGIN.as_micros()).ok()?;
         let since_us = earlier.since_us.checked_sub(margin_us)?;
         let telling = async {
-            // What somebody has just applied to the Redis of before is still in the queue, or noted by now.
-            queue.barrier.down().await;
-            queue.notes.all_written().await;
+            // What somebody has just applied to the Redis of before is still in the queue, or noted by then.
+            tokio::join!(
+                queue.barrier.down(),
+                queue.notes.all_written(),
+                sleep(OTHERS_NOTE)
+            );
             queue.outbox.applied_since(since_us, MAX_REPLAYED).await
         };
         let applied = match timeout(REPLAY_PATIENCE, telling).await {

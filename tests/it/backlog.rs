@@ -85,6 +85,12 @@ async fn whole_rows(client: &mut Client) -> u64 {
     figure(client, "cachewarden_outbox_whole_rows_total", "").await
 }
 
+/// Changes whose time from the commit on was taken.
+async fn measured(client: &mut Client) -> u64 {
+    let name = "cachewarden_invalidation_seconds_count";
+    figure(client, name, "source=\"outbox\"").await
+}
+
 /// Fills both caches, by a daemon that is gone then.
 async fn filled(watched: &Watched) -> Redis {
     let redis = redis();
@@ -121,6 +127,14 @@ async fn a_large_backlog_is_taken_as_a_whole_and_other_rows_as_ever() {
     let taken = whole_rows(&mut client).await + whole_rows(&mut two.client().await).await;
     // The others were claimed meanwhile, and applied row by row.
     assert_ne!(taken, 0);
+    // Of each it is told how long it took, however it was applied.
+    eventually(DEADLINE, async || {
+        match measured(&mut client).await + measured(&mut two.client().await).await {
+            told if told == ROWS + 2 => Ok(()),
+            told => Err(told),
+        }
+    })
+    .await;
     for id in 1..=100 {
         assert_eq!(get(&mut client, &format!("courses:{id}")).await, "\"new\"");
     }
@@ -232,7 +246,7 @@ async fn of_what_twenty_writers_commit_out_of_order_only_what_was_seen_is_remove
     let take = async || {
         let seen = outbox.naming_only(&prefixes, 1_000_000).await.unwrap();
         // Here everything under the prefix would be swept.
-        outbox.remove_seen(&seen).await.unwrap();
+        outbox.remove_seen(&seen, drop).await.unwrap();
         seen.ids().iter().copied().collect()
     };
     let (committed, seen) = while_all_write(&watched, take).await;
@@ -303,7 +317,7 @@ async fn what_is_claimed_younger_or_names_anything_else_is_not_removed_with_the_
     watched
         .execute("UPDATE cachewarden.outbox SET at = at + interval '1 hour' WHERE keys = '{}' AND patterns = '{}'")
         .await;
-    assert_eq!(outbox.remove_seen(&seen).await.unwrap(), 1);
+    assert_eq!(outbox.remove_seen(&seen, drop).await.unwrap(), 1);
     drop(claim);
     let left = "SELECT string_agg(keys[1], ' ' ORDER BY id) FROM cachewarden.outbox";
     assert_eq!(

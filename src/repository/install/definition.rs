@@ -79,18 +79,23 @@ fn columns_of(template: &ChangeTemplate) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What templates make of the rows of a subquery.
-struct Entries {
-    /// An aggregate over all rows: their keys, and their patterns, with a NULL where a row has none.
-    exact: String,
-    globs: String,
+/// What templates make of the rows of a subquery: their keys, or their patterns.
+struct List {
+    /// The variable it is kept in.
+    name: &'static str,
+    /// An aggregate over all rows.
+    of_rows: String,
+    /// Whether a row without an entry leaves a NULL in it.
+    has_gaps: bool,
     /// What holds whatever rows changed.
-    widest: [String; 2],
+    widest: String,
 }
 
-impl Entries {
-    fn of(templates: &[&ChangeTemplate], columns: &[&str]) -> Self {
-        let [exact, globs] = [false, true].map(|wants_patterns| {
+impl List {
+    /// The keys, and the patterns.
+    fn both(templates: &[&ChangeTemplate], columns: &[&str]) -> [Self; 2] {
+        let [keys, patterns] = widest(templates);
+        [("exact", false, keys), ("globs", true, patterns)].map(|(name, wants_patterns, widest)| {
             let wanted = templates
                 .iter()
                 .copied()
@@ -101,6 +106,7 @@ impl Entries {
                 .iter()
                 .map(|template| format!("pg_catalog.array_agg({})", entry(template, columns)))
                 .collect();
+            let has_gaps = !arrays.is_empty();
             if !constant.is_empty() {
                 let texts: Vec<String> = constant.iter().map(|t| literal(&t.widest())).collect();
                 arrays.push(format!(
@@ -108,31 +114,32 @@ impl Entries {
                     array(&texts)
                 ));
             }
-            arrays
+            let of_rows = arrays
                 .into_iter()
                 .reduce(|all, more| format!("pg_catalog.array_cat({all}, {more})"))
-                .unwrap_or_else(|| "NULL::pg_catalog.text[]".to_owned())
-        });
-        Self {
-            exact,
-            globs,
-            widest: widest(templates),
-        }
+                .unwrap_or_else(|| "NULL::pg_catalog.text[]".to_owned());
+            Self {
+                name,
+                of_rows,
+                has_gaps,
+                widest,
+            }
+        })
     }
+}
 
-    /// Asks for those of `rows`, and whether there are more than `most`. One query does all of it, and a plain one: each that
-    /// a trigger runs, and each part of it, costs the writer microseconds.
-    fn select(&self, rows: &str, most: usize) -> String {
-        let Self { exact, globs, .. } = self;
-        // No more of a bulk than shows that it is one.
-        let limit = most + 1;
-        format!(
-            "SELECT {exact}, {globs},
+/// Asks for both lists of `rows`, and whether there are more than `most`. One query does all of it, and a plain one: each that
+/// a trigger runs, and each part of it, costs the writer microseconds.
+fn select([exact, globs]: &[List; 2], rows: &str, most: usize) -> String {
+    // No more of a bulk than shows that it is one.
+    let limit = most + 1;
+    format!(
+        "SELECT {}, {},
                    pg_catalog.count(*), pg_catalog.count(*) OPERATOR(pg_catalog.>) {most}
-            INTO exact, globs, changed, is_bulk
-            FROM ({rows} LIMIT {limit}) AS r;"
-        )
-    }
+            INTO {}, {}, changed, is_bulk
+            FROM ({rows} LIMIT {limit}) AS r;",
+        exact.of_rows, globs.of_rows, exact.name, globs.name
+    )
 }
 
 /// A row's key or pattern. Without a value for each of its columns it is NULL; a key that would be too long is none, and a
@@ -207,7 +214,7 @@ fn spelled(value: &str, kind: Option<ParamType>) -> String {
 
 fn body(templates: &[&ChangeTemplate], max_keys: usize) -> String {
     let columns = columns(templates);
-    let entries = Entries::of(templates, &columns);
+    let lists = List::both(templates, &columns);
     let of = |row: &str| {
         let columns = columns.iter().enumerate();
         let list: Vec<String> = columns
@@ -231,13 +238,15 @@ fn body(templates: &[&ChangeTemplate], max_keys: usize) -> String {
         (new, max_keys),
         (old, max_keys),
     ]
-    .map(|(rows, most)| entries.select(&rows, most));
-    let tidied = [(&entries.exact, "exact"), (&entries.globs, "globs")]
-        .into_iter()
-        .filter(|(sql, _)| sql.contains("array_agg"))
-        .map(|(_, name)| format!("        {name} := pg_catalog.array_remove({name}, NULL);\n"))
-        .collect::<String>();
-    let [exact, globs] = &entries.widest;
+    .map(|(rows, most)| select(&lists, &rows, most));
+    let tidied: String = lists
+        .iter()
+        .filter(|list| list.has_gaps)
+        .map(|List { name, .. }| {
+            format!("        {name} := pg_catalog.array_remove({name}, NULL);\n")
+        })
+        .collect();
+    let [exact, globs] = lists.map(|list| list.widest);
     format!(
         "
 -- Every name in here is qualified, for the writer's search_path holds: to set another one costs more than all that is done.

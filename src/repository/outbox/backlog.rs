@@ -43,7 +43,8 @@ const REMOVE_SEEN: &str = "\
 DELETE FROM cachewarden.outbox WHERE id = ANY(ARRAY(
     SELECT id FROM cachewarden.outbox
     WHERE id = ANY($1) AND at <= 'epoch'::timestamptz + $2::bigint * interval '1 microsecond'
-    FOR UPDATE SKIP LOCKED))";
+    FOR UPDATE SKIP LOCKED))
+RETURNING greatest(extract(epoch FROM clock_timestamp() - at), 0)::float8";
 
 /// What waits to be applied, at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,16 +133,24 @@ impl Outbox {
     }
 
     /// Removes rows that were seen and have been applied as a whole since, but for those that somebody has claimed; how
-    /// many. What they named is noted nowhere: the caller [notes](Outbox::note) what was invalidated in their stead.
+    /// many. `waited` is told of each how long ago it was queued. What they named is noted nowhere: the caller
+    /// [notes](Outbox::note) what was invalidated in their stead.
     ///
     /// # Errors
     /// If Postgres did not confirm it. Those that are left are handed out.
-    pub async fn remove_seen(&self, seen: &Seen) -> Result<u64, RepositoryError> {
+    pub async fn remove_seen(
+        &self,
+        seen: &Seen,
+        mut waited: impl FnMut(Duration),
+    ) -> Result<u64, RepositoryError> {
         let mut seat = self.seat().await?;
         let mut removed = 0;
         for ids in seen.ids.chunks(REMOVED_AT_ONCE) {
             let removing = seat.connection.remove_seen(ids, seen.at_us);
-            removed += self.in_time("remove rows of", removing).await?;
+            for age in self.in_time("remove rows of", removing).await? {
+                waited(seconds(age));
+                removed += 1;
+            }
         }
         seat.give_back(self);
         Ok(removed)
@@ -185,13 +194,15 @@ impl Connection {
         read.map_err(|error| describe(&error))
     }
 
-    async fn remove_seen(&mut self, ids: &[i64], at_us: i64) -> Result<u64, String> {
+    /// How old those were that are gone.
+    async fn remove_seen(&mut self, ids: &[i64], at_us: i64) -> Result<Vec<f64>, String> {
         let removed = async {
             self.client.batch_execute(BEGIN).await?;
             let binds: [&(dyn ToSql + Sync); 2] = [&ids, &at_us];
-            let removed = self.client.execute(REMOVE_SEEN, &binds).await?;
+            let removed = self.client.query(REMOVE_SEEN, &binds).await?;
             self.client.batch_execute("COMMIT").await?;
-            Ok(removed)
+            let ages = removed.iter().map(|row| row.try_get(0));
+            ages.collect::<Result<_, _>>()
         };
         removed
             .await
