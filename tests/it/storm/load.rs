@@ -18,8 +18,6 @@ use super::history::{ASKED, History, ITEMS, LISTS, PUBLISHED, Row};
 use super::tally::{Amiss, Found, State, Tally};
 use crate::support::resp::{Client, Value, frame};
 
-/// But while something is amiss writers wait for readers no longer than this: what goes wrong then is what they find out.
-const LONGEST_WAIT: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Before connecting once more.
 pub const PAUSE: Duration = Duration::from_millis(10);
@@ -55,12 +53,13 @@ impl Field {
         self.over.load(SeqCst)
     }
 
-    /// Lets so many reads go before.
-    pub async fn after_reads(&self, reads: u64) {
+    /// Lets so many reads go before. While something is amiss, no longer than this: what goes wrong then is what is to be found
+    /// out.
+    pub async fn after_reads(&self, reads: u64, longest: Duration) {
         let begun = Instant::now();
         let enough = self.reads.load(SeqCst) + reads;
         while self.reads.load(SeqCst) < enough && !self.is_over() {
-            if !self.is_calm() && begun.elapsed() > LONGEST_WAIT {
+            if !self.is_calm() && begun.elapsed() > longest {
                 return;
             }
             sleep(LOOK_EVERY).await;

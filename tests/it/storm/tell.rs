@@ -21,6 +21,8 @@ use crate::support::resp::{Client, Value, frame};
 pub const TELLERS: usize = 2;
 /// As many reads go before one tells again.
 const READS_A_TELLING: u64 = 500;
+/// In rough weather it waits for them no longer than this: every second message costs a sweep, and is not what recovers.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// Who is not acknowledged by then publishes again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -38,7 +40,7 @@ pub async fn tell(field: Arc<Field>, number: usize, mut random: Rng) -> u64 {
         field.history.acknowledged(row, version);
         drop(heard);
         acknowledged += 1;
-        field.after_reads(READS_A_TELLING).await;
+        field.after_reads(READS_A_TELLING, LONGEST_WAIT).await;
     }
     acknowledged
 }

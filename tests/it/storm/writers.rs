@@ -20,6 +20,8 @@ const WRITES_A_LIST: u64 = 20;
 const WRITES_A_TIMING: u64 = 5;
 /// As many reads go before a write: the load is the same on any machine, only quicker or slower.
 const READS_A_WRITE: u64 = 25;
+/// But in rough weather a writer waits for them no longer than this.
+const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
 /// Changes its rows, one after the other, until all is over; how long that took in calm weather.
 pub async fn write(field: Arc<Field>, number: usize, mut random: Rng) -> Pace {
@@ -48,7 +50,8 @@ pub async fn write(field: Arc<Field>, number: usize, mut random: Rng) -> Pace {
                 pace.add(took, unwatched);
             }
         }
-        field.after_reads(READS_A_WRITE * WRITERS as u64).await;
+        let reads = READS_A_WRITE * WRITERS as u64;
+        field.after_reads(reads, LONGEST_WAIT).await;
     }
     pace
 }
