@@ -178,9 +178,12 @@ fn a_row_that_is_found_after_it_is_gone_is_outdated_and_so_is_no_row_after_it_is
     let (history, row) = (History::new(), Row::Item(7));
     let gone = GONE_EVERY - 1;
     assert!(!is_gone(gone - 1) && is_gone(gone) && !is_gone(gone + 1));
+    // Later than all that was noted before.
     let now = || {
-        std::thread::sleep(Duration::from_millis(2));
-        Instant::now()
+        let before = Instant::now();
+        std::iter::repeat_with(Instant::now)
+            .find(|now| *now > before)
+            .unwrap()
     };
     let is_outdated = |version, sent| !history.outdated(row, version, sent).is_zero();
     history.committed(row, gone - 1);
