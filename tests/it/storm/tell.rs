@@ -21,7 +21,7 @@ use crate::support::resp::{Client, Value, frame};
 pub const TELLERS: usize = 2;
 /// As many reads go before one tells again.
 const READS_A_TELLING: u64 = 1_000;
-/// In rough weather it waits for them no longer than this: every second message costs a sweep, and is not what recovers.
+/// In rough weather it waits for them no longer than this: every second message costs a sweep, and recovery goes through it.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// Who is not acknowledged by then publishes again.
 const PATIENCE: Duration = Duration::from_secs(2);
