@@ -85,8 +85,6 @@ struct List {
     name: &'static str,
     /// An aggregate over all rows.
     of_rows: String,
-    /// Whether a row without an entry leaves a NULL in it.
-    has_gaps: bool,
     /// What holds whatever rows changed.
     widest: String,
 }
@@ -104,9 +102,11 @@ impl List {
                 wanted.partition(|template| template.is_constant());
             let mut arrays: Vec<String> = of_rows
                 .iter()
-                .map(|template| format!("pg_catalog.array_agg({})", entry(template, columns)))
+                .map(|template| {
+                    let entry = entry(template, columns);
+                    format!("pg_catalog.array_remove(pg_catalog.array_agg({entry}), NULL)")
+                })
                 .collect();
-            let has_gaps = !arrays.is_empty();
             if !constant.is_empty() {
                 let texts: Vec<String> = constant.iter().map(|t| literal(&t.widest())).collect();
                 arrays.push(format!(
@@ -121,22 +121,20 @@ impl List {
             Self {
                 name,
                 of_rows,
-                has_gaps,
                 widest,
             }
         })
     }
 }
 
-/// Asks for both lists of `rows`, and whether there are more than `most`. One query does all of it, and a plain one: each that
-/// a trigger runs, and each part of it, costs the writer microseconds.
+/// Asks for both lists of `rows`, and how many these are. One query does all of it, and a plain one: each that a trigger runs,
+/// and each part of it, costs the writer microseconds.
 fn select([exact, globs]: &[List; 2], rows: &str, most: usize) -> String {
     // No more of a bulk than shows that it is one.
     let limit = most + 1;
     format!(
-        "SELECT {}, {},
-                   pg_catalog.count(*), pg_catalog.count(*) OPERATOR(pg_catalog.>) {most}
-            INTO {}, {}, changed, is_bulk
+        "SELECT {}, {}, pg_catalog.count(*)
+            INTO {}, {}, changed
             FROM ({rows} LIMIT {limit}) AS r;",
         exact.of_rows, globs.of_rows, exact.name, globs.name
     )
@@ -232,20 +230,15 @@ fn body(templates: &[&ChangeTemplate], max_keys: usize) -> String {
     );
     // An update mostly has as many old rows as new ones. Where it has not, because a trigger let none arrive in another
     // partition, all of them are told, or it is a bulk: so the limit is one of both together.
+    let most_of_update = 2 * max_keys;
     let [of_row, of_update, of_insert, of_delete] = [
         (one, 2),
-        (format!("{old} UNION ALL {new}"), 2 * max_keys),
+        (format!("{old} UNION ALL {new}"), most_of_update),
         (new, max_keys),
         (old, max_keys),
     ]
     .map(|(rows, most)| select(&lists, &rows, most));
-    let tidied: String = lists
-        .iter()
-        .filter(|list| list.has_gaps)
-        .map(|List { name, .. }| {
-            format!("        {name} := pg_catalog.array_remove({name}, NULL);\n")
-        })
-        .collect();
+    let few = FEW.min(max_keys);
     let [exact, globs] = lists.map(|list| list.widest);
     format!(
         "
@@ -254,7 +247,6 @@ DECLARE
     exact pg_catalog.text[];
     globs pg_catalog.text[];
     changed bigint;
-    is_bulk boolean;
 BEGIN
     -- Whatever goes wrong in here, such as a column that has another name by now, the writer goes on. Nothing is written in
     -- here: a block that writes takes a transaction id of its own, and many of those make every snapshot of everybody dearer.
@@ -271,14 +263,18 @@ BEGIN
         ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
             {of_delete}
         ELSE
-            is_bulk := true;
-        END IF;
-{tidied}        IF is_bulk THEN
+            -- Of what is truncated no row is told.
             exact := {exact};
             globs := {globs};
-        ELSIF changed OPERATOR(pg_catalog.>) {FEW} THEN
-            exact := ARRAY(SELECT DISTINCT u.name FROM pg_catalog.unnest(exact) AS u (name));
-            globs := ARRAY(SELECT DISTINCT u.name FROM pg_catalog.unnest(globs) AS u (name));
+        END IF;
+        IF changed OPERATOR(pg_catalog.>) {few} THEN
+            IF changed OPERATOR(pg_catalog.>) (CASE WHEN TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN {most_of_update} ELSE {max_keys} END) THEN
+                exact := {exact};
+                globs := {globs};
+            ELSE
+                exact := ARRAY(SELECT DISTINCT u.name FROM pg_catalog.unnest(exact) AS u (name));
+                globs := ARRAY(SELECT DISTINCT u.name FROM pg_catalog.unnest(globs) AS u (name));
+            END IF;
         END IF;
     EXCEPTION WHEN OTHERS THEN
         RAISE WARNING 'cachewarden cannot tell the keys of the changed rows and invalidates all: %', SQLERRM;
