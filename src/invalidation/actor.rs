@@ -7,7 +7,7 @@ use super::others::{self, Others};
 use super::queue::Queue;
 use super::scripts::Scripts;
 use super::subscriber::Subscriber;
-use super::sweeper::Sweeper;
+use super::sweeper::{ANNOUNCE_EVERY, Sweeper};
 use super::{InvalidationError, count, invalidate};
 use crate::cache::{CacheHandle, Notes, Sweeps, Trace};
 use crate::config::Invalidation;
@@ -19,6 +19,7 @@ use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture, WrapFuture,
 };
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -41,6 +42,7 @@ pub struct InvalidationParts {
     pub(super) trace: Trace,
     pub(super) notes: Notes,
     pub(super) hearing: Hearing,
+    announce_every: Duration,
     listening: watch::Sender<bool>,
 }
 
@@ -69,6 +71,7 @@ impl InvalidationParts {
             trace: Trace::default(),
             notes: Notes::default(),
             hearing: Hearing::default(),
+            announce_every: ANNOUNCE_EVERY,
             listening: watch::Sender::new(false),
         }
     }
@@ -90,6 +93,14 @@ impl InvalidationParts {
     /// Notes patterns that were swept, unless they come from where they would be noted.
     pub fn with_notes(self, notes: Notes) -> Self {
         Self { notes, ..self }
+    }
+
+    /// Announces a sweep that goes on again as often as this: for tests.
+    pub fn with_announce_every(self, announce_every: Duration) -> Self {
+        Self {
+            announce_every,
+            ..self
+        }
     }
 
     /// Whether published messages are heard.
@@ -143,6 +154,7 @@ impl Actor for InvalidationActor {
             indexes: parts.indexes.clone(),
             metrics: parts.metrics.clone(),
             instance: parts.instance,
+            announce_every: parts.announce_every,
         };
         // In the actor's own context: a panic in there is the actor's, and it ends with it.
         ctx.spawn(sweeper.run().into_actor(self));

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// How often a sweep that goes on is announced again.
-const ANNOUNCE_EVERY: Duration = Duration::from_secs(20);
+pub(super) const ANNOUNCE_EVERY: Duration = Duration::from_secs(20);
 /// Leases ended by one script call.
 const LEASES_A_CALL: usize = 256;
 /// How long sweeps may break off, one after the other, before who waits for them is told.
@@ -97,6 +97,8 @@ pub(super) struct Sweeper {
     pub(super) metrics: Metrics,
     /// Who we are, for other daemons.
     pub(super) instance: Uuid,
+    /// [`ANNOUNCE_EVERY`], but for tests.
+    pub(super) announce_every: Duration,
 }
 
 impl Sweeper {
@@ -243,7 +245,7 @@ impl Sweeper {
 
     /// Renews the announcements in time.
     pub(super) async fn announce_again(&self, ground: &Ground) -> Result<(), StoreError> {
-        if ground.announced.get().elapsed() < ANNOUNCE_EVERY {
+        if ground.announced.get().elapsed() < self.announce_every {
             return Ok(());
         }
         ground.announced.set(Instant::now());

@@ -185,13 +185,11 @@ impl Store {
         match (self.tracking(), told) {
             (Some(tracking), Some(mut told)) => self.prove_on(tracking, &mut told).await,
             (Some(tracking), None) => {
-                let mut pause = FIRST_RETRY;
-                loop {
+                for pause in retry_pauses() {
                     tokio::time::sleep(pause).await;
                     if self.connect_told(tracking).await.is_ok() {
                         return;
                     }
-                    pause = RETRY_EVERY.min(2 * pause);
                 }
             }
             (None, _) => std::future::pending().await,
@@ -279,6 +277,11 @@ impl Hears {
     }
 }
 
+/// The pauses before each try to be told again: without end.
+fn retry_pauses() -> impl Iterator<Item = Duration> {
+    std::iter::successors(Some(FIRST_RETRY), |pause| Some(RETRY_EVERY.min(2 * *pause)))
+}
+
 /// Prefixes that do not overlap, as Redis wants them: one that begins with another is covered by it.
 fn disjoint(prefixes: &[String], own: &str) -> Vec<String> {
     let mut prefixes = [prefixes, &[own.to_owned()]].concat();
@@ -290,6 +293,15 @@ fn disjoint(prefixes: &[String], own: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_is_told_nothing_is_replaced_soon_or_else_tried_ever_more_rarely() {
+        let seconds: Vec<u64> = retry_pauses()
+            .take(7)
+            .map(|pause| pause.as_secs())
+            .collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 10, 10, 10]);
+    }
 
     #[test]
     fn prefixes_that_overlap_become_one() {

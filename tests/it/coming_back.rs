@@ -379,7 +379,7 @@ async fn what_a_row_could_mean_that_was_put_aside_is_invalidated_once_more() {
     scene.update(1).await;
     let ask = "SELECT cachewarden.invalidate('plain:01')";
     scene.watched.execute(ask).await;
-    scene.until_drained().await;
+    scene.watched.until_empty().await;
     let dead = scene.watched.ask("SELECT count(*) FROM cachewarden.dead");
     assert_eq!(dead.await, "1");
     scene.restart_from_snapshot(&mut client).await;

@@ -1,6 +1,19 @@
 //! Changes that no trigger tells of: watched hits do not pass for fresh, and what was missed is made good for.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Context, Handler};
+use cachewarden::cache::Freshness;
 use cachewarden::cli::demo::servers::{Postgres, Redis};
+use cachewarden::config::Config;
+use cachewarden::invalidation::{
+    Inspector, InvalidateTargets, InvalidationError, InvalidationHandle,
+};
+use cachewarden::keyspace::Pattern;
+use cachewarden::repository::Installer;
+use cachewarden::telemetry::Metrics;
+use parking_lot::Mutex;
 
 use super::support::DEADLINE;
 use super::support::daemon::{InProcess, config};
@@ -149,4 +162,84 @@ async fn what_changed_before_a_trigger_was_there_is_invalidated_when_it_is_insta
     assert_eq!(scene.watched.run(&["migrate"]).await.0, Some(0));
     assert_eq!(scene.watched.take().await, []);
     daemon.stop().await;
+}
+
+/// Remembers what was asked of it.
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<Vec<Pattern>>>);
+
+impl Actor for Asked {
+    type Context = Context<Self>;
+}
+
+impl Handler<InvalidateTargets> for Asked {
+    type Result = Result<u64, InvalidationError>;
+
+    fn handle(&mut self, ask: InvalidateTargets, _ctx: &mut Context<Self>) -> Self::Result {
+        self.0.lock().extend(ask.targets.patterns);
+        Ok(0)
+    }
+}
+
+#[actix_rt::test]
+async fn what_changed_untold_is_made_good_for_by_who_looks_next_when_the_one_that_found_out_is_gone()
+ {
+    let scene = Scene::open().await;
+    let text = config(
+        scene.watched.database.url(),
+        &scene.redis.redis_url(),
+        CACHES,
+    );
+    let settings = Config::from_toml(&text).unwrap();
+    let postgres = settings.postgres.as_ref().unwrap();
+    let installer = Installer::new(
+        postgres,
+        &settings.invalidation,
+        tokio::runtime::Handle::current(),
+    );
+    let everything = [Pattern::parse(b"courses:*").unwrap()];
+    let asked = Asked::default();
+    let inspector = Inspector {
+        installer: Arc::new(installer.unwrap()),
+        invalidation: InvalidationHandle::unbound(),
+        watched: everything.to_vec(),
+        freshness: Freshness::watched(),
+        metrics: Metrics::new(),
+        has_missed: Arc::default(),
+        every: Duration::from_millis(10),
+    };
+    let handle = &inspector.invalidation.invalidate;
+    handle.bind(asked.clone().start().recipient());
+    // As the supervisor starts it again.
+    let start = || actix_rt::spawn(inspector.clone().run());
+    let until_flaws = async |expected| {
+        eventually(DEADLINE, async || {
+            let flaws = inspector.metrics.watch_flaws.get();
+            (flaws == expected).then_some(()).ok_or(flaws)
+        })
+        .await;
+    };
+
+    scene.watched.execute(DISABLE).await;
+    let first = start();
+    until_flaws(1).await;
+    first.abort();
+    assert!(first.await.is_err(), "it is gone");
+    scene.watched.execute(ENABLE).await;
+    let second = start();
+    until_flaws(0).await;
+    eventually(DEADLINE, async || {
+        let asked = asked.0.lock().clone();
+        (asked == everything).then_some(()).ok_or(asked)
+    })
+    .await;
+    second.abort();
+
+    // And once: the next one has nothing to make good for.
+    assert!(second.await.is_err());
+    inspector.metrics.watch_flaws.set(-1);
+    let third = start();
+    until_flaws(0).await;
+    third.abort();
+    assert_eq!(*asked.0.lock(), everything);
 }

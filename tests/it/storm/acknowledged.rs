@@ -1,4 +1,4 @@
-//! Which changes are acknowledged: their row was in the queue, and is no more.
+//! Which changes of those that are queued are acknowledged: their row was in the queue, and is no more.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub async fn watch(field: Arc<Field>) {
     let mut session = None;
     while !field.over.load(SeqCst) {
         let committed: Vec<(Row, u64)> = Row::all()
+            .filter(|row| !row.queued_as().is_empty())
             .map(|row| (row, field.history.newest(row)))
             .collect();
         if session.is_none() {
@@ -30,7 +31,8 @@ pub async fn watch(field: Arc<Field>) {
         }
         match look(session.as_ref()).await {
             Some(queued) => {
-                let done = |(row, _): &(Row, u64)| !queued.contains(&row.queued_as());
+                let is_queued = |name: &String| queued.contains(name);
+                let done = |(row, _): &(Row, u64)| !row.queued_as().iter().any(is_queued);
                 for (row, version) in committed.into_iter().filter(done) {
                     field.history.acknowledged(row, version);
                 }

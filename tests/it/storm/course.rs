@@ -9,16 +9,19 @@ use std::time::{Duration, Instant};
 use cachewarden::cache::Scripts;
 use fastrand::Rng;
 use parking_lot::Mutex;
+use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::acknowledged;
 use super::faults::{FAULTS, Fault, Side};
 use super::history::History;
-use super::load::{self, Field, WRITERS, Way};
+use super::load::{self, Field, Way};
 use super::pace::Pace;
 use super::tally::{Amiss, Tally};
+use super::tell::{self, TELLERS};
 use super::world::{self, Audited, World};
+use super::writers::{self, WRITERS};
 use crate::support::DEADLINE;
 use crate::support::eventually::eventually;
 use crate::support::world::raw;
@@ -90,6 +93,8 @@ pub struct Outcome {
     pub tally: Tally,
     pub pace: Pace,
     pub faults: u32,
+    /// Changes that were published, and acknowledged.
+    pub told: u64,
     /// Changes made in calm weather, and how long it was calm.
     pub calm_writes: u64,
     pub calm: Duration,
@@ -111,7 +116,10 @@ impl Outcome {
 
     /// And it is worth it: most reads are hits, writers are not held up, and auditors have looked.
     pub fn is_of_use(&self) -> bool {
-        self.tally.hit_rate() >= HIT_RATE && self.pace.is_free() && self.audited.checked > 0
+        self.tally.hit_rate() >= HIT_RATE
+            && self.pace.is_free()
+            && self.audited.checked > 0
+            && self.told > 0
     }
 
     /// In calm weather.
@@ -127,7 +135,7 @@ impl fmt::Display for Outcome {
         write!(
             f,
             "{} reads in {:.1?} of calm, hit rate {:.1} % ({} in memory), {:.0} writes/s of {watched:.1?} \
-             and {unwatched:.1?} unwatched, worst staleness {:.0?}, refused {:?}; \
+             and {unwatched:.1?} unwatched, {} published, worst staleness {:.0?}, refused {:?}; \
              {} faults, {} reads meanwhile, {} refused, worst silent staleness {:.0?}, {} marked, {} of them outdated beyond the bound; \
              {} outdated beyond the bound, {} outdated and acknowledged; longest recovery {:.0?}; \
              machine late by {:.0?}; audited {}, {} of them inconsistent; {} wrong at rest",
@@ -136,6 +144,7 @@ impl fmt::Display for Outcome {
             100.0 * tally.hit_rate(),
             tally.memory,
             self.writes_a_second(),
+            self.told,
             tally.worst,
             tally.errors,
             self.faults,
@@ -178,11 +187,16 @@ pub async fn storm(plan: Plan) -> Outcome {
         reads: 0.into(),
         writes: 0.into(),
         over: false.into(),
+        telling: RwLock::default(),
     });
     let mut random = Rng::with_seed(plan.seed);
     let mut writers = JoinSet::new();
     for number in 0..WRITERS {
-        writers.spawn(load::write(Arc::clone(&field), number, random.fork()));
+        writers.spawn(writers::write(Arc::clone(&field), number, random.fork()));
+    }
+    let mut tellers = JoinSet::new();
+    for number in 0..TELLERS {
+        tellers.spawn(tell::tell(Arc::clone(&field), number, random.fork()));
     }
     let mut readers = JoinSet::new();
     let ways = [
@@ -204,6 +218,7 @@ pub async fn storm(plan: Plan) -> Outcome {
     field.over.store(true, SeqCst);
     let paces = writers.join_all().await;
     outcome.pace = paces.into_iter().fold(Pace::default(), Pace::plus);
+    outcome.told = tellers.join_all().await.into_iter().sum();
     let tallies = readers.join_all().await;
     outcome.tally = tallies.into_iter().fold(Tally::default(), Tally::plus);
     acknowledging.await.unwrap();
@@ -260,9 +275,17 @@ impl Outcome {
         world: &mut World,
     ) {
         let broken = field.broken.load(SeqCst);
+        let is_earlier = faults.contains(&Fault::RedisFromSnapshot);
+        // What a daemon has acknowledged and not noted yet when it dies, or stands still, is lost with such a Redis, and that
+        // is known. So nothing is published meanwhile, and what was is in the snapshot.
+        let is_forgetful = is_earlier && faults.iter().any(|fault| fault.side() == Side::Daemon);
+        let silence = match is_forgetful {
+            true => Some(field.telling.write().await),
+            false => None,
+        };
         *field.amiss.lock() = Amiss {
             faults: format!("{faults:?}"),
-            is_earlier: faults.contains(&Fault::RedisFromSnapshot),
+            is_earlier,
         };
         field.weather.fetch_add(1, SeqCst);
         // A daemon is the last to come back: it is not started before its servers are.
@@ -276,6 +299,7 @@ impl Outcome {
             fault.end(world).await;
         }
         *field.daemons.lock() = world.addresses();
+        drop(silence);
         let healed = Instant::now();
         let recovered = timeout(RECOVERY, world.recovered()).await;
         let took = healed.elapsed();

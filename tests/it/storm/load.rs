@@ -1,4 +1,5 @@
-//! Writers and readers that never stop: each lives through whatever happens to the servers, and connects again.
+//! Readers that never stop: each lives through whatever happens to the servers, and connects again. What they share with the
+//! writers.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,27 +11,16 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use parking_lot::Mutex;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::RwLock;
 use tokio::time::sleep;
-use tokio_postgres::NoTls;
 
-use super::history::{History, ITEMS, LISTS, PAGES, Row};
-use super::pace::Pace;
+use super::history::{ASKED, History, ITEMS, LISTS, PUBLISHED, Row};
 use super::tally::{Amiss, Found, State, Tally};
 use crate::support::resp::{Client, Value, frame};
 
-/// Writers: each has rows of its own, so that it knows their versions.
-pub const WRITERS: usize = 4;
-/// Of so many writes one is of a list, and costs a sweep.
-const WRITES_A_LIST: u64 = 20;
-/// Of so many writes one is timed, and a change beside it that nobody watches.
-const WRITES_A_TIMING: u64 = 5;
-/// As many reads go before a write: the load is the same on any machine, only quicker or slower.
-const READS_A_WRITE: u64 = 25;
-/// But while something is amiss writers wait for readers no longer than this: what goes wrong then is what they find out.
-const LONGEST_WAIT: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Before connecting once more.
-const PAUSE: Duration = Duration::from_millis(10);
+pub const PAUSE: Duration = Duration::from_millis(10);
 
 /// What all of the load shares.
 pub struct Field {
@@ -50,112 +40,39 @@ pub struct Field {
     pub reads: AtomicU64,
     pub writes: AtomicU64,
     pub over: AtomicBool,
+    /// Held by who publishes until it is acknowledged; held against them, nobody publishes.
+    pub telling: RwLock<()>,
 }
 
 impl Field {
     fn is_calm(&self) -> bool {
         self.weather.load(SeqCst).is_multiple_of(2)
     }
-}
 
-/// Some rows are far more popular than the others.
-fn choose(random: &mut Rng, rows: usize) -> usize {
-    if random.bool() {
-        random.usize(..rows / 10)
-    } else {
-        random.usize(..rows)
+    pub fn is_over(&self) -> bool {
+        self.over.load(SeqCst)
     }
-}
 
-/// Changes its rows, one after the other, until all is over; how long that took in calm weather.
-pub async fn write(field: Arc<Field>, number: usize, mut random: Rng) -> Pace {
-    let mut pace = Pace::default();
-    let mut session = Session::new(&field.postgres);
-    while !field.over.load(SeqCst) {
-        let mine = |place: usize| place / WRITERS * WRITERS + number;
-        let row = match random.u64(..WRITES_A_LIST) {
-            0 => Row::List(mine(choose(&mut random, LISTS))),
-            _ => Row::Item(mine(choose(&mut random, ITEMS))),
-        };
-        let weather = field.weather.load(SeqCst);
+    /// Lets so many reads go before. While something is amiss, no longer than this: what goes wrong then is what is to be found
+    /// out.
+    pub async fn after_reads(&self, reads: u64, longest: Duration) {
         let begun = Instant::now();
-        let version = session.change(row, &field).await;
-        let took = begun.elapsed();
-        field.history.committed(row, version);
-        if field
-            .writes
-            .fetch_add(1, SeqCst)
-            .is_multiple_of(WRITES_A_TIMING)
-        {
-            let unwatched = session.change_unwatched(number).await;
-            let is_calm = weather.is_multiple_of(2) && field.weather.load(SeqCst) == weather;
-            if let Some(unwatched) = unwatched.filter(|_| is_calm) {
-                pace.add(took, unwatched);
-            }
-        }
-        let written = Instant::now();
-        let enough = field.reads.load(SeqCst) + READS_A_WRITE * WRITERS as u64;
-        while field.reads.load(SeqCst) < enough && !field.over.load(SeqCst) {
-            if !field.is_calm() && written.elapsed() > LONGEST_WAIT {
-                break;
+        let enough = self.reads.load(SeqCst) + reads;
+        while self.reads.load(SeqCst) < enough && !self.is_over() {
+            if !self.is_calm() && begun.elapsed() > longest {
+                return;
             }
             sleep(LOOK_EVERY).await;
         }
     }
-    pace
 }
 
-struct Session<'a> {
-    url: &'a str,
-    client: Option<tokio_postgres::Client>,
-}
-
-impl<'a> Session<'a> {
-    fn new(url: &'a str) -> Self {
-        Self { url, client: None }
-    }
-
-    /// Changes a row; the version that it is known to have then. A lost answer may be that of a commit or not: then the
-    /// row is asked, and has the version before or the one after.
-    async fn change(&mut self, row: Row, field: &Field) -> u64 {
-        let (table, id) = (row.table(), row.id());
-        let update =
-            format!("UPDATE {table} SET version = version + 1 WHERE id = {id} RETURNING version");
-        if let Some(version) = self.ask(&update).await {
-            return version;
-        }
-        let select = format!("SELECT version FROM {table} WHERE id = {id}");
-        loop {
-            match self.ask(&select).await {
-                Some(version) => return version,
-                None if field.over.load(SeqCst) => return field.history.newest(row),
-                None => sleep(PAUSE).await,
-            }
-        }
-    }
-
-    /// Changes a row of the table that nobody watches; how long that took.
-    async fn change_unwatched(&mut self, id: usize) -> Option<Duration> {
-        let update =
-            format!("UPDATE unwatched SET version = version + 1 WHERE id = {id} RETURNING version");
-        let begun = Instant::now();
-        self.ask(&update).await?;
-        Some(begun.elapsed())
-    }
-
-    async fn ask(&mut self, sql: &str) -> Option<u64> {
-        if self.client.is_none() {
-            let (client, connection) = tokio_postgres::connect(self.url, NoTls).await.ok()?;
-            tokio::spawn(connection);
-            self.client = Some(client);
-        }
-        let rows = self.client.as_ref()?.query(sql, &[]).await;
-        let Ok(rows) = rows else {
-            self.client = None;
-            return None;
-        };
-        let version: i64 = rows.first()?.get(0);
-        u64::try_from(version).ok()
+/// Some rows are far more popular than the others.
+pub fn choose(random: &mut Rng, rows: usize) -> usize {
+    if random.bool() {
+        random.usize(..rows / 10)
+    } else {
+        random.usize(..rows)
     }
 }
 
@@ -169,7 +86,8 @@ pub enum Way {
 /// What one read came to.
 enum Read {
     Found {
-        version: u64,
+        /// `None`: it says that there is no such row.
+        version: Option<u64>,
         state: State,
     },
     /// Straight from Redis there was nothing.
@@ -181,23 +99,24 @@ enum Read {
 pub async fn read(field: Arc<Field>, way: Way, mut random: Rng) -> Tally {
     let mut tally = Tally::default();
     let mut client: Option<Client> = None;
-    while !field.over.load(SeqCst) {
+    while !field.is_over() {
         let row = match random.u8(..10) {
             0 => Row::List(choose(&mut random, LISTS)),
+            1 => Row::Asked(choose(&mut random, ASKED)),
+            2 => Row::Published(choose(&mut random, PUBLISHED)),
             _ => Row::Item(choose(&mut random, ITEMS)),
         };
-        let key = match row {
-            Row::Item(id) => format!("items:{id}"),
-            Row::List(id) => format!("lists:{id}:{}", random.usize(..PAGES)),
-        };
+        let keys = row.keys();
+        let key = &keys[random.usize(..keys.len())];
         let weather = field.weather.load(SeqCst);
         let sent = Instant::now();
-        let read = one(&field, way, &mut client, &key).await;
+        let read = one(&field, way, &mut client, key).await;
         let is_calm = weather.is_multiple_of(2) && field.weather.load(SeqCst) == weather;
         field.reads.fetch_add(1, SeqCst);
         let amiss = (!is_calm).then(|| field.amiss.lock().clone());
         match read {
             Ok(Read::Found { version, state }) => {
+                let version = version.unwrap_or_else(|| field.history.last_gone(row));
                 let is_broken = tally.count(Found {
                     row,
                     version,
@@ -244,6 +163,7 @@ async fn one(field: &Field, way: Way, client: &mut Option<Client>, key: &str) ->
                 "stale" => State::Stale,
                 "hit-l1" => State::Memory,
                 "hit" => State::Hit,
+                "missing" => State::Missing,
                 _ => State::Miss,
             };
             (described.field("value").unwrap(), state)
@@ -265,7 +185,10 @@ async fn connect(field: &Field, way: Way) -> io::Result<Client> {
     }
 }
 
-/// The version that a cached value says.
-pub fn version(value: &Value) -> u64 {
-    value.text().trim_matches('"').parse().unwrap()
+/// The version that a value says, as Redis has it or as it was read; `None`: that there is no such row.
+pub fn version(value: &Value) -> Option<u64> {
+    if *value == Value::Nil || value.text() == "null" {
+        return None;
+    }
+    Some(value.text().trim_matches('"').parse().unwrap())
 }

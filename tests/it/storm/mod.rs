@@ -1,8 +1,10 @@
 //! The storm: what the cache says is what the database says, whatever goes wrong.
 //!
-//! Writers change versioned rows of watched tables. Readers read them through two daemons and straight from Redis, and
-//! every read is held against the instants at which the versions were committed. Servers, connections and daemons are
-//! broken in turn, in an order drawn from a seed, sometimes two at a time.
+//! Writers change versioned rows of watched tables, remove them and insert them again; others change rows that nobody watches,
+//! and say so to the queue, or publish it until that is acknowledged. Readers read them through two daemons and straight from
+//! Redis, and every read is held against the instants at which the versions were committed. One of the caches has an index, so
+//! that sweeps go both ways. Servers, connections and daemons are broken in turn, in an order drawn from a seed, sometimes two at
+//! a time.
 //!
 //! - No read finds a value that was outdated for longer than a second when the read was sent: not in calm weather, and not
 //!   while something is amiss either, unless the daemon says that it may be so.
@@ -26,7 +28,9 @@ mod history;
 mod load;
 mod pace;
 mod tally;
+mod tell;
 mod world;
+mod writers;
 
 use std::env;
 use std::time::Duration;

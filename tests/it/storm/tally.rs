@@ -7,7 +7,10 @@
 //! | either | nothing whose invalidation was acknowledged | the same |
 //! | from a daemon's own memory | nothing outdated beyond the bound | the same and [`UNHEARD`] |
 //!
-//! The third line has no bound and knows no excuse, with one exception: a Redis that comes back with data of earlier shows
+//! The bounds are of rows that are watched: of the others only who changes them can tell, and they are held against the line of
+//! what was acknowledged.
+//!
+//! That line has no bound and knows no excuse, with one exception: a Redis that comes back with data of earlier shows
 //! them to who asks it past the daemons, until they have found out.
 
 use std::collections::BTreeMap;
@@ -32,6 +35,8 @@ pub enum State {
     /// From the daemon's own memory.
     Memory,
     Miss,
+    /// There is no such row, says the cache or the database.
+    Missing,
     Stale,
     /// Straight from Redis it says nothing.
     Straight,
@@ -47,7 +52,7 @@ pub struct Found {
     pub outdated: Duration,
     /// For how long its invalidation had been acknowledged then; `None`: it was not.
     pub invalidated: Option<Duration>,
-    /// Daemons keep values in memory: what is marked may come from there.
+    /// Daemons keep values in memory: what is marked or missing may come from there.
     pub is_l1: bool,
     /// What was amiss; `None` in calm weather.
     pub amiss: Option<Amiss>,
@@ -64,9 +69,14 @@ pub struct Amiss {
 impl Found {
     /// How old it may be; `None`: that is not promised.
     fn bound(&self) -> Option<Duration> {
+        if !self.row.is_watched() {
+            return None;
+        }
         match (self.state, &self.amiss) {
             (State::Memory, Some(_)) => Some(BOUND + UNHEARD),
-            (State::Hit | State::Memory | State::Miss, _) | (State::Stale, None) => Some(BOUND),
+            (State::Missing, Some(_)) if self.is_l1 => Some(BOUND + UNHEARD),
+            (State::Hit | State::Memory | State::Miss | State::Missing, _)
+            | (State::Stale, None) => Some(BOUND),
             (State::Stale, Some(_)) => None,
             // Who reads past the daemons hears of no sweep: it ends in its own time.
             (State::Straight, None) if matches!(self.row, Row::Item(_)) => Some(BOUND),
@@ -86,7 +96,7 @@ impl Found {
             State::Straight => is_earlier,
             // Until it has heard of it, which has a bound of its own.
             State::Memory => true,
-            State::Stale => self.is_l1,
+            State::Stale | State::Missing => self.is_l1,
             State::Hit | State::Miss => false,
         };
         self.invalidated.is_some() && !may_be
@@ -187,14 +197,14 @@ impl Tally {
             self.hits += u64::from(matches!(found.state, State::Hit | State::Memory));
             self.memory += u64::from(found.state == State::Memory);
             self.misses += u64::from(found.state == State::Miss);
-            if !matches!((found.state, found.row), (State::Straight, Row::List(_))) {
+            if found.bound().is_some() {
                 self.worst = self.worst.max(found.outdated);
             }
         } else {
             self.rough_reads += 1;
             let is_said = found.state == State::Stale && found.outdated > BOUND;
             self.said += u64::from(is_said);
-            if matches!(found.state, State::Hit | State::Memory | State::Miss) {
+            if found.bound().is_some() {
                 self.rough_worst = self.rough_worst.max(found.outdated);
             }
         }
