@@ -46,7 +46,7 @@ async fn lookups(raw: &mut Client) -> u64 {
     // The scripts that begin and end a load say `MGET` once each, and beside it what nobody else says; but for a daemon that
     // starts, and asks once what is being swept.
     let by = |command| calls(command).unwrap_or(0);
-    by("mget") + by("zrangebyscore") - by("time") - by("zmscore")
+    by("mget") + by("zrevrangebyscore") - by("time") - by("zmscore")
 }
 
 #[tokio::test]
