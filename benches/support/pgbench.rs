@@ -49,7 +49,7 @@ impl<'a> Pgbench<'a> {
         let postgres = &self.world.postgres;
         transactions(
             postgres,
-            "postgres",
+            &postgres.postgres_url("postgres"),
             self.clients,
             self.seconds,
             Some(&script),
@@ -57,11 +57,12 @@ impl<'a> Pgbench<'a> {
     }
 }
 
-/// Runs pgbench once: a script of its own, or else its own transactions. The rate is pgbench's own, without the time it took
-/// to connect. Postgres is the server, pgbench the generator.
+/// Runs pgbench once on the database at `url`: a script of its own, or else its own transactions, before which it vacuums the small tables that all of
+/// them update, as it does by itself. The rate is pgbench's own, without the time it took to connect. Postgres is the server,
+/// pgbench the generator.
 pub fn transactions(
     postgres: &Postgres,
-    database: &str,
+    url: &str,
     clients: usize,
     seconds: u64,
     script: Option<&Path>,
@@ -76,16 +77,16 @@ pub fn transactions(
     };
     let before = cpu()?;
     let mut command = Command::new(postgres.program("pgbench"));
-    command.args(["-n", "-M", "prepared", "-j", THREADS]).args([
+    command.args(["-M", "prepared", "-j", THREADS]).args([
         "-c",
         &clients.to_string(),
         "-T",
         &seconds.to_string(),
     ]);
     if let Some(script) = script {
-        command.arg("-f").arg(script);
+        command.arg("-n").arg("-f").arg(script);
     }
-    let output = said(command.arg(postgres.postgres_url(database)))?;
+    let output = said(command.arg(url))?;
     let after = cpu()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let number = |label: &str| {
