@@ -19,7 +19,7 @@ const WRITES_A_LIST: u64 = 20;
 /// Of so many writes one is timed, and a change beside it that nobody watches.
 const WRITES_A_TIMING: u64 = 5;
 /// As many reads go before a write: the load is the same on any machine, only quicker or slower.
-const READS_A_WRITE: u64 = 15;
+const READS_A_WRITE: u64 = 12;
 /// But in rough weather a writer waits for them no longer than this.
 const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
