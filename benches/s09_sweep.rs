@@ -55,7 +55,7 @@ pub fn run(bench: &Bench) -> Result<Report, BenchError> {
         "SCAN 100 + DEL",
         Spread::of_ratio(&millis(indexed), &millis(theirs)),
         Unit::Times,
-        Limits::at_most(0.5, 0.05),
+        Limits::at_most(0.05, 0.05),
         (indexed, theirs),
     ));
     report.rows.push(row(
