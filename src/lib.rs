@@ -8,6 +8,8 @@ pub mod config;
 mod daemon;
 pub mod invalidation;
 pub mod keyspace;
+pub mod lock;
+pub mod rate_limit;
 pub mod repository;
 pub mod resp;
 pub mod store;

@@ -91,9 +91,10 @@ fn failed(error: &RepositoryError) -> (u8, String) {
     let (code, hint) = match error {
         RepositoryError::Url(_) => (exit::CONFIG, ""),
         RepositoryError::Step { message, .. } => (exit::FAILED, step_hint(message)),
-        RepositoryError::Connect(_) | RepositoryError::Queue { .. } | RepositoryError::Stopped => {
-            (exit::UNAVAILABLE, "")
-        }
+        RepositoryError::Connect(_)
+        | RepositoryError::Queue { .. }
+        | RepositoryError::Fence { .. }
+        | RepositoryError::Stopped => (exit::UNAVAILABLE, ""),
     };
     (code, format!("{error}{hint}"))
 }

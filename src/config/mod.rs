@@ -17,6 +17,7 @@ mod events;
 mod indexes;
 mod invalidation;
 mod l1;
+mod limits;
 mod problem;
 mod query;
 mod reader;
@@ -42,6 +43,7 @@ pub use events::{EventPiece, EventRule, EventTemplate};
 pub use indexes::{Segment, segment, segments};
 pub use invalidation::{Invalidation, OnDeaf, TableName, Watch, WatchTemplate};
 pub use l1::L1;
+pub use limits::{Algorithm, Limit, Locks, OnRedisError};
 pub use problem::{Problem, Problems, Source};
 pub use query::{Piece, Query, QueryError};
 use reader::{Env, Reader};
@@ -70,6 +72,9 @@ pub struct Config {
     /// In the order of the text.
     pub namespaces: Vec<Namespace>,
     pub invalidation: Invalidation,
+    pub locks: Locks,
+    /// In the order of the text.
+    pub limits: Vec<Limit>,
     pub audit: Audit,
     /// Parts that are accepted and not acted upon by this version, such as `[http]` or
     /// `caches.course.warm`.
@@ -243,6 +248,11 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
     let log = servers::log(reader, section("log"));
     let l1 = l1::l1(section("l1"));
     let audit = audit::audit(section("audit"));
+    let locks = limits::locks(reader, section("locks"));
+    let mut limits = Vec::new();
+    for named in root.named("limits") {
+        limits.extend(limits::limit(reader, named, section("limit_defaults")));
+    }
     let mut claims = Vec::new();
     let (mut caches, mut namespaces) = (Vec::new(), Vec::new());
     for named in root.named("caches") {
@@ -304,6 +314,8 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         caches,
         namespaces,
         invalidation,
+        locks,
+        limits,
         audit,
         unserved: Vec::new(),
         warnings: Vec::new(),
@@ -319,45 +331,6 @@ fn check_unserved(reader: &mut Reader<'_>, root: &Checked) {
             && let Err((message, help)) = servers::check_listen(listen.value, true)
         {
             reader.fault(listen.span, message, help);
-        }
-    }
-    if let Some(locks) = root.table("locks")
-        && let (Some(default), Some(max)) =
-            (locks.duration("default_ttl"), locks.duration("max_ttl"))
-        && default > max
-    {
-        let span = locks.span_of("default_ttl").unwrap_or_default();
-        let message = format!("`default_ttl` {default:?} is above `max_ttl` {max:?}");
-        reader.fault(span, message, "write a default_ttl up to max_ttl");
-    }
-    for named in root.named("limits") {
-        check_limit(reader, &named.table);
-    }
-}
-
-/// Which keys belong to which algorithm.
-fn check_limit(reader: &mut Reader<'_>, limit: &Checked) {
-    let Some(algorithm) = limit.text("algorithm") else {
-        return;
-    };
-    if algorithm.value != "concurrency" && limit.is_empty_of(&["window"]) {
-        let message = format!(
-            "`{}` has no `window`, which `{}` needs",
-            limit.path, algorithm.value
-        );
-        reader.fault(algorithm.span, message, "write window = \"1m\"");
-    }
-    for (key, owner) in [("burst", "token_bucket"), ("lease", "concurrency")] {
-        if let Some(span) = limit.span_of(key).filter(|_| algorithm.value != owner) {
-            let message = format!(
-                "`{key}` belongs to algorithm `{owner}`, not to `{}`",
-                algorithm.value
-            );
-            reader.fault(
-                span,
-                message,
-                format!("drop it, or write algorithm = \"{owner}\""),
-            );
         }
     }
 }

@@ -124,9 +124,9 @@ pub(super) static ROOT: &[Key] = &[
     key("invalidation", Kind::Table(INVALIDATION), ""),
     key("namespaces", Kind::Named(NAMESPACE), ""),
     key("passthrough", Kind::Named(PASSTHROUGH), "").later(),
-    key("locks", Kind::Table(LOCKS), "").later(),
-    key("limits", Kind::Named(LIMIT), "").later(),
-    key("limit_defaults", Kind::Table(LIMIT_DEFAULTS), "").later(),
+    key("locks", Kind::Table(LOCKS), ""),
+    key("limits", Kind::Named(LIMIT), ""),
+    key("limit_defaults", Kind::Table(LIMIT_DEFAULTS), ""),
     key("audit", Kind::Table(AUDIT), ""),
 ];
 

@@ -221,11 +221,11 @@ fn parts_that_are_not_served_yet_are_checked_accepted_and_named() {
     let text = format!(
         "{SMALL}[http]\nlisten = \"127.0.0.1:9680\"\n[postgres]\nurl = \"postgres://u@h/d\"\n[caches.a]\nkey = \"a:x\"\n\
          query = \"SELECT 1\"\nshape = \"array\"\nttl = \"1s\"\nwarm = {{ every = \"1m\" }}\n\
-         [limits.api]\nalgorithm = \"concurrency\"\nlimit = 3\n"
+         [passthrough.session]\nprefix = \"sess:\"\nttl = \"7d\"\n"
     );
     let mut unserved = Config::from_toml(&text).unwrap().unserved;
     unserved.sort();
-    assert_eq!(unserved, ["[http]", "[limits]", "caches.a.warm"]);
+    assert_eq!(unserved, ["[http]", "[passthrough]", "caches.a.warm"]);
 }
 
 #[test]

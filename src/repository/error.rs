@@ -48,6 +48,9 @@ pub enum RepositoryError {
         action: &'static str,
         message: String,
     },
+    /// Postgres mints no fencing tokens.
+    #[error("postgres mints no fencing token: {message}")]
+    Fence { message: String },
     /// The runtime that the repository was given is gone.
     #[error("the runtime of the postgres connections has stopped")]
     Stopped,

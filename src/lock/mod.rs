@@ -1,0 +1,12 @@
+//! Keeps true that a lock is held by one at a time, and that who held it before can be told from who holds it now.
+//!
+//! See [`messages`] for what one may ask.
+
+mod error;
+mod messages;
+
+pub use error::{Class, LockError};
+pub use messages::{
+    Acquire, EndSession, Extend, Force, Grant, Info, Kind, Leave, List, LockHandle, LockInfo, Lost,
+    Release, Session, SessionId, Standing,
+};
