@@ -17,6 +17,12 @@ pub struct Locks {
     pub max_ttl: Duration,
 }
 
+/// `[limit_defaults]`, as it concerns limits that are declared nowhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitDefaults {
+    pub on_redis_error: OnRedisError,
+}
+
 /// A limit of `[limits.*]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
@@ -71,6 +77,15 @@ pub(super) fn locks(reader: &mut Reader<'_>, table: &Checked) -> Locks {
     Locks {
         default_ttl: default.unwrap_or(DEFAULT_LOCK_TTL.min(max_ttl)),
         max_ttl,
+    }
+}
+
+pub(super) fn defaults(table: &Checked) -> LimitDefaults {
+    let mode = table.text("on_redis_error");
+    LimitDefaults {
+        on_redis_error: mode
+            .map(|mode| on_redis_error(mode.value))
+            .unwrap_or_default(),
     }
 }
 

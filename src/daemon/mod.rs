@@ -15,6 +15,7 @@
 mod auditing;
 mod database;
 mod freshness;
+mod guarding;
 mod info;
 mod memory;
 mod warden;

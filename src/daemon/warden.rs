@@ -8,6 +8,7 @@ use crate::cache::{
 use crate::config::Config;
 use crate::invalidation::{InvalidateTargets, InvalidationHandle};
 use crate::keyspace::{KeyError, PatternError, RoutedKey, Router, Scope, TargetError, Targets};
+use crate::rate_limit::{Ask, Asked, Check, Decision, LimitError, RateLimitHandle};
 use crate::repository::RepositoryError;
 use crate::resp::OpenError;
 use crate::store::StoreError;
@@ -75,6 +76,9 @@ pub enum WardenError {
     /// The read, put or invalidation failed.
     #[error("{0}")]
     Cache(#[from] CacheError),
+    /// The limit could not be asked, or what was asked makes no sense for it.
+    #[error("{0}")]
+    Limit(#[from] LimitError),
     /// The value's bytes are not what the caller wants them to be.
     #[error("the value of `{key}` cannot be read as `{wanted}`: {why}")]
     Decode {
@@ -133,6 +137,7 @@ struct Inner {
     caches_declared: usize,
     caches: Arc<[CacheHandle]>,
     l1: L1,
+    rate_limit: RateLimitHandle,
     next: AtomicUsize,
     addresses: Vec<SocketAddr>,
     health: Health,
@@ -145,6 +150,7 @@ struct Started {
     invalidation: InvalidationHandle,
     caches: Arc<[CacheHandle]>,
     l1: L1,
+    rate_limit: RateLimitHandle,
     addresses: Vec<SocketAddr>,
     health: Health,
 }
@@ -191,6 +197,7 @@ impl Warden {
             caches_declared,
             caches: started.caches,
             l1: started.l1,
+            rate_limit: started.rate_limit,
             next: AtomicUsize::new(0),
             addresses: started.addresses,
             health: started.health,
@@ -318,6 +325,39 @@ impl Warden {
         let ask = InvalidateTargets { targets, origin };
         let answer = self.0.invalidation.invalidate.ask(ask).await?;
         answer.map_err(|error| WardenError::Cache(error.into_cache()))
+    }
+
+    /// Asks a declared limit, or several (names with commas between them; all let it through, or none), for so much.
+    ///
+    /// # Errors
+    /// See [`LimitError`]. A refusal is none: it is a [`Decision`].
+    pub async fn check_limit(
+        &self,
+        limits: &str,
+        subject: &str,
+        cost: u64,
+    ) -> Result<Decision, WardenError> {
+        let asked = vec![Asked {
+            limits: Bytes::copy_from_slice(limits.as_bytes()),
+            subject: Bytes::copy_from_slice(subject.as_bytes()),
+            cost,
+            id: None,
+            ask: Ask::Take,
+        }];
+        let answers = self.0.rate_limit.check.ask(Check { asked }).await;
+        let answer = answers.map_err(LimitError::Actor)?.pop();
+        // There is an answer for each that was asked.
+        let restarted = || {
+            LimitError::Actor(AskError::Unavailable {
+                actor: "rate-limit",
+            })
+        };
+        Ok(answer.ok_or_else(restarted)??)
+    }
+
+    /// The handles of the rate limit actor: for programs and tests that send messages themselves.
+    pub fn rate_limit(&self) -> &RateLimitHandle {
+        &self.0.rate_limit
     }
 
     /// The handles of the invalidation actor: for programs and tests that send messages themselves.
@@ -451,6 +491,7 @@ async fn live(
         invalidation: running.invalidation.clone(),
         caches: Arc::clone(&running.caches),
         l1: running.l1.clone(),
+        rate_limit: running.rate_limit.clone(),
         addresses: running.addresses.clone(),
         health: running.health(),
     };
