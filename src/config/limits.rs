@@ -6,6 +6,8 @@ use std::time::Duration;
 
 const DEFAULT_LOCK_TTL: Duration = Duration::from_secs(10);
 const DEFAULT_MAX_LOCK_TTL: Duration = Duration::from_secs(600);
+/// The longest duration anywhere.
+const LONGEST_FILLING: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const DEFAULT_LEASE: Duration = Duration::from_secs(30);
 
 /// `[locks]`.
@@ -109,6 +111,7 @@ pub(super) fn limit(reader: &mut Reader<'_>, named: &Named, defaults: &Checked) 
             lease: table.duration("lease").unwrap_or(DEFAULT_LEASE),
         },
     };
+    check_filling(reader, table, limit, algorithm);
     let mode = table.text("on_redis_error");
     let mode = mode.or_else(|| defaults.text("on_redis_error"));
     let shadow = table.flag("shadow").or_else(|| defaults.flag("shadow"));
@@ -128,6 +131,19 @@ fn on_redis_error(text: &str) -> OnRedisError {
         "deny" => OnRedisError::Deny,
         "local" => OnRedisError::Local,
         _ => OnRedisError::Allow,
+    }
+}
+
+/// A bucket is full again within the longest duration there is: what counts it is exact up to there.
+fn check_filling(reader: &mut Reader<'_>, table: &Checked, limit: u64, algorithm: Algorithm) {
+    let Algorithm::TokenBucket { window, burst } = algorithm else {
+        return;
+    };
+    let filling = window.as_millis() * u128::from(burst);
+    if filling > LONGEST_FILLING.as_millis() * u128::from(limit) {
+        let span = table.span_of("burst").unwrap_or_default();
+        let message = format!("`{}` takes longer than a year to fill", table.path);
+        reader.fault(span, message, "write a smaller burst, or a shorter window");
     }
 }
 

@@ -91,9 +91,8 @@ impl Counter {
                     true => *full_at,
                     false => full_at / u128::from(*rate) * u128::from(numbers.rate),
                 };
-                let most = now + u128::from(span) * u128::from(numbers.capacity);
                 Counter::Bucket {
-                    full_at: full_at.clamp(now, most),
+                    full_at: full_at.max(now),
                     rate: numbers.rate,
                 }
             }
@@ -153,7 +152,8 @@ impl Counter {
             }
             _ => false,
         };
-        renews || self.used(claim.now, numbers) + claim.cost <= numbers.capacity
+        let used = self.used(claim.now, numbers);
+        renews || used.saturating_add(claim.cost) <= numbers.capacity
     }
 
     /// Takes.

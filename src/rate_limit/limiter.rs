@@ -111,7 +111,7 @@ impl Limiter {
         };
         if request.verb.decides() {
             let (subject, cost) = (&request.subject, request.cost);
-            let known = |rule: &Rule| self.denied.refusal(rule, subject, cost);
+            let known = |rule: &Rule| self.denied.refusal(&rule.identity, subject, cost);
             if let Some(refusal) = request.rules.iter().find_map(|rule| known(rule)) {
                 return slot.answer(Ok(Answer::Decision(refusal)));
             }
@@ -211,7 +211,10 @@ fn answer(request: &Request, slot: Slot, verdicts: &[Verdict], asked: bool) {
     };
     if request.verb == Verb::Take {
         for (rule, verdict) in request.rules.iter().zip(verdicts) {
-            count(&rule.metrics, rule.shadow, verdict.fits, asked);
+            // What another limit has refused, this one has not let through.
+            if decision.allowed || !verdict.fits {
+                count(&rule.metrics, rule.shadow, verdict.fits, asked);
+            }
         }
     }
     slot.answer(Ok(Answer::Decision(decision)));

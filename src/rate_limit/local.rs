@@ -9,7 +9,7 @@
 use super::counter::{Claim, Counter};
 use super::fleet::Fleet;
 use super::requests::{Request, Verb};
-use super::rule::{Numbers, Rule, micros};
+use super::rule::{Kind, Numbers, Rule, micros};
 use super::verdict::Verdict;
 use crate::config::OnRedisError;
 use bytes::Bytes;
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant, SystemTime};
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Subjects, and requests in flight, that are counted at most: about 200 bytes each.
 const MAX_COUNTED: usize = 65_536;
+/// Of one subject that is counted in flight: each request looks at all of them.
+const MAX_FLIGHTS: usize = 1024;
 /// How often a full memory is tidied.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
@@ -120,16 +122,19 @@ impl Local {
                     Some((_, counter)) => counter.at(claim.now, &numbers),
                     None => Counter::new(numbers.kind).at(claim.now, &numbers),
                 };
-                let fits = counter.fits(claim, &numbers) && self.has_room(&counter);
+                let fits = counter.fits(claim, &numbers);
+                if fits && numbers.kind == Kind::InFlight && self.is_crowded(&counter, claim.now) {
+                    return Seen::Uncounted(Verdict::unasked(rule, false, ASK_AGAIN));
+                }
                 Seen::Counted(numbers, counter, fits)
             }
             _ => Seen::Uncounted(Verdict::unasked(rule, false, ASK_AGAIN)),
         }
     }
 
-    /// Whether one more request in flight can be remembered.
-    fn has_room(&self, counter: &Counter) -> bool {
-        !matches!(counter, Counter::InFlight { .. }) || self.size < MAX_COUNTED
+    /// Whether no more requests in flight can be remembered.
+    fn is_crowded(&mut self, counter: &Counter, now: u64) -> bool {
+        counter.size() > MAX_FLIGHTS || self.is_full(now)
     }
 
     fn put(&mut self, rule: &Rule, subject: &Bytes, numbers: Numbers, counter: Counter) {
@@ -177,3 +182,7 @@ impl Seen {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "local_tests.rs"]
+mod tests;

@@ -27,11 +27,6 @@ algorithms.token_bucket = (function()
       if ahead < 0 then
         ahead, parts = 0, 0
       end
-      -- Empty is the worst it can be, whatever it was before the limit was declared anew or the clock set back.
-      local most, most_parts = divide_product(ask.span, ask.capacity, ask.rate)
-      if ahead > most or ahead == most and parts > most_parts then
-        ahead, parts = most, most_parts
-      end
       local held = { ahead = ahead, parts = parts }
       weigh(ask, held)
       return held

@@ -44,7 +44,7 @@ struct Life {
     limits: Vec<Limit>,
     counters: Vec<Counter>,
     logs: Vec<Log>,
-    /// Whether something was given back, so that the log says too much.
+    /// Whether something was given back or declared anew, so that the log says too much.
     gave_back: bool,
     requests: Vec<Request>,
     times: Vec<String>,
@@ -75,22 +75,43 @@ impl Life {
     /// Writes the whole of it down.
     fn live(mut self, seed: u64) -> Self {
         let metrics = Metrics::new();
-        let rules = Rules::of(&self.limits, &metrics);
-        // Every other one gives nothing back, so that its log can be held against what is promised.
-        let gives_back = seed % 2 == 0;
+        let mut rules = Rules::of(&self.limits, &metrics);
+        // Some give nothing back, and nothing changes: their logs can be held against what is promised.
+        let gives_back = seed / 4 % 2 == 0;
         while self.requests.len() < STEPS {
+            match self.rng.u8(..40) {
+                0 if gives_back => {
+                    self.declare_anew(seed);
+                    rules = Rules::of(&self.limits, &metrics);
+                }
+                1 if gives_back => self.set_the_clock_back(),
+                _ => {}
+            }
             let verdicts = self.step(&rules, gives_back, seed);
             let retry = verdicts.iter().find(|verdict| !verdict.fits);
             match retry.and_then(|verdict| verdict.retry_after) {
-                Some(retry) if self.rng.bool() && verdicts.len() == 1 => self.retry(&rules, retry),
+                Some(retry) if self.rng.bool() && verdicts.len() == 1 => self.retry(retry),
                 _ => self.now += self.pause(),
             }
         }
         self
     }
 
+    /// Another rate, window and burst; the same algorithm.
+    fn declare_anew(&mut self, seed: u64) {
+        let place = self.rng.usize(..self.limits.len());
+        self.limits[place] = limit(&mut self.rng, place, seed);
+        self.gave_back = true;
+    }
+
+    fn set_the_clock_back(&mut self) {
+        let span = span(&self.limits[0]);
+        self.now -= self.rng.u64(0..=2 * span);
+        self.gave_back = true;
+    }
+
     /// Refused: a microsecond before its time is over it still is, and then no more.
-    fn retry(&mut self, rules: &Rules, retry: Duration) {
+    fn retry(&mut self, retry: Duration) {
         let last = self.requests.last().unwrap();
         if !last.verb.decides() {
             return;
@@ -102,10 +123,10 @@ impl Life {
         let (peek, take) = (asked(Verb::Peek), asked(Verb::Take));
         let retry = u64::try_from(retry.as_micros()).unwrap();
         self.now += retry - 1;
-        let early = self.ask(rules, peek);
+        let early = self.ask(peek);
         assert!(!early[0].fits, "before its time is over");
         self.now += 1;
-        let then = self.ask(rules, take);
+        let then = self.ask(take);
         assert!(then[0].fits, "after {retry} us");
     }
 
@@ -150,11 +171,11 @@ impl Life {
                 rules.check(asked).unwrap()
             }
         };
-        self.ask(rules, request)
+        self.ask(request)
     }
 
     /// Notes a request, and what has to be answered.
-    fn ask(&mut self, _rules: &Rules, request: Request) -> Vec<Verdict> {
+    fn ask(&mut self, request: Request) -> Vec<Verdict> {
         let claim = Claim {
             now: self.now,
             cost: request.cost,
