@@ -7,6 +7,7 @@ use crate::audit::{AuditHandle, Checker};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};
 use crate::config::Config;
 use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, InvalidationParts};
+use crate::lock::LockHandle;
 use crate::repository::Repository;
 use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
@@ -78,6 +79,7 @@ pub(super) struct Running {
     pub(super) invalidation: InvalidationHandle,
     pub(super) l1: L1,
     audit: AuditHandle,
+    pub(super) locks: LockHandle,
     /// The auditor's connections to Postgres.
     checkers: Vec<Checker>,
     pub(super) addresses: Vec<SocketAddr>,
@@ -118,6 +120,7 @@ impl Running {
             invalidation: InvalidationHandle::unbound(),
             l1: L1::default(),
             audit: AuditHandle::unbound(),
+            locks: LockHandle::unbound(),
             checkers: Vec::new(),
             addresses: Vec::new(),
             metrics,
@@ -369,6 +372,7 @@ impl Running {
             invalidation: self.invalidation.clone(),
             l1: self.l1.clone(),
             audit: self.audit.clone(),
+            locks: self.locks.clone(),
         };
         let door = Door::new(config, asked, self.metrics.clone(), info);
         let cores: Arc<[ArbiterHandle]> = self.cores.clone().into();

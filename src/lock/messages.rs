@@ -145,6 +145,8 @@ pub struct EndSession {
     pub session: SessionId,
 }
 
+/// The most holders that a semaphore may have.
+pub const MAX_PERMITS: u32 = 1000;
 /// The longest that one may wait for a lock.
 pub const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// Requests that may wait for locks at once; one more is refused.

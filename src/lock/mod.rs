@@ -8,5 +8,5 @@ mod messages;
 pub use error::{Class, LockError};
 pub use messages::{
     Acquire, EndSession, Extend, Force, Grant, Info, Kind, Leave, List, LockHandle, LockInfo, Lost,
-    Release, Session, SessionId, Standing,
+    MAX_PERMITS, MAX_WAIT, MAX_WAITERS, Release, Session, SessionId, Standing,
 };

@@ -8,6 +8,7 @@ use crate::cache::{CacheHandle, Hit, L1};
 use crate::config;
 use crate::invalidation::InvalidationHandle;
 use crate::keyspace::{KeyError, Reach, RoutedKey, Router, Scope};
+use crate::lock::LockHandle;
 use crate::telemetry::Metrics;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub struct Asked {
     pub invalidation: InvalidationHandle,
     pub l1: L1,
     pub audit: AuditHandle,
+    pub locks: LockHandle,
 }
 
 /// A key that may be invalidated, and asked about.
@@ -44,6 +46,7 @@ pub struct Door {
     /// None, if no cache uses it.
     l1: Option<L1>,
     pub(super) audit: AuditHandle,
+    pub(super) locks: LockHandle,
     /// What can be invalidated by name.
     pub(super) scope: Scope,
     /// Keys that other programs cache by themselves: `invalidation.prefixes`.
@@ -58,6 +61,7 @@ pub struct Door {
     pub(super) info: InfoSource,
     pub(super) since: Instant,
     clients: AtomicU64,
+    sessions: AtomicU64,
 }
 
 impl Door {
@@ -75,6 +79,7 @@ impl Door {
             invalidation: asked.invalidation,
             l1: Some(asked.l1).filter(L1::is_used),
             audit: asked.audit,
+            locks: asked.locks,
             scope: config.scope(),
             foreign: Reach::new(config.invalidation.prefixes.iter().cloned()),
             channels: config.invalidation.channels(),
@@ -86,6 +91,7 @@ impl Door {
             info,
             since: Instant::now(),
             clients: AtomicU64::new(0),
+            sessions: AtomicU64::new(0),
         }
     }
 
@@ -126,6 +132,11 @@ impl Door {
 
     pub(super) fn next_client(&self) -> u64 {
         self.clients.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A number for a session of locks.
+    pub(super) fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(super) fn clients_so_far(&self) -> u64 {
