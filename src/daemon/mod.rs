@@ -14,10 +14,12 @@
 
 mod auditing;
 mod database;
+mod error;
 mod freshness;
 mod info;
 mod memory;
 mod warden;
 mod wiring;
 
-pub use warden::{Ended, StartError, Warden, WardenError};
+pub use error::{StartError, WardenError};
+pub use warden::{Ended, Warden};

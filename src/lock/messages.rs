@@ -4,7 +4,7 @@ use super::LockError;
 use crate::supervisor::Handle;
 use actix::Message;
 use bytes::Bytes;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -46,6 +46,8 @@ pub struct Grant {
     pub token: Uuid,
     /// Higher than that of any acquisition before, of any lock.
     pub fence: i64,
+    /// How long it is held at least, unless Redis loses it: by this process' clock, from before Redis began to count.
+    pub until: Instant,
 }
 
 /// Takes a lock, or waits for it. `None`: others hold it, and the wait is over.

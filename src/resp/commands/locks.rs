@@ -102,7 +102,7 @@ pub(in super::super) fn write_acquired(
     out: &mut Vec<u8>,
 ) {
     match answer {
-        Ok(Ok(Some(Grant { token, fence }))) => {
+        Ok(Ok(Some(Grant { token, fence, .. }))) => {
             reply::array(out, 2);
             reply::bulk(out, token.to_string().as_bytes());
             reply::integer(out, fence);
@@ -183,7 +183,7 @@ pub(super) async fn info(door: &Door, name: &[u8], session: &Session, out: &mut 
 pub(super) async fn list(door: &Door, args: &[&[u8]], protocol: Protocol, out: &mut Vec<u8>) {
     let prefix = match args {
         [] => Bytes::new(),
-        [prefix] if prefix.is_empty() => Bytes::new(),
+        [[]] => Bytes::new(),
         [prefix] => match checked_name(prefix) {
             Ok(prefix) => prefix,
             Err((code, text)) => return reply::error(out, code, text),
