@@ -19,7 +19,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::subscriber::set_default;
+
+/// It bounds a failing test; no passing test waits for it.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 type Answer = Result<Decision, LimitError>;
 type Says = dyn Fn(&Asked) -> Option<Answer>;
@@ -98,7 +102,8 @@ impl Stage {
         let asked = self.asked();
         let mut limits = Vec::new();
         while limits.len() < count {
-            let release = self.released.recv().await.expect("a release");
+            let release = timeout(DEADLINE, self.released.recv()).await;
+            let release = release.expect("in time").expect("an actor");
             assert_eq!(release.subject, asked[0].subject);
             assert_eq!(Some(release.id), asked[0].id);
             limits.push(release.limit);
