@@ -7,8 +7,8 @@
 //! 1. One question a request, of however many limits. What was answered stands in the headers of the response, whoever
 //!    makes it: the handler, an error, or we.
 //! 2. A limiter that has no answer stops nobody, unless the program says so ([`OnError`]).
-//! 3. What counts as in flight ends with the last byte of the response, or with the client, if that goes first. If nobody
-//!    can be told, its lease ends it.
+//! 3. What counts as in flight ends with the last byte of the response, or when that cannot be sent any more. If the
+//!    limiter cannot be told, its lease ends it.
 //!
 //! ```text
 //!  request ─▶ subject ─▶ Check ─▶ RateLimitActor ─▶ refused ───────────────────▶ 429, problem+json

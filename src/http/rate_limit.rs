@@ -39,8 +39,8 @@ type Cost = dyn Fn(&ServiceRequest) -> u64 + Send + Sync;
 /// `RateLimit` (draft-ietf-httpapi-ratelimit-headers) in its response, all of the limit that refused, or has least left. Who
 /// is refused gets 429 with `Retry-After`, and why as `application/problem+json`.
 ///
-/// Where a limit counts what is in flight, a request counts until its response was sent to the last byte, or its client
-/// is gone.
+/// Where a limit counts what is in flight, a request counts until its response was sent to the last byte, or could not be
+/// sent. A client that goes before there is a response ends nothing: actix-web lets the handler go on, so that counts.
 ///
 /// ```
 /// use actix_web::{App, HttpServer, web};
@@ -104,7 +104,8 @@ impl RateLimit {
         self
     }
 
-    /// How much a request takes; default: 1. What costs nothing is not asked about.
+    /// How much a request takes; default: 1, and nothing else where a limit counts what is in flight. What costs nothing is
+    /// not asked about.
     #[must_use]
     pub fn cost(mut self, cost: impl Fn(&ServiceRequest) -> u64 + Send + Sync + 'static) -> Self {
         self.cost = Some(Arc::new(cost));

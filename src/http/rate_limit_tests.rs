@@ -444,6 +444,16 @@ async fn a_request_that_ends_in_whatever_way_is_released() {
     assert_eq!(stage.released(1).await, ["api"]);
 }
 
+#[test]
+fn a_server_may_end_with_requests_in_flight() {
+    let served = actix_rt::System::new().block_on(async {
+        let stage = Stage::set(in_flight);
+        (serve(stage.limit(), streaming).await, stage)
+    });
+    // No runtime is there any more that could send a message.
+    drop(served);
+}
+
 #[actix_rt::test]
 async fn what_is_not_in_flight_is_not_released() {
     for answer in [allowed, refused, undeclared] {
