@@ -15,7 +15,7 @@ pub enum Kind {
     Exclusive,
     /// Others who share it.
     Shared,
-    /// A semaphore: all in all at most so many.
+    /// A semaphore: all in all at most so many, 1 to [`MAX_PERMITS`].
     Permits(u32),
 }
 
@@ -149,6 +149,10 @@ pub struct EndSession {
 pub const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// Requests that may wait for locks at once; one more is refused.
 pub const MAX_WAITERS: usize = 20_000;
+/// The most that a semaphore lets in.
+pub const MAX_PERMITS: u32 = 1000;
+/// The most that share a lock; one more waits.
+pub const MAX_SHARED: u32 = 1000;
 /// What is not waited for: requests in flight.
 const MAX_IN_FLIGHT: usize = 20_000;
 /// Beyond the wait: what Redis and Postgres may take, which have deadlines of their own.
@@ -172,7 +176,7 @@ impl LockHandle {
     pub fn unbound() -> Self {
         const NAME: &str = "lock";
         Self {
-            acquire: Handle::unbound(NAME, MAX_WAITERS, MAX_WAIT + DEADLINE),
+            acquire: Handle::unbound(NAME, MAX_WAITERS + MAX_IN_FLIGHT, MAX_WAIT + DEADLINE),
             leave: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
             extend: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
             release: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
