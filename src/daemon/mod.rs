@@ -16,6 +16,7 @@ mod auditing;
 mod database;
 mod freshness;
 mod info;
+mod locking;
 mod memory;
 mod warden;
 mod wiring;

@@ -8,6 +8,7 @@ use crate::cache::{
 use crate::config::Config;
 use crate::invalidation::{InvalidateTargets, InvalidationHandle};
 use crate::keyspace::{KeyError, PatternError, RoutedKey, Router, Scope, TargetError, Targets};
+use crate::lock::LockHandle;
 use crate::repository::RepositoryError;
 use crate::resp::OpenError;
 use crate::store::StoreError;
@@ -124,15 +125,16 @@ pub enum Ended {
 
 /// A running daemon. Cheap to clone; the daemon stops when [`Warden::stop`] is called or the last clone is dropped.
 #[derive(Clone)]
-pub struct Warden(Arc<Inner>);
+pub struct Warden(pub(super) Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     router: Router,
     scope: Scope,
     invalidation: InvalidationHandle,
     caches_declared: usize,
     caches: Arc<[CacheHandle]>,
     l1: L1,
+    pub(super) locks: LockHandle,
     next: AtomicUsize,
     addresses: Vec<SocketAddr>,
     health: Health,
@@ -145,6 +147,7 @@ struct Started {
     invalidation: InvalidationHandle,
     caches: Arc<[CacheHandle]>,
     l1: L1,
+    locks: LockHandle,
     addresses: Vec<SocketAddr>,
     health: Health,
 }
@@ -191,6 +194,7 @@ impl Warden {
             caches_declared,
             caches: started.caches,
             l1: started.l1,
+            locks: started.locks,
             next: AtomicUsize::new(0),
             addresses: started.addresses,
             health: started.health,
@@ -451,6 +455,7 @@ async fn live(
         invalidation: running.invalidation.clone(),
         caches: Arc::clone(&running.caches),
         l1: running.l1.clone(),
+        locks: running.locks.clone(),
         addresses: running.addresses.clone(),
         health: running.health(),
     };

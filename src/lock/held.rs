@@ -4,6 +4,7 @@
 //! to count later.
 
 use super::messages::{Lost, Session, SessionId, Standing};
+use super::redis::Letting;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ pub(super) struct Hold {
     pub(super) ttl: Duration,
     /// Until when it is held for certain, unless somebody took it away.
     pub(super) ends: Instant,
+    /// Who was told by Redis that the token has it.
+    pub(super) asker: u64,
     /// By which it was acquired last.
     pub(super) attempt: Uuid,
     pub(super) session: Option<Session>,
@@ -50,10 +53,17 @@ struct Bound {
 /// What is due.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Due {
-    /// To be renewed, each for so long.
-    pub(super) renew: Vec<(Holder, Duration)>,
+    pub(super) renew: Vec<Renewal>,
     /// Lost, for no renewal was acknowledged in time. Redis may hold them still.
-    pub(super) lost: Vec<Holder>,
+    pub(super) lost: Vec<Letting>,
+}
+
+/// A lock that is to be held on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Renewal {
+    pub(super) holder: Holder,
+    pub(super) asker: u64,
+    pub(super) ttl: Duration,
 }
 
 /// All that is held.
@@ -86,15 +96,13 @@ impl Held {
     }
 
     /// A lock was extended, by whoever: it is held until `ends`, and from now on for this `ttl`.
-    pub(super) fn extended(&mut self, holder: &Holder, ttl: Duration, ends: Instant) -> bool {
-        let Some(mut entry) = self.entries.remove(holder) else {
-            return false;
-        };
-        self.due.remove(&entry.due);
-        (entry.hold.ttl, entry.hold.ends) = (ttl, ends);
-        entry.due = self.note(holder, first_look(&entry.hold));
-        self.entries.insert(holder.clone(), entry);
-        true
+    pub(super) fn extended(&mut self, holder: &Holder, ttl: Duration, ends: Instant) {
+        if let Some(mut entry) = self.entries.remove(holder) {
+            self.due.remove(&entry.due);
+            (entry.hold.ttl, entry.hold.ends) = (ttl, ends);
+            entry.due = self.note(holder, first_look(&entry.hold));
+            self.entries.insert(holder.clone(), entry);
+        }
     }
 
     /// A renewal had no answer: it is tried again while there is time.
@@ -124,9 +132,12 @@ impl Held {
         Some(entry.hold)
     }
 
-    /// A lock is not its holder's any more. Its session is told, once.
-    pub(super) fn lose(&mut self, holder: &Holder) {
-        let Some(hold) = self.forget(holder) else {
+    /// A lock that was told to `asker` (`None`: to whomever) is not its holder's any more. Its session is told, once.
+    pub(super) fn lose(&mut self, holder: &Holder, asker: Option<u64>) {
+        let entry = self.entries.get(holder);
+        // The token may have acquired it anew meanwhile.
+        let is_meant = entry.is_some_and(|entry| asker.is_none_or(|by| by == entry.hold.asker));
+        let Some(hold) = is_meant.then(|| self.forget(holder)).flatten() else {
             return;
         };
         let Some(session) = hold.session else { return };
@@ -153,15 +164,16 @@ impl Held {
             if hold.session.is_none() {
                 self.forget(&holder);
             } else if hold.ends <= now {
-                self.lose(&holder);
-                found.lost.push(holder);
+                self.lose(&holder, None);
+                found.lost.push(letting(holder, &hold));
             } else {
                 // Until it is answered, only its end is due.
                 let due = self.note(&holder, hold.ends);
                 if let Some(entry) = self.entries.get_mut(&holder) {
                     entry.due = due;
                 }
-                found.renew.push((holder, hold.ttl));
+                let (asker, ttl) = (hold.asker, hold.ttl);
+                found.renew.push(Renewal { holder, asker, ttl });
             }
         }
         found
@@ -173,25 +185,27 @@ impl Held {
     }
 
     /// A session has ended: what it held.
-    pub(super) fn end(&mut self, session: SessionId) -> Vec<Holder> {
+    pub(super) fn end(&mut self, session: SessionId) -> Vec<Letting> {
         let bound = self.sessions.remove(&session).unwrap_or_default();
-        let held: Vec<_> = bound.held.into_iter().collect();
-        for holder in &held {
-            self.forget(holder);
-        }
-        held
+        let held = bound.held.into_iter().filter_map(|holder| {
+            let hold = self.forget(&holder)?;
+            Some(letting(holder, &hold))
+        });
+        held.collect()
     }
 
     /// All sessions end: what they held.
-    pub(super) fn end_all(&mut self) -> Vec<Holder> {
+    pub(super) fn end_all(&mut self) -> Vec<Letting> {
         let sessions: Vec<_> = self.sessions.keys().copied().collect();
         let held = sessions.into_iter().flat_map(|session| self.end(session));
         held.collect()
     }
 
-    /// What was acquired by this attempt, and by no later one.
-    pub(super) fn acquired_by(&self, attempt: &Uuid) -> Option<Holder> {
-        self.attempts.get(attempt).cloned()
+    /// Nobody holds what was acquired by this attempt, and by no later one.
+    pub(super) fn forget_attempt(&mut self, attempt: &Uuid) -> Option<Letting> {
+        let holder = self.attempts.get(attempt)?.clone();
+        let hold = self.forget(&holder)?;
+        Some(letting(holder, &hold))
     }
 
     /// How a session stands to a lock.
@@ -226,6 +240,11 @@ impl Held {
         self.due.insert((at, self.numbers), holder.clone());
         (at, self.numbers)
     }
+}
+
+fn letting((name, token): Holder, hold: &Hold) -> Letting {
+    let asker = Some(hold.asker);
+    Letting { name, token, asker }
 }
 
 /// When a lock that was just acquired or extended is looked at.

@@ -265,12 +265,7 @@ impl Queues {
         marked.map(|(name, _)| name).collect()
     }
 
-    fn retry(
-        retries: &mut BTreeSet<(Instant, Bytes)>,
-        name: &Bytes,
-        line: &mut Line,
-        at: Instant,
-    ) {
+    fn retry(retries: &mut BTreeSet<(Instant, Bytes)>, name: &Bytes, line: &mut Line, at: Instant) {
         if let Some(before) = line.retry_at.replace(at) {
             retries.remove(&(before, name.clone()));
         }
@@ -284,7 +279,8 @@ impl Line {
     }
 
     fn is_first(&self, ticket: Ticket) -> bool {
-        self.first().is_some_and(|first| first.wish.ticket == ticket)
+        self.first()
+            .is_some_and(|first| first.wish.ticket == ticket)
     }
 
     fn came_back(&mut self, tried: &Try) {
@@ -340,9 +336,10 @@ impl Line {
             Kind::Permits(n) => n,
         };
         let room = usize::try_from(room).unwrap_or(MAX_BATCH).min(MAX_BATCH);
-        let alike = self.waiters.values().take(room).take_while(|waiter| {
-            waiter.wish.kind == first.wish.kind && waiter.state != State::Out
-        });
+        let alike =
+            self.waiters.values().take(room).take_while(|waiter| {
+                waiter.wish.kind == first.wish.kind && waiter.state != State::Out
+            });
         alike.count()
     }
 }

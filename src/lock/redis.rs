@@ -59,6 +59,8 @@ impl Scripts {
 pub struct Take {
     pub name: Bytes,
     pub token: Uuid,
+    /// New for every try: what is told to somebody who is gone is let go again, unless it was told to a later asker.
+    pub asker: u64,
     pub kind: Kind,
     pub ttl: Duration,
     /// For how long it has been waited for.
@@ -71,11 +73,29 @@ pub struct Take {
     pub next: Option<(Duration, Kind)>,
 }
 
+/// The fence of an acquisition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    Minted(i64),
+    /// It is still to be minted, for what this asker took.
+    Due(u64),
+}
+
+impl Fence {
+    /// The fence, if it was minted.
+    pub fn minted(self) -> Option<i64> {
+        match self {
+            Fence::Minted(fence) => Some(fence),
+            Fence::Due(_) => None,
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// It is the token's; the fence, unless none is minted yet.
-    Yes(Option<i64>),
+    /// It is the token's.
+    Yes(Fence),
     /// It is not; after so long another try is worth it.
     No(Duration),
 }
@@ -86,17 +106,25 @@ pub struct Extension {
     pub name: Bytes,
     pub token: Uuid,
     pub ttl: Duration,
-    /// The fence that was minted for it, if it has none.
-    pub fence: Option<i64>,
+    /// What was minted, and for what which asker took.
+    pub minted: Option<(u64, i64)>,
 }
 
 /// What was extended, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extended {
-    /// The fence that it has.
-    Yes(Option<i64>),
+    Yes(Fence),
     /// It is not the token's (any more).
     No,
+}
+
+/// A lock that is let go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Letting {
+    pub name: Bytes,
+    pub token: Uuid,
+    /// Only if this one was told last that the token has it.
+    pub asker: Option<u64>,
 }
 
 /// What a lock looks like.
@@ -145,6 +173,7 @@ impl Locks {
             };
             args.extend([
                 text(&take.token.hyphenated()),
+                number(take.asker),
                 room(take.kind),
                 millis(take.ttl),
                 number(take.waited.as_millis()),
@@ -166,8 +195,12 @@ impl Locks {
         let args: Vec<_> = extensions
             .iter()
             .flat_map(|one| {
-                let fence = one.fence.map_or(Bytes::from_static(b"0"), |f| number(f));
-                [text(&one.token.hyphenated()), millis(one.ttl), fence]
+                let (birth, fence) = match one.minted {
+                    Some((asker, fence)) => (Bytes::from(format!("~{asker}")), number(fence)),
+                    None => (Bytes::new(), Bytes::new()),
+                };
+                let token = text(&one.token.hyphenated());
+                [token, millis(one.ttl), birth, fence]
             })
             .collect();
         let names = names(extensions.iter().map(|one| &one.name));
@@ -175,17 +208,20 @@ impl Locks {
         self.answers(script, &names, &args, extended).await
     }
 
-    /// Lets locks go, at most [`MAX_BATCH`]; whether each was still the token's.
+    /// Lets locks go, at most [`MAX_BATCH`]; whether each was.
     ///
     /// # Errors
     /// See [`StoreError`]; what was sent may have run.
-    pub async fn release(&self, holders: &[(Bytes, Uuid)]) -> Result<Vec<bool>, StoreError> {
-        let tokens = holders.iter().map(|(_, token)| text(&token.hyphenated()));
-        let args: Vec<_> = [self.instance.clone()].into_iter().chain(tokens).collect();
-        let names = names(holders.iter().map(|(name, _)| name));
-        let was_mine = |reply: Reply| Some(reply.as_integer()? == 1);
+    pub async fn release(&self, lettings: &[Letting]) -> Result<Vec<bool>, StoreError> {
+        let mut args = vec![self.instance.clone()];
+        for one in lettings {
+            let asker = one.asker.map_or_else(Bytes::new, number);
+            args.extend([text(&one.token.hyphenated()), asker]);
+        }
+        let names = names(lettings.iter().map(|one| &one.name));
+        let was_let_go = |reply: Reply| Some(reply.as_integer()? == 1);
         let script = &self.scripts.release;
-        self.answers(script, &names, &args, was_mine).await
+        self.answers(script, &names, &args, was_let_go).await
     }
 
     /// Takes a lock away; the fences of those who held it.
@@ -193,7 +229,8 @@ impl Locks {
     /// # Errors
     /// See [`StoreError`]; it may have run.
     pub async fn force(&self, name: &Bytes) -> Result<Vec<Option<i64>>, StoreError> {
-        let fences = |reply: Reply| reply.into_list()?.into_iter().map(fence).collect();
+        let minted = |reply| Some(fence(reply)?.minted());
+        let fences = |reply: Reply| reply.into_list()?.into_iter().map(minted).collect();
         let (script, names) = (&self.scripts.force, names([name].into_iter()));
         let args = [self.instance.clone()];
         let mut answers = self.answers(script, &names, &args, fences).await?;
@@ -230,7 +267,10 @@ impl Locks {
         let mut cursor = Bytes::from_static(b"0");
         loop {
             let args = [cursor, prefix.clone()];
-            let reply = self.store.run(script, &names([].into_iter()), &args).await?;
+            let reply = self
+                .store
+                .run(script, &names([].into_iter()), &args)
+                .await?;
             let (next, names) = page(reply).ok_or(unexpected(script))?;
             found.extend(names);
             while found.len() > MAX_LISTED {
@@ -291,7 +331,7 @@ fn look(reply: Reply) -> Option<Look> {
     let count = |reply: Reply| u64::try_from(reply.as_integer()?).ok();
     Some(Look {
         held: count(held)?,
-        fence: fence(latest)?,
+        fence: fence(latest)?.minted().filter(|fence| *fence > 0),
         left: Duration::from_millis(count(left_ms)?),
         waiting_daemons: count(waiters)?,
     })
@@ -307,13 +347,16 @@ fn page(reply: Reply) -> Option<(Bytes, Vec<Bytes>)> {
     Some((text(next)?, names.collect::<Option<_>>()?))
 }
 
-/// A fence as text: as a number of Lua it would be rounded. `Some(None)`: none is minted yet.
-fn fence(reply: Reply) -> Option<Option<i64>> {
-    let Reply::Text(digits) = reply else {
+/// A fence is text: as a number of Lua it would be rounded.
+fn fence(reply: Reply) -> Option<Fence> {
+    let Reply::Text(text) = reply else {
         return None;
     };
-    let fence: i64 = std::str::from_utf8(&digits).ok()?.parse().ok()?;
-    Some(Some(fence).filter(|fence| *fence > 0))
+    let text = std::str::from_utf8(&text).ok()?;
+    match text.strip_prefix('~') {
+        Some(asker) => asker.parse().ok().map(Fence::Due),
+        None => text.parse().ok().map(Fence::Minted),
+    }
 }
 
 /// Class and room of a kind, as `scripts/read_locks.lua` has them.

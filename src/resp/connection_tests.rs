@@ -5,6 +5,7 @@ use crate::audit::AuditHandle;
 use crate::cache::{CacheHandle, L1};
 use crate::config::Config;
 use crate::invalidation::InvalidationHandle;
+use crate::lock::LockHandle;
 use crate::resp::Asked;
 use crate::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,6 +25,7 @@ fn door(patience: Patience) -> Arc<Door> {
         caches: Arc::from([CacheHandle::unbound(DEADLINE)]),
         invalidation: InvalidationHandle::unbound(),
         l1: L1::default(),
+        locks: LockHandle::unbound(),
     };
     let mut door = Door::new(&config, asked, Metrics::new(), Arc::new(Vec::new));
     door.patience = patience;

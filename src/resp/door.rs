@@ -8,6 +8,7 @@ use crate::cache::{CacheHandle, Hit, L1};
 use crate::config;
 use crate::invalidation::InvalidationHandle;
 use crate::keyspace::{KeyError, Reach, RoutedKey, Router, Scope};
+use crate::lock::LockHandle;
 use crate::telemetry::Metrics;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub struct Asked {
     pub invalidation: InvalidationHandle,
     pub l1: L1,
     pub audit: AuditHandle,
+    pub locks: LockHandle,
 }
 
 /// A key that may be invalidated, and asked about.
@@ -44,6 +46,8 @@ pub struct Door {
     /// None, if no cache uses it.
     l1: Option<L1>,
     pub(super) audit: AuditHandle,
+    #[expect(dead_code, reason = "the commands that use it come next")]
+    pub(super) locks: LockHandle,
     /// What can be invalidated by name.
     pub(super) scope: Scope,
     /// Keys that other programs cache by themselves: `invalidation.prefixes`.
@@ -75,6 +79,7 @@ impl Door {
             invalidation: asked.invalidation,
             l1: Some(asked.l1).filter(L1::is_used),
             audit: asked.audit,
+            locks: asked.locks,
             scope: config.scope(),
             foreign: Reach::new(config.invalidation.prefixes.iter().cloned()),
             channels: config.invalidation.channels(),

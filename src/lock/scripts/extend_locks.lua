@@ -1,24 +1,29 @@
 -- Holds locks for longer, and notes the fences that were minted for them.
 -- KEYS  [1] the index of all locks; [2 .. n+1] the locks
--- ARGV  three a lock: token; ttl in ms from now on; its fence, '0': none was minted
--- Returns, a lock each: the fence it has now ('0': none yet) | 0 it is not the token's (any more)
+-- ARGV  four a lock: token; ttl in ms from now on; for what a fence was minted: '~' and who took the lock, or ''; that fence
+-- Returns, a lock each: its fence ('~…': none yet) | 0 it is not the token's (any more)
 -- Why a script: a lock that has expired is not revived, though nobody may have taken it since: who asks may have been told
--- that it was lost. A fence that is there already is kept: two who ask with one token are told the same.
+-- that it was lost. A fence that is there already is kept: two who ask with one token are told the same. One that was minted
+-- for what the token held before, and lost, is lower than those of others who held the lock meanwhile: it is not taken.
+local function extend(key, token, ttl_ms, birth, minted)
+  local held = redis.call('HGET', key, 'h:' .. token) or ''
+  local kind, ends, fence, asker = string.match(held, '^(%S+) (%S+) (%S+) (%S+)$')
+  if not kind or tonumber(ends) <= now then return 0 end
+  if string.sub(fence, 1, 1) == '~' and birth ~= '' then
+    if fence ~= birth then return 0 end
+    fence = minted
+  end
+  ends = now + ttl_ms
+  hold(key, token, {kind = kind, ends = ends, fence = fence, asker = asker})
+  keep(key, ends)
+  list(key, ends)
+  return fence
+end
+
 local answers = {}
 for i = 2, #KEYS do
-  local a = 3 * (i - 2)
-  local key, field = KEYS[i], 'h:' .. ARGV[a + 1]
-  local kind, ends, fence = string.match(redis.call('HGET', key, field) or '', '^(%S+) (%S+) (%S+)$')
-  if kind and tonumber(ends) > now then
-    if fence == '0' then fence = ARGV[a + 3] end
-    local new_ends = now + tonumber(ARGV[a + 2])
-    redis.call('HSET', key, field, kind .. ' ' .. whole(new_ends) .. ' ' .. fence)
-    keep(key, new_ends)
-    list(key, new_ends)
-    answers[i - 1] = fence
-  else
-    answers[i - 1] = 0
-  end
+  local a = 4 * (i - 2)
+  answers[i - 1] = extend(KEYS[i], ARGV[a + 1], tonumber(ARGV[a + 2]), ARGV[a + 3], ARGV[a + 4])
 end
 finish()
 return answers

@@ -11,7 +11,8 @@ for i = 2, #KEYS do
   for _, holder in pairs(lock.holders) do
     -- Fences are positive and have no zeros in front; as numbers of Lua, the largest would be rounded.
     local longer = #holder.fence - #fence
-    if longer > 0 or (longer == 0 and holder.fence > fence) then fence = holder.fence end
+    local is_later = longer > 0 or (longer == 0 and holder.fence > fence)
+    if is_later and string.sub(holder.fence, 1, 1) ~= '~' then fence = holder.fence end
   end
   for other in pairs(lock.marks) do
     if other ~= ARGV[1] then waiters = waiters + 1 end

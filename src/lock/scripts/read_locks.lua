@@ -1,7 +1,8 @@
 -- The part that all scripts of this room have in common, standing before them: what a lock is, and how long it is kept.
--- A lock is a hash: `h:<token>` → "<class><room> <deadline> <fence>", one field a holder; `q:<instance>` → "<since>
+-- A lock is a hash: `h:<token>` → "<class><room> <deadline> <fence> <asker>", one field a holder; `q:<instance>` → "<since>
 -- <alive until> <class><room>", the oldest that waits in one daemon. A class is x (exclusive), s (shared) or p (permits);
--- holders of one class go together, as many as there is room. A fence is 0 until it is minted. Times are in ms since 1970.
+-- holders of one class go together, as many as there is room. Until a fence is minted, in its place stands `~` and who took
+-- the lock; the asker is who was told last that the token has it. Times are in ms since 1970.
 -- KEYS  [1] the index of all locks, and the channel on which daemons are told that a lock is worth another try
 -- ARGV  none of its own
 -- Returns nothing
@@ -21,14 +22,14 @@ local function read(key)
   local fields = redis.call('HGETALL', key)
   for f = 1, #fields, 2 do
     local field = fields[f]
-    local one, two, three = string.match(fields[f + 1], '^(%S+) (%S+) (%S+)$')
+    local one, two, three, four = string.match(fields[f + 1], '^(%S+) (%S+) (%S+) ?(%S*)$')
     local is_holder = string.sub(field, 1, 2) == 'h:'
     local ends = tonumber(two)
     if not ends or ends <= now then
       lock.dead[#lock.dead + 1] = field
     elseif is_holder then
       lock.held = lock.held + 1
-      lock.holders[string.sub(field, 3)] = {kind = one, ends = ends, fence = three}
+      lock.holders[string.sub(field, 3)] = {kind = one, ends = ends, fence = three, asker = four}
       lock.latest = math.max(lock.latest, ends)
     else
       lock.marks[string.sub(field, 3)] = {since = tonumber(one), ends = ends, kind = three}
@@ -43,6 +44,11 @@ end
 
 local function room(kind)
   return tonumber(string.sub(kind, 2))
+end
+
+local function hold(key, token, holder)
+  local text = holder.kind .. ' ' .. whole(holder.ends) .. ' ' .. holder.fence .. ' ' .. holder.asker
+  redis.call('HSET', key, 'h:' .. token, text)
 end
 
 -- Tells the daemons that wait for it, but `by`: who has let go tells itself.

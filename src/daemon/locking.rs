@@ -1,0 +1,46 @@
+//! The lock actor, what it is made of, and how programs ask it.
+
+use super::Warden;
+use crate::config::Config;
+use crate::lock::{LockActor, LockHandle, LockParts};
+use crate::repository::{Fences, RepositoryError};
+use crate::store::Store;
+use crate::supervisor::{ChildSpec, RestartPolicy};
+use crate::telemetry::Metrics;
+use actix_rt::ArbiterHandle;
+use tokio::runtime::Handle;
+
+impl Warden {
+    /// The handles of the lock actor.
+    pub fn locks(&self) -> &LockHandle {
+        &self.0.locks
+    }
+}
+
+/// The parts of an actor for locks in `store`.
+pub(super) fn parts(
+    config: &Config,
+    store: Store,
+    metrics: Metrics,
+    runtime: Handle,
+) -> Result<LockParts, RepositoryError> {
+    let postgres = config.postgres.as_ref();
+    let fences = postgres.map(|postgres| Fences::new(postgres, runtime));
+    Ok(LockParts::new(
+        config.locks,
+        store,
+        fences.transpose()?,
+        metrics,
+    ))
+}
+
+/// The actor, on a thread that serves connections.
+pub(super) fn child(parts: LockParts, handle: LockHandle, arbiter: ArbiterHandle) -> ChildSpec {
+    ChildSpec::new(
+        "lock",
+        arbiter,
+        RestartPolicy::default(),
+        move || LockActor::new(parts.clone()),
+        move |address| LockActor::bind(&handle, address),
+    )
+}
