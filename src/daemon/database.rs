@@ -1,6 +1,6 @@
 //! What is asked of Postgres before anything starts: whether it knows what the configuration names.
 
-use super::warden::StartError;
+use super::error::StartError;
 use crate::config::Config;
 use crate::repository::{Installer, Repository, RepositoryError, WatchProblem};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! emptied, and who decides which Redis is read.
 
 use super::database;
-use super::warden::StartError;
+use super::error::StartError;
 use crate::cache::{Freshness, Notes, Sweeps};
 use crate::config::Config;
 use crate::invalidation::{

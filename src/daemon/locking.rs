@@ -1,6 +1,5 @@
-//! The lock actor, what it is made of, and how programs ask it.
+//! The lock actor, and what it is made of.
 
-use super::Warden;
 use crate::config::Config;
 use crate::lock::{LockActor, LockHandle, LockParts};
 use crate::repository::{Fences, RepositoryError};
@@ -9,13 +8,6 @@ use crate::supervisor::{ChildSpec, RestartPolicy};
 use crate::telemetry::Metrics;
 use actix_rt::ArbiterHandle;
 use tokio::runtime::Handle;
-
-impl Warden {
-    /// The handles of the lock actor.
-    pub fn locks(&self) -> &LockHandle {
-        &self.0.locks
-    }
-}
 
 /// The parts of an actor for locks in `store`.
 pub(super) fn parts(

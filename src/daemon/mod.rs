@@ -14,6 +14,7 @@
 
 mod auditing;
 mod database;
+mod error;
 mod freshness;
 mod info;
 mod locking;
@@ -21,4 +22,5 @@ mod memory;
 mod warden;
 mod wiring;
 
-pub use warden::{Ended, StartError, Warden, WardenError};
+pub use error::{StartError, WardenError};
+pub use warden::{Ended, Warden};

@@ -1,7 +1,8 @@
 //! Makes the parts, hands each what it needs, starts them bottom-up and stops them top-down.
 
+use super::error::StartError;
 use super::freshness::Keeping;
-use super::warden::{Ended, StartError};
+use super::warden::Ended;
 use super::{auditing, database, info, locking, memory};
 use crate::audit::{AuditHandle, Checker};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};

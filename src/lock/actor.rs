@@ -10,7 +10,7 @@ use super::listener::{MAX_HEARD, listen};
 use super::messages::{
     Acquire, EndSession, Extend, Force, Grant, Info, Leave, List, LockHandle, LockInfo, Release,
 };
-use super::redis::{Locks, Scripts};
+use super::scripts::{Locks, Scripts};
 use crate::config;
 use crate::repository::Fences;
 use crate::store::Store;

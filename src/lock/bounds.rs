@@ -2,10 +2,9 @@
 
 use super::LockError;
 use super::messages::{Acquire, Kind, MAX_PERMITS, MAX_WAIT};
+use crate::keyspace::check_label;
 use std::time::Duration;
 
-/// The longest name of a lock, in bytes.
-pub const MAX_NAME: usize = 512;
 /// The shortest time for which a lock can be held.
 const MIN_TTL: Duration = Duration::from_millis(1);
 
@@ -27,13 +26,7 @@ pub(super) fn check(acquire: &Acquire, max_ttl: Duration) -> Result<(), LockErro
 
 /// Whether this can be the name of a lock.
 pub(super) fn check_name(name: &[u8]) -> Result<(), LockError> {
-    if name.is_empty() || name.len() > MAX_NAME {
-        let bytes = name.len();
-        return invalid(format!(
-            "the name of a lock has 1 to {MAX_NAME} bytes, not {bytes}"
-        ));
-    }
-    check_text(name)
+    check_label(name).or_else(|error| invalid(format!("the name of a lock {error}")))
 }
 
 /// Whether names of locks can begin like this.
@@ -53,14 +46,6 @@ pub(super) fn check_ttl(ttl: Duration, max_ttl: Duration) -> Result<(), LockErro
     invalid(format!(
         "a ttl of {ttl} ms is not 1 to {most} ms (max_ttl of [locks])"
     ))
-}
-
-fn check_text(name: &[u8]) -> Result<(), LockError> {
-    match std::str::from_utf8(name) {
-        Ok(text) if !text.contains(char::is_control) => Ok(()),
-        Ok(_) => invalid("the name of a lock has no control characters".to_owned()),
-        Err(_) => invalid("the name of a lock is UTF-8".to_owned()),
-    }
 }
 
 fn invalid<T>(why: String) -> Result<T, LockError> {

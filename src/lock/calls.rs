@@ -4,7 +4,7 @@ use super::LockError;
 use super::events::{Curious, Event, Extending, Passage, Releasing, Trying};
 use super::gather::Gather;
 use super::messages::Force;
-use super::redis::{Extension, Letting, Locks, MAX_BATCH, Take};
+use super::scripts::{Extension, Letting, Locks, MAX_BATCH, Take};
 use crate::repository::Fences;
 use crate::supervisor::Promise;
 use bytes::Bytes;

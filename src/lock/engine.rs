@@ -8,7 +8,7 @@ use super::events::{Curious, Event, Extending, Passage, Releasing, Trying};
 use super::held::{Held, Hold, MAX_OF_SESSIONS};
 use super::messages::{Acquire, Force, Grant, Info, LockInfo, MAX_WAITERS, SessionId};
 use super::queue::{Queues, Ticket, Wish};
-use super::redis::{Extended, Fence, Letting, Taken};
+use super::scripts::{Extended, Fence, Letting, Taken};
 use super::{LockError, told};
 use crate::store::StoreError;
 use crate::supervisor::{AskError, Promise};
@@ -281,7 +281,11 @@ impl Engine {
         };
         let token = letting.token;
         self.held.lock().hold((letting.name, token), hold);
-        asking.promise.keep(Ok(Some(Grant { token, fence })));
+        asking.promise.keep(Ok(Some(Grant {
+            token,
+            fence,
+            until: ends,
+        })));
     }
 
     /// The lock was taken, and had expired before it was confirmed: who waits on, waits again, in its old place.

@@ -21,6 +21,9 @@ pub enum LockError {
     /// What was asked is out of bounds.
     #[error("{0}")]
     Invalid(String),
+    /// It could not be had, after all tries.
+    #[error("the lock `{name}` is held by another")]
+    HeldByAnother { name: String },
     /// As many wait for locks as may.
     #[error("{limit} requests wait for locks already")]
     TooManyWaiting { limit: usize },
@@ -49,7 +52,8 @@ impl LockError {
     pub fn class(&self) -> Class {
         match self {
             LockError::Invalid(_) => Class::Invalid,
-            LockError::TooManyWaiting { .. }
+            LockError::HeldByAnother { .. }
+            | LockError::TooManyWaiting { .. }
             | LockError::TooManyHeld { .. }
             | LockError::Actor(AskError::Overloaded { .. }) => Class::Busy,
             _ => Class::Unavailable,
@@ -66,7 +70,9 @@ impl LockError {
             LockError::NoDatabase => "declare [postgres]",
             LockError::LostOnTheWay => "ask again, with a longer ttl if Postgres is slow",
             LockError::TooManyHeld { .. } => "release locks that are not needed",
-            LockError::TooManyWaiting { .. } | LockError::Actor(_) => "ask again",
+            LockError::HeldByAnother { .. }
+            | LockError::TooManyWaiting { .. }
+            | LockError::Actor(_) => "ask again",
         }
     }
 }

@@ -4,7 +4,7 @@ use super::LockError;
 use super::held::{Holder, Renewal};
 use super::messages::{LockInfo, SessionId};
 use super::queue::{Ticket, Try};
-use super::redis::{Extended, Letting, Look, Taken};
+use super::scripts::{Extended, Letting, Look, Taken};
 use crate::repository::RepositoryError;
 use crate::store::StoreError;
 use crate::supervisor::Promise;

@@ -4,7 +4,7 @@
 //! to count later.
 
 use super::messages::{Lost, Session, SessionId, Standing};
-use super::redis::Letting;
+use super::scripts::Letting;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};

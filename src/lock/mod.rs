@@ -28,19 +28,24 @@ mod engine;
 mod error;
 mod events;
 mod gather;
+mod guarded;
 mod held;
+mod keep;
+mod leader;
 mod listener;
 mod messages;
 mod queue;
-mod redis;
+mod scripts;
 mod told;
 
 pub use actor::{LockActor, LockParts};
 pub use error::{Class, LockError};
+pub use guarded::{Held, Locking, Retry};
+pub use leader::Leader;
 pub use messages::{
     Acquire, EndSession, Extend, Force, Grant, Info, Kind, Leave, List, LockHandle, LockInfo, Lost,
     MAX_PERMITS, MAX_SHARED, MAX_WAIT, MAX_WAITERS, Release, Session, SessionId, Standing,
 };
-pub use redis::{
+pub use scripts::{
     Extended, Extension, Fence, Letting, Locks, Look, MAX_BATCH, Scripts, Take, Taken,
 };

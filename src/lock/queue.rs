@@ -5,7 +5,7 @@
 //! once, too, though it cannot take the lock: its token may hold it already, and the answer have been lost.
 
 use super::messages::{Kind, MAX_SHARED};
-use super::redis::MAX_BATCH;
+use super::scripts::MAX_BATCH;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};

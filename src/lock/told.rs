@@ -6,7 +6,7 @@ use super::events::Curious;
 use super::held::Held;
 use super::messages::{LockInfo, SessionId};
 use super::queue::Queues;
-use super::redis::Look;
+use super::scripts::Look;
 use crate::store::StoreError;
 use bytes::Bytes;
 

@@ -45,9 +45,13 @@ struct Client(UnixStream);
 impl Client {
     fn connect(door: &Arc<Door>) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
-        let connection = Connection::new(Arc::clone(door), 0, Socket::Unix(theirs));
         let running = watch::Sender::new(Stop::Running);
-        tokio::spawn(async move { connection.run(running.subscribe()).await });
+        let stop = running.subscribe();
+        let connection = Connection::new(Arc::clone(door), 0, Socket::Unix(theirs), stop);
+        tokio::spawn(async move {
+            let _running = running;
+            connection.run().await;
+        });
         Self(ours)
     }
 

@@ -46,7 +46,6 @@ pub struct Door {
     /// None, if no cache uses it.
     l1: Option<L1>,
     pub(super) audit: AuditHandle,
-    #[expect(dead_code, reason = "the commands that use it come next")]
     pub(super) locks: LockHandle,
     /// What can be invalidated by name.
     pub(super) scope: Scope,
@@ -62,6 +61,7 @@ pub struct Door {
     pub(super) info: InfoSource,
     pub(super) since: Instant,
     clients: AtomicU64,
+    sessions: AtomicU64,
 }
 
 impl Door {
@@ -91,6 +91,7 @@ impl Door {
             info,
             since: Instant::now(),
             clients: AtomicU64::new(0),
+            sessions: AtomicU64::new(0),
         }
     }
 
@@ -131,6 +132,11 @@ impl Door {
 
     pub(super) fn next_client(&self) -> u64 {
         self.clients.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A number for a session of locks.
+    pub(super) fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(super) fn clients_so_far(&self) -> u64 {

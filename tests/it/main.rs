@@ -37,6 +37,7 @@ mod l1;
 mod left_sweeps;
 mod library;
 mod loaders;
+mod lock_door;
 mod locks;
 mod long_sweeps;
 mod migrate;
