@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::{
-    LONG, World, acquire, alone, ask, extend, force, info, lock_keys, name, release, until_waiting,
-    waiting,
+    LONG, World, acquire, alone, ask, extend, force, info, lock_keys, name, release, spawn,
+    until_waiting, waiting,
 };
 use crate::support::daemon::{InProcess, config_without_postgres};
 use crate::support::servers::redis;
@@ -60,10 +60,7 @@ async fn the_same_token_asked_again_has_the_same_fence_even_past_those_who_wait(
     assert_eq!(told(first.clone()), told(second));
     let grant = first.unwrap().expect("a lock");
     for locks in [here, there] {
-        let next = tokio::spawn({
-            let locks = locks.clone();
-            async move { ask(&locks, waiting("a")).await }
-        });
+        let next = spawn(locks, waiting("a"));
         until_waiting(locks, "a", 1 + u64::from(std::ptr::eq(locks, there))).await;
         for wait in [Duration::ZERO, LONG] {
             let attempt = Uuid::new_v4();
@@ -75,7 +72,7 @@ async fn the_same_token_asked_again_has_the_same_fence_even_past_those_who_wait(
             let same = acquire(locks, again).await;
             assert_eq!((same.token, same.fence), (grant.token, grant.fence));
         }
-        drop(next);
+        next.abort();
     }
     daemons.0.stop().await;
     daemons.1.stop().await;

@@ -1,6 +1,11 @@
 //! Locks: held by one at a time, told apart by fences that only rise, whatever happens to whom.
 
 mod basics;
+mod crowd;
+mod faults;
+mod model;
+mod sessions;
+mod waiting;
 
 use std::time::Duration;
 
@@ -9,6 +14,7 @@ use cachewarden::cli::demo::servers::Redis;
 use cachewarden::lock::{
     Acquire, Extend, Force, Grant, Info, Kind, LockError, LockHandle, LockInfo, Release,
 };
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::support::DEADLINE;
@@ -110,6 +116,12 @@ async fn info(locks: &LockHandle, lock: &str) -> LockInfo {
     let (name, session) = (name(lock), None);
     let answer = locks.info.ask(Info { name, session }).await;
     answer.unwrap().unwrap()
+}
+
+/// Acquires in a task of its own.
+fn spawn(locks: &LockHandle, acquire: Acquire) -> JoinHandle<Result<Option<Grant>, LockError>> {
+    let locks = locks.clone();
+    tokio::spawn(async move { ask(&locks, acquire).await })
 }
 
 /// Waits until so many are seen to wait for a lock.
