@@ -44,7 +44,7 @@ pub(super) fn check_ttl(ttl: Duration, max_ttl: Duration) -> Result<(), LockErro
     }
     let (ttl, most) = (ttl.as_millis(), max_ttl.as_millis());
     invalid(format!(
-        "a ttl of {ttl} ms is not 1 to {most} ms (max_ttl of [locks])"
+        "a ttl of {ttl} ms is not 1 to {most} ms (locks.max_ttl)"
     ))
 }
 

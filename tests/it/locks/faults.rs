@@ -9,6 +9,7 @@ use cachewarden::lock::{Acquire, Grant, LockError, LockHandle};
 use rustix::process::Signal;
 use uuid::Uuid;
 
+use super::sessions::{connect, until_renewed};
 use super::{
     LOCKS, LONG, World, acquire, alone, ask, extend, info, release, spawn, until_waiting, waiting,
 };
@@ -120,6 +121,38 @@ async fn without_postgres_there_is_no_lock_and_none_stays_taken() {
 }
 
 #[tokio::test]
+async fn a_lock_that_is_lost_before_it_is_fenced_is_told_so_or_waited_for_anew() {
+    let (mut postgres, watched) = Watched::start_apart("CREATE TABLE t (id int)", LOCKS).await;
+    let redis = redis();
+    let text = config(watched.database.url(), &redis.redis_url(), LOCKS);
+    let daemon = InProcess::start(&text).await;
+    let locks = daemon.warden.locks();
+    let first = acquire(locks, alone("first")).await;
+    postgres.freeze().unwrap();
+    let ttl = Duration::from_millis(300);
+    let brief = Acquire { ttl, ..alone("a") };
+    let patient = Acquire {
+        ttl,
+        ..waiting("b")
+    };
+    let (brief, patient) = (spawn(locks, brief), spawn(locks, patient));
+    for wanted in [1, 0] {
+        for lock in ["a", "b"] {
+            eventually(DEADLINE, async || match info(locks, lock).await.held {
+                held if held == wanted => Ok(()),
+                held => Err(held),
+            })
+            .await;
+        }
+    }
+    postgres.thaw().unwrap();
+    assert_eq!(brief.await.unwrap(), Err(LockError::LostOnTheWay));
+    let grant = patient.await.unwrap().unwrap().expect("it is free");
+    assert!(grant.fence > first.fence);
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_lock_whose_reply_was_lost_is_had_by_asking_again() {
     let world = World::start().await;
     let mut proxy = Proxy::before_port(world.redis.port()).await;
@@ -161,6 +194,8 @@ async fn an_actor_that_panics_is_replaced_and_what_was_held_stays_held() {
     let daemon = world.daemon().await;
     let locks = daemon.warden.locks();
     let held = acquire(locks, alone("a")).await;
+    let mut session = connect(1);
+    let bound = acquire(locks, session.with(alone("bound"))).await;
     let waits = spawn(locks, waiting("a"));
     until_waiting(locks, "a", 1).await;
     let wait = Duration::from_millis(1);
@@ -181,5 +216,7 @@ async fn an_actor_that_panics_is_replaced_and_what_was_held_stays_held() {
     assert!(next.fence > held.fence);
     assert_eq!(ask(locks, alone("a")).await, Ok(None));
     assert!(release(locks, "a", held.token).await);
+    until_renewed(locks, "bound", bound.fence).await;
+    assert!(session.lost.try_recv().is_err(), "it lost nothing");
     daemon.stop().await;
 }

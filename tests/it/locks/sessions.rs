@@ -8,19 +8,21 @@ use cachewarden::lock::{
 use cachewarden::supervisor::AskError;
 use tokio::sync::mpsc;
 
-use super::{World, acquire, alone, extend, force, info, name, spawn, until_waiting, waiting};
+use super::{
+    LONG, World, acquire, alone, extend, force, info, name, spawn, until_waiting, waiting,
+};
 use crate::support::DEADLINE;
 use crate::support::eventually::eventually;
 
 /// Renewed several times while a test runs.
 const TTL: Duration = Duration::from_millis(900);
 
-struct Connected {
+pub struct Connected {
     session: Session,
-    lost: mpsc::Receiver<Lost>,
+    pub lost: mpsc::Receiver<Lost>,
 }
 
-fn connect(id: u64) -> Connected {
+pub fn connect(id: u64) -> Connected {
     let (sender, lost) = mpsc::channel(8);
     let id = SessionId(id);
     let session = Session { id, lost: sender };
@@ -28,7 +30,7 @@ fn connect(id: u64) -> Connected {
 }
 
 impl Connected {
-    fn with(&self, acquire: Acquire) -> Acquire {
+    pub fn with(&self, acquire: Acquire) -> Acquire {
         Acquire {
             session: Some(self.session.clone()),
             ttl: TTL,
@@ -40,6 +42,23 @@ impl Connected {
         let (name, session) = (name(lock), Some(self.session.id));
         let told = locks.info.ask(Info { name, session }).await;
         told.unwrap().unwrap().yours
+    }
+}
+
+/// Waits until a lock was renewed a few times.
+pub async fn until_renewed(locks: &LockHandle, lock: &str, fence: i64) {
+    for _ in 0..6 {
+        let mut before = info(locks, lock).await.left;
+        // It falls all the time, and grows only by a renewal.
+        eventually(DEADLINE, async || {
+            let told = info(locks, lock).await;
+            assert_eq!(told.fence, Some(fence));
+            match std::mem::replace(&mut before, told.left) {
+                before if before < told.left => Ok(()),
+                before => Err(before),
+            }
+        })
+        .await;
     }
 }
 
@@ -58,23 +77,11 @@ async fn what_a_session_holds_is_renewed_until_it_ends() {
     let locks = daemon.warden.locks();
     let mut one = connect(1);
     let grant = acquire(locks, one.with(alone("a"))).await;
-    for _ in 0..6 {
-        let mut before = info(locks, "a").await.left;
-        // It falls all the time, and grows only by a renewal.
-        eventually(DEADLINE, async || {
-            let told = info(locks, "a").await;
-            assert_eq!(told.fence, Some(grant.fence));
-            match std::mem::replace(&mut before, told.left) {
-                before if before < told.left => Ok(()),
-                before => Err(before),
-            }
-        })
-        .await;
-    }
+    until_renewed(locks, "a", grant.fence).await;
     assert_eq!(one.standing(locks, "a").await, Some(Standing::Held));
     assert_eq!(connect(2).standing(locks, "a").await, None);
-    let next = spawn(locks, one.with(waiting("b")));
-    next.await.unwrap().unwrap().expect("it is free");
+    let asked = one.with(alone("b"));
+    acquire(locks, Acquire { ttl: LONG, ..asked }).await;
     let waits = spawn(locks, one.with(waiting("a")));
     until_waiting(locks, "a", 1).await;
     let session = one.session.id;
@@ -138,7 +145,8 @@ async fn a_stop_lets_go_of_what_sessions_hold_and_tells_who_waits() {
     let (here, there) = (world.daemon().await, world.daemon().await);
     let locks = here.warden.locks();
     let one = connect(1);
-    acquire(locks, one.with(alone("a"))).await;
+    let asked = one.with(alone("a"));
+    acquire(locks, Acquire { ttl: LONG, ..asked }).await;
     acquire(locks, alone("b")).await;
     let waits = spawn(locks, waiting("b"));
     until_waiting(there.warden.locks(), "b", 1).await;
