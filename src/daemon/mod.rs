@@ -17,6 +17,7 @@ mod database;
 mod error;
 mod freshness;
 mod info;
+mod locking;
 mod memory;
 mod warden;
 mod wiring;

@@ -3,7 +3,7 @@
 use super::error::StartError;
 use super::freshness::Keeping;
 use super::warden::Ended;
-use super::{auditing, database, info, memory};
+use super::{auditing, database, info, locking, memory};
 use crate::audit::{AuditHandle, Checker};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};
 use crate::config::Config;
@@ -145,16 +145,17 @@ impl Running {
         spaces: &Spaces,
         scripts: &Arc<Scripts>,
     ) -> Result<Vec<Store>, StartError> {
-        let mut stores = Store::siblings(&config.redis, self.caches.len() + 1)?;
+        let mut stores = Store::siblings(&config.redis, self.caches.len() + 2)?;
         let all = stores.clone();
-        let Some(upkeep) = stores.pop() else {
-            return Ok(stores); // never: there is one more than actors
+        let (Some(guard), Some(upkeep)) = (stores.pop(), stores.pop()) else {
+            return Ok(stores); // never: there are two more than actors
         };
         let trace = Trace::default();
         // Before any store is kept: none is to be used that was not decided on.
         let keeping = self.keeping(config, &upkeep)?;
         self.l1 = memory::open(config, spaces, &stores, &keeping, &self.metrics);
         self.start_caches(spaces, &stores, scripts, &keeping, &trace)?;
+        self.start_guards(config, guard)?;
         let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
         let hearing = self.start_upkeep(config, &arbiter, upkeep.clone(), &keeping, &trace)?;
         self.start_audit(config, spaces, &arbiter, upkeep, &keeping, &trace)?;
@@ -226,6 +227,25 @@ impl Running {
             self.cores.push(arbiter.handle());
             self.arbiters.push(arbiter);
         }
+        Ok(())
+    }
+
+    /// Locks share a thread with reads, and not their connection: a look-up of large values does not delay them.
+    fn start_guards(&mut self, config: &Config, store: Store) -> Result<(), StartError> {
+        let Some(arbiter) = self.cores.first().cloned() else {
+            return Ok(()); // never: there is one core at least
+        };
+        let kept = store.clone();
+        self.supervisor.start(ChildSpec::task(
+            "redis-guard",
+            arbiter.clone(),
+            RestartPolicy::default(),
+            move || kept.clone().keep(),
+        ));
+        let runtime = self.io_threads.handle.clone();
+        let parts = locking::parts(config, store, self.metrics.clone(), runtime)?;
+        let child = locking::child(parts, self.locks.clone(), arbiter);
+        self.supervisor.start(child);
         Ok(())
     }
 

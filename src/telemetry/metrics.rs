@@ -3,6 +3,7 @@
 //! One registry a daemon, not one a process: tests run several daemons side by side.
 
 use super::audited::Audited;
+use super::locked::Locked;
 use super::timings::{Stopwatch, Timings};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -65,6 +66,9 @@ table! {
     audit_drift: "cachewarden_audit_drift_total", "Of them, values that were wrong where no watched table tells";
     audit_undecided: "cachewarden_audit_undecided_total", "Cached values that the auditor could not judge";
     audit_consistency: "cachewarden_audit_consistency_ratio", "1 less the part of the compared values that was inconsistent";
+    locks_held: "cachewarden_locks_held", "Locks acquired through this daemon that are held, as far as it knows";
+    lock_waiters: "cachewarden_lock_waiters", "Requests that wait for locks in this daemon";
+    lock_wait_seconds: "cachewarden_lock_wait_seconds", "Time for which locks were waited for, by whether they were acquired";
     actor_restarts: "cachewarden_actor_restarts_total", "Restarts of actors";
     actor_mailbox_depth: "cachewarden_actor_mailbox_depth", "Requests that an actor has taken and not answered yet";
     connections: "cachewarden_connections", "Client connections open now";
@@ -152,6 +156,7 @@ pub struct Metrics {
     pub notes_waiting: Gauge,
     pub messages_refused: Family<Reason, Counter>,
     pub audit: Audited,
+    pub locks: Locked,
     pub actor_restarts: Family<ActorName, Counter>,
     pub actor_mailbox_depth: Family<ActorName, Gauge>,
     pub timings: Timings,
@@ -321,6 +326,7 @@ impl Metrics {
         self.add_sweeping(&mut registry);
         self.add_audit(&mut registry);
         self.add_returning(&mut registry);
+        self.add_locks(&mut registry);
         add(
             &mut registry,
             Names::actor_restarts,
@@ -368,6 +374,13 @@ impl Metrics {
         add(registry, Names::audit_drift, audit.drift);
         add(registry, Names::audit_undecided, audit.undecided);
         add(registry, Names::audit_consistency, audit.consistency);
+    }
+
+    fn add_locks(&self, registry: &mut Registry) {
+        let locks = self.locks.clone();
+        add(registry, Names::locks_held, locks.held);
+        add(registry, Names::lock_waiters, locks.waiters);
+        add(registry, Names::lock_wait_seconds, locks.wait_seconds);
     }
 
     fn add_returning(&self, registry: &mut Registry) {
@@ -435,6 +448,7 @@ mod tests {
         let invalidated = SourceKind { source, kind };
         metrics.invalidations.get_or_create(&invalidated).inc();
         metrics.timings.invalidated("outbox", 0.02);
+        metrics.locks.waited("acquired", 0.02);
         let page = metrics.render();
         for metric in METRICS {
             let name = metric.name.trim_end_matches("_total");

@@ -1,6 +1,7 @@
 //! What the daemon says of itself: counters and times with one table of names, and logging.
 
 mod audited;
+mod locked;
 pub mod logging;
 mod metrics;
 mod timings;

@@ -39,6 +39,7 @@ mod left_sweeps;
 mod library;
 mod loaders;
 mod lock_door;
+mod locks;
 mod long_sweeps;
 mod migrate;
 mod one_actor;
