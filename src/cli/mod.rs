@@ -12,10 +12,12 @@ mod client;
 pub mod demo;
 mod exit;
 mod invalidate;
+mod lock;
 mod migrate;
 mod open_files;
 mod run;
 mod systemd;
+mod table;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -53,6 +55,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Remove keys, or what matches patterns, through the running daemon
     Invalidate(invalidate::Args),
+    /// Tell who holds which lock, or take one away from its holder
+    Lock(lock::Args),
     /// Compare every cached value with Postgres
     Audit(audit::Args),
     /// Try it: private Postgres and Redis, a sample shop, and the daemon in front of them
@@ -68,6 +72,7 @@ impl Cli {
             Command::Check(args) => check::run(&config, &args),
             Command::Migrate(args) => migrate::run(&config, &args),
             Command::Invalidate(args) => invalidate::run(&config, args),
+            Command::Lock(args) => lock::run(&config, args),
             Command::Audit(args) => audit::run(&config, &args),
             Command::Demo(args) => demo::run(&args),
         };

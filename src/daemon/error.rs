@@ -1,7 +1,8 @@
-//! Why a daemon did not start, and why a call of the library has no answer.
+//! Why a daemon does not start, and why a call of the library has no answer.
 
 use crate::cache::CacheError;
 use crate::keyspace::{KeyError, PatternError, TargetError};
+use crate::lock::LockError;
 use crate::rate_limit::LimitError;
 use crate::repository::RepositoryError;
 use crate::resp::OpenError;
@@ -60,6 +61,9 @@ pub enum WardenError {
     /// The read, put or invalidation failed.
     #[error("{0}")]
     Cache(#[from] CacheError),
+    /// The lock could not be had, or kept.
+    #[error("{0}")]
+    Lock(#[from] LockError),
     /// The limit could not be asked, or what was asked makes no sense for it.
     #[error("{0}")]
     Limit(#[from] LimitError),

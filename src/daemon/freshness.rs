@@ -145,6 +145,9 @@ impl Keeping {
 
     /// Who sees that the watched tables have their triggers, if any is watched.
     pub(super) fn inspector(&self, config: &Config) -> Result<Option<Inspector>, StartError> {
+        if config.invalidation.watches.is_empty() {
+            return Ok(None);
+        }
         let installer = database::installer(config, &self.runtime)?;
         Ok(installer.map(|installer| Inspector {
             installer,

@@ -16,9 +16,11 @@ mod auditing;
 mod database;
 mod error;
 mod freshness;
-mod guarding;
 mod info;
+mod limiting;
+mod locking;
 mod memory;
+mod threads;
 mod warden;
 mod wiring;
 

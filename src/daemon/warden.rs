@@ -9,6 +9,7 @@ use crate::cache::{
 use crate::config::Config;
 use crate::invalidation::{InvalidateTargets, InvalidationHandle};
 use crate::keyspace::{KeyError, RoutedKey, Router, Scope, Targets};
+use crate::lock::{Held, Leader, LockHandle, Locking};
 use crate::rate_limit::{Ask, Asked, Check, Decision, LimitError, RateLimitHandle};
 use crate::supervisor::{AskError, Health};
 use bytes::Bytes;
@@ -45,6 +46,8 @@ struct Inner {
     caches_declared: usize,
     caches: Arc<[CacheHandle]>,
     l1: L1,
+    locks: LockHandle,
+    lock_ttl: Duration,
     rate_limit: RateLimitHandle,
     next: AtomicUsize,
     addresses: Vec<SocketAddr>,
@@ -58,6 +61,7 @@ struct Started {
     invalidation: InvalidationHandle,
     caches: Arc<[CacheHandle]>,
     l1: L1,
+    locks: LockHandle,
     rate_limit: RateLimitHandle,
     addresses: Vec<SocketAddr>,
     health: Health,
@@ -83,6 +87,7 @@ impl Warden {
         let (report, started) = oneshot::channel();
         let (router, scope) = (config.router(), config.scope());
         let caches_declared = config.caches.len();
+        let lock_ttl = config.locks.default_ttl;
         std::thread::Builder::new()
             .name("cachewarden".to_owned())
             .spawn(move || {
@@ -105,6 +110,8 @@ impl Warden {
             caches_declared,
             caches: started.caches,
             l1: started.l1,
+            locks: started.locks,
+            lock_ttl,
             rate_limit: started.rate_limit,
             next: AtomicUsize::new(0),
             addresses: started.addresses,
@@ -233,6 +240,47 @@ impl Warden {
         let ask = InvalidateTargets { targets, origin };
         let answer = self.0.invalidation.invalidate.ask(ask).await?;
         answer.map_err(|error| WardenError::Cache(error.into_cache()))
+    }
+
+    /// Runs `work` under the lock `name`, which one at a time holds in the whole fleet: acquired within three tries, renewed
+    /// while the work goes on, and released when that returns, panics or is dropped. `ttl` replaces `locks.default_ttl`: how
+    /// long it takes until another may have the lock if this process dies. What `work` is given has the fencing token, and
+    /// tells when the lock is lost.
+    ///
+    /// # Errors
+    /// [`WardenError::Lock`], if the lock cannot be had. `work` was not called then.
+    pub async fn with_lock<T, F, Fut>(
+        &self,
+        name: &str,
+        ttl: impl Into<Option<Duration>>,
+        work: F,
+    ) -> Result<T, WardenError>
+    where
+        F: FnOnce(Held) -> Fut,
+        Fut: Future<Output = T>,
+    {
+        let locking = self.lock(name);
+        let locking = match ttl.into() {
+            Some(ttl) => locking.ttl(ttl),
+            None => locking,
+        };
+        Ok(locking.run(work).await?)
+    }
+
+    /// The same, to be said more precisely: beside whom, how long to wait, how often to try.
+    pub fn lock(&self, name: &str) -> Locking {
+        Locking::new(self.0.locks.clone(), name, self.0.lock_ttl)
+    }
+
+    /// Campaigns to be the one of all who do so under this name that leads, until what is returned is dropped.
+    pub fn lead(&self, name: &str, ttl: impl Into<Option<Duration>>) -> Leader {
+        let ttl = ttl.into().unwrap_or(self.0.lock_ttl);
+        Leader::campaign(self.0.locks.clone(), name, ttl)
+    }
+
+    /// The handles of the lock actor: for programs and tests that send messages themselves.
+    pub fn locks(&self) -> &LockHandle {
+        &self.0.locks
     }
 
     /// Asks a declared limit, or several (names with commas between them; all let it through, or none), for so much.
@@ -399,6 +447,7 @@ async fn live(
         invalidation: running.invalidation.clone(),
         caches: Arc::clone(&running.caches),
         l1: running.l1.clone(),
+        locks: running.locks.clone(),
         rate_limit: running.rate_limit.clone(),
         addresses: running.addresses.clone(),
         health: running.health(),

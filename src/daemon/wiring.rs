@@ -2,12 +2,14 @@
 
 use super::error::StartError;
 use super::freshness::Keeping;
+use super::threads::{IoThreads, half_of_the_cores};
 use super::warden::Ended;
-use super::{auditing, database, guarding, info, memory};
+use super::{auditing, database, info, limiting, locking, memory};
 use crate::audit::{AuditHandle, Checker};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};
 use crate::config::Config;
 use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, InvalidationParts};
+use crate::lock::LockHandle;
 use crate::rate_limit::RateLimitHandle;
 use crate::repository::Repository;
 use crate::resp::{self, Door, Listening, Server};
@@ -18,7 +20,6 @@ use actix_rt::{Arbiter, ArbiterHandle};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 
 /// What a request may take beyond its load: look-up, lease and fill.
@@ -36,37 +37,6 @@ const BLOCKED: &str = "a blocked thread";
 /// Of the time a stop may take, the part kept for the actors after the doors have closed.
 const KEPT_FOR_ACTORS: u32 = 4;
 
-/// The threads of Postgres' connections and of programs' loaders.
-struct IoThreads {
-    handle: runtime::Handle,
-    runtime: Option<runtime::Runtime>,
-}
-
-impl IoThreads {
-    fn start() -> Result<Self, StartError> {
-        let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(half_of_the_cores())
-            .thread_name("cachewarden-io")
-            .enable_all()
-            .build()
-            .map_err(StartError::Thread)?;
-        Ok(Self {
-            handle: runtime.handle().clone(),
-            runtime: Some(runtime),
-        })
-    }
-}
-
-impl Drop for IoThreads {
-    fn drop(&mut self) {
-        // A runtime that is merely dropped waits for its threads, which panics in a task: and tasks are where a start
-        // fails.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 /// Everything that runs.
 pub(super) struct Running {
     io_threads: IoThreads,
@@ -80,6 +50,7 @@ pub(super) struct Running {
     pub(super) invalidation: InvalidationHandle,
     pub(super) l1: L1,
     audit: AuditHandle,
+    pub(super) locks: LockHandle,
     pub(super) rate_limit: RateLimitHandle,
     /// The auditor's connections to Postgres.
     checkers: Vec<Checker>,
@@ -100,8 +71,8 @@ impl Running {
     ) -> Result<Running, StartError> {
         let listening = resp::open(&config.resp)?;
         let io_threads = IoThreads::start()?;
-        let repository = database::repository(config, &io_threads.handle).await?;
-        database::check_watches(config, &io_threads.handle).await?;
+        let repository = database::repository(config, &io_threads.handle()).await?;
+        database::check_watches(config, &io_threads.handle()).await?;
         let metrics = Metrics::new();
         let spaces = Spaces::of(&config.caches, &config.namespaces);
 
@@ -121,6 +92,7 @@ impl Running {
             invalidation: InvalidationHandle::unbound(),
             l1: L1::default(),
             audit: AuditHandle::unbound(),
+            locks: LockHandle::unbound(),
             rate_limit: RateLimitHandle::unbound(),
             checkers: Vec::new(),
             addresses: Vec::new(),
@@ -147,7 +119,7 @@ impl Running {
     ) -> Result<Vec<Store>, StartError> {
         let mut stores = Store::siblings(&config.redis, self.caches.len() + 2)?;
         let all = stores.clone();
-        let (Some(upkeep), Some(guard)) = (stores.pop(), stores.pop()) else {
+        let (Some(guard), Some(upkeep)) = (stores.pop(), stores.pop()) else {
             return Ok(stores); // never: there are two more than actors
         };
         let trace = Trace::default();
@@ -155,7 +127,7 @@ impl Running {
         let keeping = self.keeping(config, &upkeep)?;
         self.l1 = memory::open(config, spaces, &stores, &keeping, &self.metrics);
         self.start_caches(spaces, &stores, scripts, &keeping, &trace)?;
-        self.start_guards(config, guard);
+        self.start_guards(config, guard)?;
         let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
         let hearing = self.start_upkeep(config, &arbiter, upkeep.clone(), &keeping, &trace)?;
         self.start_audit(config, spaces, &arbiter, upkeep, &keeping, &trace)?;
@@ -167,7 +139,7 @@ impl Running {
     }
 
     fn keeping(&self, config: &Config, upkeep: &Store) -> Result<Keeping, StartError> {
-        let runtime = self.io_threads.handle.clone();
+        let runtime = self.io_threads.handle();
         let invalidation = self.invalidation.clone();
         Keeping::new(config, upkeep, runtime, invalidation, self.metrics.clone())
     }
@@ -206,7 +178,7 @@ impl Running {
                     store.clone(),
                     Arc::clone(scripts),
                     self.repository.clone(),
-                    self.io_threads.handle.clone(),
+                    self.io_threads.handle(),
                     self.metrics.clone(),
                 )
                 .with_sweeps(keeping.sweeps.clone())
@@ -230,10 +202,10 @@ impl Running {
         Ok(())
     }
 
-    /// Limits share a connection, so that their scripts and the reads never wait for each other.
-    fn start_guards(&mut self, config: &Config, store: Store) {
+    /// Locks and limits share a thread with reads, and not their connection: a look-up of large values does not delay them.
+    fn start_guards(&mut self, config: &Config, store: Store) -> Result<(), StartError> {
         let Some(arbiter) = self.cores.first().cloned() else {
-            return; // never: there is at least one
+            return Ok(()); // never: there is one core at least
         };
         let kept = store.clone();
         self.supervisor.start(ChildSpec::task(
@@ -244,8 +216,13 @@ impl Running {
         ));
         let handle = self.rate_limit.clone();
         let metrics = self.metrics.clone();
-        let child = guarding::rate_limit(config, store, metrics, handle, arbiter);
+        let child = limiting::child(config, store.clone(), metrics, handle, arbiter.clone());
         self.supervisor.start(child);
+        let runtime = self.io_threads.handle();
+        let parts = locking::parts(config, store, self.metrics.clone(), runtime)?;
+        let child = locking::child(parts, self.locks.clone(), arbiter);
+        self.supervisor.start(child);
+        Ok(())
     }
 
     /// What goes on beside the reads has a thread and a connection of its own: a sweep never delays a read.
@@ -348,7 +325,7 @@ impl Running {
             caches: &self.caches,
             metrics: &self.metrics,
         };
-        let runtime = self.io_threads.handle.clone();
+        let runtime = self.io_threads.handle();
         let parts = auditing::parts(config, store, &shared, runtime)?;
         self.checkers.extend(parts.checker.clone());
         let child = auditing::child(parts, self.audit.clone(), arbiter.handle());
@@ -392,6 +369,7 @@ impl Running {
             invalidation: self.invalidation.clone(),
             l1: self.l1.clone(),
             audit: self.audit.clone(),
+            locks: self.locks.clone(),
             limits: self.rate_limit.clone(),
         };
         let door = Door::new(config, asked, self.metrics.clone(), info);
@@ -476,12 +454,6 @@ async fn with_reports<T>(stopping: impl Future<Output = T>) -> T {
             }
         }
     }
-}
-
-/// Half, because the other half has work, too: clients, the kernel, often Redis. Measured on two cores shared with all of
-/// them: a second serving thread made every request dearer and none quicker, for batches got smaller and misses changed threads.
-fn half_of_the_cores() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
 /// Why the daemon ended, for whoever waits for it.

@@ -21,9 +21,15 @@ pub enum LockError {
     /// What was asked is out of bounds.
     #[error("{0}")]
     Invalid(String),
+    /// It could not be had, after all tries.
+    #[error("the lock `{name}` is held by another")]
+    HeldByAnother { name: String },
     /// As many wait for locks as may.
     #[error("{limit} requests wait for locks already")]
     TooManyWaiting { limit: usize },
+    /// Sessions hold as many locks as they may.
+    #[error("sessions hold {limit} locks already")]
+    TooManyHeld { limit: usize },
     /// Redis is needed for this.
     #[error("{0}")]
     Store(StoreError),
@@ -46,9 +52,10 @@ impl LockError {
     pub fn class(&self) -> Class {
         match self {
             LockError::Invalid(_) => Class::Invalid,
-            LockError::TooManyWaiting { .. } | LockError::Actor(AskError::Overloaded { .. }) => {
-                Class::Busy
-            }
+            LockError::HeldByAnother { .. }
+            | LockError::TooManyWaiting { .. }
+            | LockError::TooManyHeld { .. }
+            | LockError::Actor(AskError::Overloaded { .. }) => Class::Busy,
             _ => Class::Unavailable,
         }
     }
@@ -62,7 +69,10 @@ impl LockError {
             LockError::Fence(_) => "start Postgres, or check [postgres] url",
             LockError::NoDatabase => "declare [postgres]",
             LockError::LostOnTheWay => "ask again, with a longer ttl if Postgres is slow",
-            LockError::TooManyWaiting { .. } | LockError::Actor(_) => "ask again",
+            LockError::TooManyHeld { .. } => "release locks that are not needed",
+            LockError::HeldByAnother { .. }
+            | LockError::TooManyWaiting { .. }
+            | LockError::Actor(_) => "ask again",
         }
     }
 }

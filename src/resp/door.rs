@@ -8,6 +8,7 @@ use crate::cache::{CacheHandle, Hit, L1};
 use crate::config;
 use crate::invalidation::InvalidationHandle;
 use crate::keyspace::{KeyError, Reach, RoutedKey, Router, Scope};
+use crate::lock::LockHandle;
 use crate::rate_limit::RateLimitHandle;
 use crate::telemetry::Metrics;
 use bytes::Bytes;
@@ -25,6 +26,7 @@ pub struct Asked {
     pub invalidation: InvalidationHandle,
     pub l1: L1,
     pub audit: AuditHandle,
+    pub locks: LockHandle,
     pub limits: RateLimitHandle,
 }
 
@@ -46,6 +48,7 @@ pub struct Door {
     /// None, if no cache uses it.
     l1: Option<L1>,
     pub(super) audit: AuditHandle,
+    pub(super) locks: LockHandle,
     #[expect(
         dead_code,
         reason = "the commands of the limits come with the next step"
@@ -65,6 +68,7 @@ pub struct Door {
     pub(super) info: InfoSource,
     pub(super) since: Instant,
     clients: AtomicU64,
+    sessions: AtomicU64,
 }
 
 impl Door {
@@ -82,6 +86,7 @@ impl Door {
             invalidation: asked.invalidation,
             l1: Some(asked.l1).filter(L1::is_used),
             audit: asked.audit,
+            locks: asked.locks,
             rate_limit: asked.limits,
             scope: config.scope(),
             foreign: Reach::new(config.invalidation.prefixes.iter().cloned()),
@@ -94,6 +99,7 @@ impl Door {
             info,
             since: Instant::now(),
             clients: AtomicU64::new(0),
+            sessions: AtomicU64::new(0),
         }
     }
 
@@ -134,6 +140,11 @@ impl Door {
 
     pub(super) fn next_client(&self) -> u64 {
         self.clients.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A number for a session of locks.
+    pub(super) fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(super) fn clients_so_far(&self) -> u64 {

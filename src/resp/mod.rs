@@ -27,6 +27,7 @@ mod connection;
 mod door;
 mod failure;
 mod listener;
+mod lock_session;
 mod password;
 mod socket;
 

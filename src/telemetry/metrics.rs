@@ -4,6 +4,7 @@
 
 use super::audited::Audited;
 use super::limited::{LimitMetrics, Limited};
+use super::locked::Locked;
 use super::timings::{Stopwatch, Timings};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -66,6 +67,9 @@ table! {
     audit_drift: "cachewarden_audit_drift_total", "Of them, values that were wrong where no watched table tells";
     audit_undecided: "cachewarden_audit_undecided_total", "Cached values that the auditor could not judge";
     audit_consistency: "cachewarden_audit_consistency_ratio", "1 less the part of the compared values that was inconsistent";
+    locks_held: "cachewarden_locks_held", "Locks acquired through this daemon that are held, as far as it knows";
+    lock_waiters: "cachewarden_lock_waiters", "Requests that wait for locks in this daemon";
+    lock_wait_seconds: "cachewarden_lock_wait_seconds", "Time for which locks were waited for, by whether they were acquired";
     limit_decisions: "cachewarden_limit_decisions_total", "Requests that limits have decided on, each of a request's limits by itself; `unasked` while Redis was away";
     limits_remembered: "cachewarden_limits_remembered", "Refusals that are remembered, and answered without Redis until their time is over";
     limit_refusals_known: "cachewarden_limit_refusals_known_total", "Requests that were refused from memory, without Redis";
@@ -156,6 +160,7 @@ pub struct Metrics {
     pub notes_waiting: Gauge,
     pub messages_refused: Family<Reason, Counter>,
     pub audit: Audited,
+    pub locks: Locked,
     pub limits: Limited,
     pub actor_restarts: Family<ActorName, Counter>,
     pub actor_mailbox_depth: Family<ActorName, Gauge>,
@@ -332,6 +337,7 @@ impl Metrics {
         self.add_audit(&mut registry);
         self.add_limits(&mut registry);
         self.add_returning(&mut registry);
+        self.add_locks(&mut registry);
         add(
             &mut registry,
             Names::actor_restarts,
@@ -386,6 +392,13 @@ impl Metrics {
         add(registry, Names::limit_decisions, limits.decisions);
         add(registry, Names::limits_remembered, limits.remembered);
         add(registry, Names::limit_refusals_known, limits.known);
+    }
+
+    fn add_locks(&self, registry: &mut Registry) {
+        let locks = self.locks.clone();
+        add(registry, Names::locks_held, locks.held);
+        add(registry, Names::lock_waiters, locks.waiters);
+        add(registry, Names::lock_wait_seconds, locks.wait_seconds);
     }
 
     fn add_returning(&self, registry: &mut Registry) {
@@ -454,6 +467,7 @@ mod tests {
         let invalidated = SourceKind { source, kind };
         metrics.invalidations.get_or_create(&invalidated).inc();
         metrics.timings.invalidated("outbox", 0.02);
+        metrics.locks.waited("acquired", 0.02);
         let page = metrics.render();
         for metric in METRICS {
             let name = metric.name.trim_end_matches("_total");

@@ -1,6 +1,7 @@
 //! The commands this door serves: one table, one file a group.
 
 mod explain;
+pub(super) mod locks;
 mod reads;
 mod server;
 mod session;
@@ -35,6 +36,12 @@ pub(super) enum Verb {
     CacheExplain,
     CacheCancel,
     Publish,
+    LockAcquire,
+    LockExtend,
+    LockRelease,
+    LockInfo,
+    LockList,
+    LockForce,
     Hello,
     Auth,
     Ping,
@@ -89,6 +96,12 @@ commands! {
     CacheExplain "CACHE.EXPLAIN" 2 ["readonly" "fast"] (1, 1, 1) "cachewarden" "Tells all that is known of a key: its value's age, its lease, what happened to it, what would invalidate it.";
     CacheCancel "CACHE.CANCEL" -2 ["write"] (0, 0, 0) "cachewarden" "Gives up sweeps of this daemon whose patterns match; returns how many.";
     Publish "PUBLISH" 3 ["pubsub" "fast"] (0, 0, 0) "pubsub" "Publishes a message on Redis, on a channel for invalidations.";
+    LockAcquire "LOCK.ACQUIRE" -3 ["write"] (0, 0, 0) "cachewarden" "Takes a lock for some milliseconds, or waits for it; returns its token and its fence.";
+    LockExtend "LOCK.EXTEND" 4 ["write" "fast"] (0, 0, 0) "cachewarden" "Holds a lock for so many milliseconds from now on; 1, or 0 if it is not yours any more.";
+    LockRelease "LOCK.RELEASE" 3 ["write" "fast"] (0, 0, 0) "cachewarden" "Lets a lock go; 1, or 0 if it is not yours any more.";
+    LockInfo "LOCK.INFO" 2 ["readonly" "fast"] (0, 0, 0) "cachewarden" "Tells who holds a lock, by its fence, for how long, and how many wait.";
+    LockList "LOCK.LIST" -1 ["readonly"] (0, 0, 0) "cachewarden" "Tells the same of all locks whose names begin so.";
+    LockForce "LOCK.FORCE" 2 ["write"] (0, 0, 0) "cachewarden" "Takes a lock away from whoever holds it, and says so in the log; 1, or 0 if nobody did.";
     Hello "HELLO" -1 ["noscript" "fast" "no_auth"] (0, 0, 0) "connection" "Chooses the protocol version, authenticates, names the connection.";
     Auth "AUTH" -2 ["noscript" "fast" "no_auth"] (0, 0, 0) "connection" "Authenticates the connection.";
     Ping "PING" -1 ["fast"] (0, 0, 0) "connection" "Returns PONG, or its argument.";
@@ -186,7 +199,8 @@ pub(super) async fn run(
     let args: Vec<&[u8]> = request.args(input).skip(1).collect();
     let caches = &door.caches[core];
     match verb {
-        Verb::Get | Verb::Mget | Verb::CacheGet => {} // batched by the connection
+        // Batched by the connection; and what it waits for itself.
+        Verb::Get | Verb::Mget | Verb::CacheGet | Verb::LockAcquire => {}
         Verb::Exists => reads::exists(door, caches, &args, out).await,
         Verb::Ttl => reads::ttl(door, caches, args[0], reads::Unit::Seconds, out).await,
         Verb::Pttl => reads::ttl(door, caches, args[0], reads::Unit::Milliseconds, out).await,
@@ -197,6 +211,11 @@ pub(super) async fn run(
         Verb::CacheExplain => explain::explain(door, args[0], session.protocol, out).await,
         Verb::CacheCancel => writes::cancel(door, &args, out).await,
         Verb::Publish => writes::publish(door, args[0], args[1], out).await,
+        Verb::LockExtend => locks::extend(door, &args, out).await,
+        Verb::LockRelease => locks::release(door, &args, out).await,
+        Verb::LockInfo => locks::info(door, args[0], session, out).await,
+        Verb::LockList => locks::list(door, &args, session.protocol, out).await,
+        Verb::LockForce => locks::force(door, args[0], session, out).await,
         Verb::Hello => session.hello(door, &args, out).await,
         Verb::Auth => session.auth(door, &args, out).await,
         Verb::Ping => server::ping(&args, out),

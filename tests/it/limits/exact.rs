@@ -54,7 +54,11 @@ struct Life {
 impl Life {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let count = if seed % 4 == 0 { rng.usize(2..=3) } else { 1 };
+        let count = if seed.is_multiple_of(4) {
+            rng.usize(2..=3)
+        } else {
+            1
+        };
         let limits: Vec<Limit> = (0..count)
             .map(|place| limit(&mut rng, place, seed))
             .collect();
@@ -77,7 +81,7 @@ impl Life {
         let metrics = Metrics::new();
         let mut rules = Rules::of(&self.limits, &metrics);
         // Some give nothing back, and nothing changes: their logs can be held against what is promised.
-        let gives_back = seed / 4 % 2 == 0;
+        let gives_back = (seed / 4).is_multiple_of(2);
         while self.requests.len() < STEPS {
             match self.rng.u8(..40) {
                 0 if gives_back => {

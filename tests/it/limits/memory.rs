@@ -141,6 +141,9 @@ async fn a_daemon_that_cannot_hear_remembers_nothing() {
             }
         })
         .await;
+        assert_eq!(allowed(&daemon.warden, "api", "ann", 20).await, 0);
+        assert_eq!(figure(&mut client, REMEMBERED, "").await, 0);
+        subscribing(&mut raw, "+subscribe").await;
     }
     daemon.stop().await;
 }

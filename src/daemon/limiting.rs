@@ -8,7 +8,7 @@ use crate::telemetry::Metrics;
 use actix_rt::ArbiterHandle;
 
 /// The rate limit actor, counting in `store`.
-pub(super) fn rate_limit(
+pub(super) fn child(
     config: &Config,
     store: Store,
     metrics: Metrics,
