@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
+use super::calls::Calls;
 use super::load::{Clients, Sample, Until};
 use super::request::{Draw, Template};
 use super::rounds::{Cpu, Measured};
@@ -59,6 +60,22 @@ impl Bench {
     ) -> Result<Measured, BenchError> {
         let before = watched.cpu()?;
         let sample = self.run(clients, draw, Until::Elapsed(self.sample))?;
+        Ok(Measured::new(sample, watched.cpu()? - before))
+    }
+
+    /// Opens a connection for each list of requests.
+    pub fn call(&self, port: u16, requests: Vec<Vec<Vec<u8>>>) -> Result<Calls, BenchError> {
+        self.runtime.block_on(Calls::connect(port, requests))
+    }
+
+    /// Lets callers go through their requests for one sample's time.
+    pub fn measure_calls(
+        &self,
+        calls: &mut Calls,
+        watched: Watched,
+    ) -> Result<Measured, BenchError> {
+        let before = watched.cpu()?;
+        let sample = self.runtime.block_on(calls.run(self.sample))?;
         Ok(Measured::new(sample, watched.cpu()? - before))
     }
 }

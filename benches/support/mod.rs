@@ -12,6 +12,7 @@
 //! ```
 
 pub mod bench;
+pub mod calls;
 pub mod error;
 pub mod filled;
 pub mod load;

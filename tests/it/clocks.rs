@@ -1,7 +1,9 @@
 //! Clocks that jump by an hour: Redis' own, by which locks and limits end, and a daemon's, which nothing depends on.
 
-use std::fs;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use cachewarden::cli::demo::servers::{Folder, Redis, RedisOptions};
 
@@ -29,50 +31,46 @@ window = "10m"
 const LIMITS: [&str; 3] = ["fixed", "sliding", "bucket"];
 const HOUR: i64 = 3600;
 
-/// A clock of somebody else's, as libfaketime shows it to one process. Only the time of day jumps: the kernel's monotonic
-/// clock never does.
+/// A process' own time of day. Only that jumps: the kernel's monotonic clock never does.
 struct Clock {
     library: PathBuf,
     offset: PathBuf,
 }
 
 impl Clock {
+    /// The library that shows it is small, and made for each test.
     fn new(folder: &Folder) -> Self {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/clock.c");
         let clock = Self {
-            library: library(),
+            library: folder.path().join("clock.so"),
             offset: folder.path().join("clock"),
         };
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", source, "-o"]);
+        let made = cc.arg(&clock.library).status();
+        let made = made.expect("cc: `scripts/deps.sh build` installs it");
+        assert!(made.success(), "{made}");
         clock.set(0);
         clock
     }
 
     /// Jumps to so many seconds beside the real time.
     fn set(&self, offset_s: i64) {
-        let beside = self.offset.with_extension("new");
-        fs::write(&beside, format!("{offset_s:+}\n")).unwrap();
-        fs::rename(&beside, &self.offset).unwrap();
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true);
+        let file = options.open(&self.offset).unwrap();
+        // In place: the process has the file in its memory.
+        file.write_all_at(&offset_s.to_ne_bytes(), 0).unwrap();
     }
 
     fn env(&self) -> Vec<(String, String)> {
         [
-            ("LD_PRELOAD", self.library.to_str().unwrap()),
-            ("FAKETIME_TIMESTAMP_FILE", self.offset.to_str().unwrap()),
-            ("FAKETIME_NO_CACHE", "1"),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-            ("DONT_FAKE_MONOTONIC", "1"),
+            ("LD_PRELOAD", &self.library),
+            ("CLOCK_OFFSET", &self.offset),
         ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .map(|(name, path)| (name.to_owned(), path.to_str().unwrap().to_owned()))
         .to_vec()
     }
-}
-
-/// Debian puts it beside the other libraries of the machine's kind.
-fn library() -> PathBuf {
-    let found = fs::read_dir("/usr/lib").unwrap().flatten();
-    let mut found = found.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
-    found
-        .find(|path| path.exists())
-        .expect("libfaketime: `scripts/deps.sh clients` installs it")
 }
 
 /// A Redis with such a clock, and a daemon with the real one.
