@@ -17,7 +17,9 @@ mod database;
 mod freshness;
 mod info;
 mod memory;
+mod reload;
 mod warden;
 mod wiring;
 
+pub use reload::Reloaded;
 pub use warden::{Ended, StartError, Warden, WardenError};

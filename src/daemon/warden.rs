@@ -1,5 +1,6 @@
 //! The handle by which programs, and the binary itself, start, use and stop a daemon.
 
+use super::reload::{Reloaded, Reloading};
 use super::wiring::{Running, STOP_DEADLINE, ended};
 use crate::cache::{
     CacheError, CacheHandle, Found, GetOrLoad, Hit, Invalidate, L1, Loader, Origin, Put, Read,
@@ -136,6 +137,7 @@ struct Inner {
     next: AtomicUsize,
     addresses: Vec<SocketAddr>,
     health: Health,
+    reloading: Arc<Reloading>,
     /// One message begins the stop, a second one hurries it; a closed channel is a stop, too.
     stop: mpsc::Sender<Duration>,
     ended: watch::Receiver<Option<Ended>>,
@@ -147,6 +149,7 @@ struct Started {
     l1: L1,
     addresses: Vec<SocketAddr>,
     health: Health,
+    reloading: Arc<Reloading>,
 }
 
 impl Warden {
@@ -194,6 +197,7 @@ impl Warden {
             next: AtomicUsize::new(0),
             addresses: started.addresses,
             health: started.health,
+            reloading: started.reloading,
             stop,
             ended,
         })))
@@ -318,6 +322,15 @@ impl Warden {
         let ask = InvalidateTargets { targets, origin };
         let answer = self.0.invalidation.invalidate.ask(ask).await?;
         answer.map_err(|error| WardenError::Cache(error.into_cache()))
+    }
+
+    /// Applies the limits of another configuration, at once and without forgetting what was counted; the rest of it waits for
+    /// a restart.
+    ///
+    /// # Errors
+    /// If the limits' actor does not answer: then nothing has changed, and one may ask again.
+    pub async fn reload(&self, config: Config) -> Result<Reloaded, AskError> {
+        self.0.reloading.reload(config).await
     }
 
     /// The handles of the invalidation actor: for programs and tests that send messages themselves.
@@ -453,6 +466,7 @@ async fn live(
         l1: running.l1.clone(),
         addresses: running.addresses.clone(),
         health: running.health(),
+        reloading: Arc::clone(&running.reloading),
     };
     // A caller that no longer waits has dropped `stop` with it, which ends what follows.
     let _nobody_waits = report.send(Ok(started));

@@ -1,14 +1,16 @@
 //! Makes the parts, hands each what it needs, starts them bottom-up and stops them top-down.
 
 use super::freshness::Keeping;
+use super::reload::Reloading;
 use super::warden::{Ended, StartError};
 use super::{auditing, database, info, memory};
 use crate::audit::{AuditHandle, Checker};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};
 use crate::config::Config;
 use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, InvalidationParts};
+use crate::rate_limit::RateLimitHandle;
 use crate::repository::Repository;
-use crate::resp::{self, Door, Listening, Server};
+use crate::resp::{self, Door, Listening, RateLimits, Server};
 use crate::store::Store;
 use crate::supervisor::{ChildSpec, Health, RestartPolicy, Supervisor};
 use crate::telemetry::Metrics;
@@ -78,6 +80,8 @@ pub(super) struct Running {
     pub(super) invalidation: InvalidationHandle,
     pub(super) l1: L1,
     audit: AuditHandle,
+    rate_limits: RateLimitHandle,
+    pub(super) reloading: Arc<Reloading>,
     /// The auditor's connections to Postgres.
     checkers: Vec<Checker>,
     pub(super) addresses: Vec<SocketAddr>,
@@ -107,6 +111,7 @@ impl Running {
         let caches: Arc<[CacheHandle]> = (0..threads)
             .map(|_| CacheHandle::unbound(deadline))
             .collect();
+        let rate_limits = RateLimitHandle::unbound();
         let mut running = Running {
             io_threads,
             repository,
@@ -118,6 +123,8 @@ impl Running {
             invalidation: InvalidationHandle::unbound(),
             l1: L1::default(),
             audit: AuditHandle::unbound(),
+            reloading: Arc::new(Reloading::new(config.clone(), rate_limits.clone())),
+            rate_limits,
             checkers: Vec::new(),
             addresses: Vec::new(),
             metrics,
@@ -369,6 +376,10 @@ impl Running {
             invalidation: self.invalidation.clone(),
             l1: self.l1.clone(),
             audit: self.audit.clone(),
+            rate_limits: RateLimits {
+                actor: self.rate_limits.clone(),
+                names: self.reloading.names(),
+            },
         };
         let door = Door::new(config, asked, self.metrics.clone(), info);
         let cores: Arc<[ArbiterHandle]> = self.cores.clone().into();

@@ -8,11 +8,13 @@ use crate::cache::{CacheHandle, Hit, L1};
 use crate::config;
 use crate::invalidation::InvalidationHandle;
 use crate::keyspace::{KeyError, Reach, RoutedKey, Router, Scope};
+use crate::rate_limit::RateLimitHandle;
 use crate::telemetry::Metrics;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use tokio::sync::watch;
 
 /// Lines that `INFO` adds under `# Cachewarden`, as `name:value`.
 pub type InfoSource = Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>;
@@ -24,6 +26,14 @@ pub struct Asked {
     pub invalidation: InvalidationHandle,
     pub l1: L1,
     pub audit: AuditHandle,
+    pub rate_limits: RateLimits,
+}
+
+/// Who is asked about limits, and the names of those that are declared.
+pub struct RateLimits {
+    pub actor: RateLimitHandle,
+    /// For errors only: whether a limit is declared, the actor says.
+    pub names: watch::Receiver<Vec<String>>,
 }
 
 /// A key that may be invalidated, and asked about.
@@ -44,6 +54,7 @@ pub struct Door {
     /// None, if no cache uses it.
     l1: Option<L1>,
     pub(super) audit: AuditHandle,
+    pub(super) rate_limits: RateLimits,
     /// What can be invalidated by name.
     pub(super) scope: Scope,
     /// Keys that other programs cache by themselves: `invalidation.prefixes`.
@@ -75,6 +86,7 @@ impl Door {
             invalidation: asked.invalidation,
             l1: Some(asked.l1).filter(L1::is_used),
             audit: asked.audit,
+            rate_limits: asked.rate_limits,
             scope: config.scope(),
             foreign: Reach::new(config.invalidation.prefixes.iter().cloned()),
             channels: config.invalidation.channels(),

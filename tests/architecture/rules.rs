@@ -11,7 +11,7 @@ pub const ROOMS: &[Room] = &[
     ("main", &["cli"]),
     ("cli", &["daemon", "audit", "supervisor", "repository", "telemetry", "config"]),
     ("daemon", &["resp", "audit", "invalidation", "cache", "supervisor", "store", "repository", "telemetry", "config", "keyspace"]),
-    ("resp", &["audit", "invalidation", "cache", "supervisor", "telemetry", "config", "keyspace"]),
+    ("resp", &["audit", "invalidation", "cache", "rate_limit", "supervisor", "telemetry", "config", "keyspace"]),
     ("audit", &["cache", "supervisor", "store", "repository", "telemetry", "config", "keyspace"]),
     ("invalidation", &["cache", "supervisor", "store", "repository", "telemetry", "config", "keyspace"]),
     ("lock", &["supervisor", "store", "repository"]),

@@ -1,6 +1,7 @@
 //! The commands this door serves: one table, one file a group.
 
 mod explain;
+pub(super) mod limits;
 mod reads;
 mod server;
 mod session;
@@ -9,6 +10,7 @@ mod writes;
 use super::codec::{Request, reply};
 use super::door::Door;
 
+pub(super) use limits::Fault;
 pub(super) use session::Session;
 
 /// What the connection does after a command.
@@ -35,6 +37,13 @@ pub(super) enum Verb {
     CacheExplain,
     CacheCancel,
     Publish,
+    RateCheck,
+    RatePeek,
+    RateReset,
+    RateRefund,
+    RateRelease,
+    RateFixed,
+    ClThrottle,
     Hello,
     Auth,
     Ping,
@@ -89,6 +98,13 @@ commands! {
     CacheExplain "CACHE.EXPLAIN" 2 ["readonly" "fast"] (1, 1, 1) "cachewarden" "Tells all that is known of a key: its value's age, its lease, what happened to it, what would invalidate it.";
     CacheCancel "CACHE.CANCEL" -2 ["write"] (0, 0, 0) "cachewarden" "Gives up sweeps of this daemon whose patterns match; returns how many.";
     Publish "PUBLISH" 3 ["pubsub" "fast"] (0, 0, 0) "pubsub" "Publishes a message on Redis, on a channel for invalidations.";
+    RateCheck "RATE.CHECK" -3 ["write" "fast"] (2, 2, 1) "cachewarden" "Lets a subject through limits, or refuses it; takes from all of them or from none.";
+    RatePeek "RATE.PEEK" -3 ["readonly" "fast"] (2, 2, 1) "cachewarden" "Tells what RATE.CHECK would answer, and takes nothing.";
+    RateReset "RATE.RESET" 3 ["write" "fast"] (2, 2, 1) "cachewarden" "Forgets what a subject has taken of a limit.";
+    RateRefund "RATE.REFUND" 4 ["write" "fast"] (2, 2, 1) "cachewarden" "Gives back what a subject has taken of a limit and not used; returns how much.";
+    RateRelease "RATE.RELEASE" 4 ["write" "fast"] (2, 2, 1) "cachewarden" "Ends a request in flight that a limit counts, by its id.";
+    RateFixed "RATE.FIXED" 4 ["write" "fast"] (1, 1, 1) "cachewarden" "Lets a subject through a fixed window that is declared nowhere.";
+    ClThrottle "CL.THROTTLE" -5 ["write" "fast"] (1, 1, 1) "cachewarden" "Limits a rate as redis-cell does, by the numbers in the command.";
     Hello "HELLO" -1 ["noscript" "fast" "no_auth"] (0, 0, 0) "connection" "Chooses the protocol version, authenticates, names the connection.";
     Auth "AUTH" -2 ["noscript" "fast" "no_auth"] (0, 0, 0) "connection" "Authenticates the connection.";
     Ping "PING" -1 ["fast"] (0, 0, 0) "connection" "Returns PONG, or its argument.";
@@ -187,6 +203,7 @@ pub(super) async fn run(
     let caches = &door.caches[core];
     match verb {
         Verb::Get | Verb::Mget | Verb::CacheGet => {} // batched by the connection
+        Verb::RateCheck | Verb::RatePeek => {}        // these, too
         Verb::Exists => reads::exists(door, caches, &args, out).await,
         Verb::Ttl => reads::ttl(door, caches, args[0], reads::Unit::Seconds, out).await,
         Verb::Pttl => reads::ttl(door, caches, args[0], reads::Unit::Milliseconds, out).await,
@@ -197,6 +214,11 @@ pub(super) async fn run(
         Verb::CacheExplain => explain::explain(door, args[0], session.protocol, out).await,
         Verb::CacheCancel => writes::cancel(door, &args, out).await,
         Verb::Publish => writes::publish(door, args[0], args[1], out).await,
+        Verb::RateReset => limits::reset(door, &args, out).await,
+        Verb::RateRefund => limits::refund(door, &args, out).await,
+        Verb::RateRelease => limits::release(door, &args, out).await,
+        Verb::RateFixed => limits::fixed(door, &args, out).await,
+        Verb::ClThrottle => limits::throttle(door, &args, out).await,
         Verb::Hello => session.hello(door, &args, out).await,
         Verb::Auth => session.auth(door, &args, out).await,
         Verb::Ping => server::ping(&args, out),
