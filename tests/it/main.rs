@@ -35,6 +35,7 @@ mod kit;
 mod l1;
 mod left_sweeps;
 mod library;
+mod limits_door;
 mod loaders;
 mod long_sweeps;
 mod migrate;
