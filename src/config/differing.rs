@@ -50,3 +50,53 @@ fn placeless_watches(invalidation: &Invalidation) -> Invalidation {
     }
     placeless
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each section, said otherwise.
+    const UNLIKE: [(&str, &str); 9] = [
+        ("[postgres]", "postgres.pool_size = 3"),
+        ("[redis]", "redis.timeout = \"77ms\""),
+        ("[resp]", "resp.password = \"other\""),
+        ("[log]", "log.level = \"debug\""),
+        ("[l1]", "l1.capacity = \"3MiB\""),
+        ("[audit]", "audit.rate = 7"),
+        ("[locks]", "locks.max_ttl = \"11m\""),
+        (
+            "[namespaces.*]",
+            "namespaces.other = { prefix = \"other:\", ttl = \"1m\" }",
+        ),
+        ("[invalidation]", "invalidation.poll = \"77ms\""),
+    ];
+
+    #[test]
+    fn a_section_that_means_something_else_is_named_and_one_that_only_moved_is_not() {
+        let caches = "[caches.course]\nkey = \"courses:{id:bigint}\"\nquery = \"SELECT 1 WHERE 1 = :id\"\n\
+            shape = \"object\"\nttl = \"1m\"\ndepends_on = { table = \"courses\", on = { id = \"id\" } }\n";
+        let read = |more: &str, caches: &str| {
+            let servers = "redis.url = \"redis://h\"\npostgres.url = \"postgres://u@h/d\"";
+            Config::from_toml(&format!("{servers}\n{more}\n{caches}"))
+                .unwrap_or_else(|problems| panic!("{problems}"))
+        };
+        let before = read("", caches);
+        let nothing: [&str; 0] = [];
+        let moved = "# a line more\n[limits.api]\nalgorithm = \"concurrency\"\nlimit = 2\n";
+        assert_eq!(before.sections_unlike(&read(moved, caches)), nothing);
+        for (section, line) in UNLIKE {
+            assert_eq!(
+                before.sections_unlike(&read(line, caches)),
+                [section],
+                "{line}"
+            );
+        }
+        let slower = caches.replace("1m", "2m");
+        assert_eq!(before.sections_unlike(&read("", &slower)), ["[caches.*]"]);
+        let other_table = caches.replace("\"courses\"", "\"lessons\"");
+        assert_eq!(
+            before.sections_unlike(&read("", &other_table)),
+            ["[invalidation]"]
+        );
+    }
+}

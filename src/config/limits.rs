@@ -6,6 +6,8 @@ use std::time::Duration;
 
 const DEFAULT_LOCK_TTL: Duration = Duration::from_secs(10);
 const DEFAULT_MAX_LOCK_TTL: Duration = Duration::from_secs(600);
+/// The longest that a bucket may take from empty to full: the longest window.
+const LONGEST_TO_FILL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const DEFAULT_LEASE: Duration = Duration::from_secs(30);
 
 /// `[locks]`.
@@ -80,6 +82,7 @@ pub(super) fn limit(reader: &mut Reader<'_>, named: &Named, defaults: &Checked) 
     check_keys(reader, table);
     let limit = u64::try_from(table.number("limit")?).ok()?;
     let window = table.duration("window");
+    check_filling(reader, table, limit);
     let algorithm = match table.text("algorithm")?.value {
         "fixed_window" => Algorithm::FixedWindow { window: window? },
         "sliding_window" => Algorithm::SlidingWindow { window: window? },
@@ -128,6 +131,16 @@ fn check_keys(reader: &mut Reader<'_>, limit: &Checked) {
         );
         reader.fault(algorithm.span, message, "write window = \"1m\"");
     }
+    if let Some(span) = limit
+        .span_of("window")
+        .filter(|_| algorithm.value == "concurrency")
+    {
+        reader.fault(
+            span,
+            "`concurrency` counts what is in flight, in no `window`".to_owned(),
+            "drop it; how long one request may be in flight is its `lease`",
+        );
+    }
     for (key, owner) in [("burst", "token_bucket"), ("lease", "concurrency")] {
         if let Some(span) = limit.span_of(key).filter(|_| algorithm.value != owner) {
             let message = format!(
@@ -140,5 +153,59 @@ fn check_keys(reader: &mut Reader<'_>, limit: &Checked) {
                 format!("drop it, or write algorithm = \"{owner}\""),
             );
         }
+    }
+}
+
+/// Counting is exact, and keys expire, within the longest window; a bucket has to be full again by then.
+fn check_filling(reader: &mut Reader<'_>, table: &Checked, limit: u64) {
+    let burst = table
+        .number("burst")
+        .and_then(|burst| u64::try_from(burst).ok());
+    let (Some(burst), Some(window)) = (burst, table.duration("window")) else {
+        // Without a burst it holds its limit, and is full after one window.
+        return;
+    };
+    let is_bucket = table
+        .text("algorithm")
+        .is_some_and(|text| text.value == "token_bucket");
+    let filling = window.as_micros() * u128::from(burst);
+    if is_bucket && filling > LONGEST_TO_FILL.as_micros() * u128::from(limit) {
+        let message = format!(
+            "a bucket of {burst} that gets {limit} in {window:?} is not full within 365 days"
+        );
+        let span = table.span_of("burst").unwrap_or_default();
+        reader.fault(span, message, "write a smaller burst, or a shorter window");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_has_what_the_defaults_say_unless_it_says_otherwise() {
+        let text = "redis.url = \"redis://h\"\n[limit_defaults]\non_redis_error = \"deny\"\nshadow = true\n\
+            [limits.plain]\nalgorithm = \"token_bucket\"\nlimit = 5\nwindow = \"1s\"\n\
+            [limits.own]\nalgorithm = \"concurrency\"\nlimit = 2\nshadow = false\non_redis_error = \"local\"\n";
+        let limits = super::super::Config::from_toml(text).unwrap().limits;
+        let second = Duration::from_secs(1);
+        let plain = Limit {
+            name: "plain".to_owned(),
+            algorithm: Algorithm::TokenBucket {
+                window: second,
+                burst: 5,
+            },
+            limit: 5,
+            on_redis_error: OnRedisError::Deny,
+            shadow: true,
+        };
+        let own = Limit {
+            name: "own".to_owned(),
+            algorithm: Algorithm::Concurrency { lease: 30 * second },
+            limit: 2,
+            on_redis_error: OnRedisError::Local,
+            shadow: false,
+        };
+        assert_eq!(limits, [plain, own]);
     }
 }
