@@ -6,8 +6,8 @@ use super::failure;
 use crate::rate_limit::{Asked, Check, Decision, LimitError};
 use crate::supervisor::AskError;
 
-/// Checks after which a batch is sent although more follow.
-const FULL: usize = 512;
+/// Checks after which a batch is sent although more follow: half of what a connection reads at once.
+const FULL: usize = 256;
 
 /// An actor answers everything it was asked; each request gets a reply even if it did not.
 const NO_ANSWER: Result<Decision, LimitError> = Err(LimitError::Actor(AskError::Unavailable {

@@ -32,7 +32,6 @@ pub type Seen = Arc<Mutex<Vec<String>>>;
 pub struct Stage {
     server: Option<Server>,
     address: std::net::SocketAddr,
-    pub handle: RateLimitHandle,
     pub seen: Seen,
 }
 
@@ -43,11 +42,15 @@ impl Stage {
 
     /// With these limits declared.
     pub fn open_with(names: &[&str]) -> Self {
+        Self::before(RateLimitHandle::unbound(), names)
+    }
+
+    /// With this handle of the actor.
+    pub fn before(handle: RateLimitHandle, names: &[&str]) -> Self {
         let text = config_without_postgres("redis://127.0.0.1:1", "");
         let config = Config::from_toml(&text).unwrap();
         let listening = resp::open(&config.resp).unwrap();
         let address = listening.tcp_addresses()[0];
-        let handle = RateLimitHandle::unbound();
         let seen = Seen::default();
         bind(&handle, Scripted::new(Arc::clone(&seen)));
         let names = names.iter().copied().map(String::from).collect();
@@ -57,7 +60,7 @@ impl Stage {
             l1: L1::default(),
             audit: AuditHandle::unbound(),
             rate_limits: RateLimits {
-                actor: handle.clone(),
+                actor: handle,
                 names: watch::Sender::new(names).subscribe(),
             },
         };
@@ -66,7 +69,6 @@ impl Stage {
         Self {
             server: Some(server),
             address,
-            handle,
             seen,
         }
     }
