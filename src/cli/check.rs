@@ -73,7 +73,7 @@ fn online(config: &Config) -> Result<(), (u8, String)> {
     let wrong = |error: RepositoryError| (exit::CONFIG, error.to_string());
     let repository = Repository::new(postgres, &config.caches, handle()).map_err(wrong)?;
     let installer = Installer::new(postgres, &config.invalidation, handle()).map_err(wrong)?;
-    let installer = Arc::new(installer);
+    let installer = Arc::new(installer.with_fences(config.locks.is_declared));
     let found = runtime.block_on(async {
         let queries = repository.check().await?;
         Ok((queries, installer.plan().await?))

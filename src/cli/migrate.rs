@@ -58,7 +58,8 @@ fn migrate(config: &Config, args: &Args) -> Result<Vec<Step>, (u8, String)> {
     let runtime = check::runtime()?;
     let handle = runtime.handle().clone();
     let installer = Installer::new(postgres, &config.invalidation, handle);
-    let installer = Arc::new(installer.map_err(|error| failed(&error))?);
+    let installer = installer.map_err(|error| failed(&error))?;
+    let installer = Arc::new(installer.with_fences(config.locks.is_declared));
     let done = runtime.block_on(async {
         let plan = match (args.uninstall, args.dry_run) {
             (true, true) => return Ok((installer.plan_uninstall().await?, Vec::new())),

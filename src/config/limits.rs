@@ -17,6 +17,8 @@ pub struct Locks {
     pub default_ttl: Duration,
     /// No lock is taken, or extended, for longer.
     pub max_ttl: Duration,
+    /// Whether the section is there: then what locks need has to be installed. Locks can be had without it, too.
+    pub is_declared: bool,
 }
 
 /// A limit of `[limits.*]`.
@@ -62,7 +64,7 @@ pub enum OnRedisError {
     Local,
 }
 
-pub(super) fn locks(reader: &mut Reader<'_>, table: &Checked) -> Locks {
+pub(super) fn locks(reader: &mut Reader<'_>, table: &Checked, is_declared: bool) -> Locks {
     let (default, max) = (table.duration("default_ttl"), table.duration("max_ttl"));
     let max_ttl = max.unwrap_or(DEFAULT_MAX_LOCK_TTL);
     if let Some(default) = default.filter(|default| *default > max_ttl) {
@@ -73,6 +75,7 @@ pub(super) fn locks(reader: &mut Reader<'_>, table: &Checked) -> Locks {
     Locks {
         default_ttl: default.unwrap_or(DEFAULT_LOCK_TTL.min(max_ttl)),
         max_ttl,
+        is_declared,
     }
 }
 

@@ -187,7 +187,8 @@ impl Config {
         hint: &str,
     ) -> String {
         let Some(watch) = self.invalidation.watches.get(watch) else {
-            return message.to_owned();
+            // No watch needs it, but locks.
+            return format!("{message}\nhint: {hint}");
         };
         let template = template.and_then(|template| watch.templates.get(template));
         let place = template.map_or(&watch.table_span, |template| &template.span);
@@ -249,7 +250,17 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
     let log = servers::log(reader, section("log"));
     let l1 = l1::l1(section("l1"));
     let audit = audit::audit(section("audit"));
-    let locks = limits::locks(reader, section("locks"));
+    let locks = limits::locks(reader, section("locks"), root.table("locks").is_some());
+    if let (true, Some(span)) = (
+        locks.is_declared && root.is_empty_of(&["postgres"]),
+        root.span_of("locks"),
+    ) {
+        reader.problems.push(Problem::absence(
+            span,
+            "`[locks]` is there, and no `[postgres]` that mints their fencing tokens".into(),
+            "write [postgres] with url = \"postgres://user@host/database\"".into(),
+        ));
+    }
     let mut limits = Vec::new();
     for named in root.named("limits") {
         limits.extend(limits::limit(reader, named, section("limit_defaults")));

@@ -1,6 +1,6 @@
 //! What is asked of Postgres before anything starts: whether it knows what the configuration names.
 
-use super::warden::StartError;
+use super::error::StartError;
 use crate::config::Config;
 use crate::repository::{Installer, Repository, RepositoryError, WatchProblem};
 use std::sync::Arc;
@@ -35,17 +35,19 @@ pub(super) async fn repository(
     Ok(Some(repository))
 }
 
-/// Who knows what has to be installed for the watches; `None`: there are none.
+/// Who knows what has to be installed for watches and locks; `None`: neither is declared.
 pub(super) fn installer(
     config: &Config,
     runtime: &Handle,
 ) -> Result<Option<Arc<Installer>>, RepositoryError> {
     let postgres = config.postgres.as_ref();
     postgres
-        .filter(|_| !config.invalidation.watches.is_empty())
+        .filter(|_| !config.invalidation.watches.is_empty() || config.locks.is_declared)
         .map(|postgres| Installer::new(postgres, &config.invalidation, runtime.clone()))
         .transpose()
-        .map(|installer| installer.map(Arc::new))
+        .map(|installer| {
+            installer.map(|installer| Arc::new(installer.with_fences(config.locks.is_declared)))
+        })
 }
 
 /// Sees that what is watched is installed: a change that nobody tells of would leave its old value cached. A Postgres that is

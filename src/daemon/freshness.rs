@@ -2,7 +2,7 @@
 //! emptied, and who decides which Redis is read.
 
 use super::database;
-use super::warden::StartError;
+use super::error::StartError;
 use crate::cache::{Freshness, Notes, Sweeps};
 use crate::config::Config;
 use crate::invalidation::{
@@ -145,6 +145,9 @@ impl Keeping {
 
     /// Who sees that the watched tables have their triggers, if any is watched.
     pub(super) fn inspector(&self, config: &Config) -> Result<Option<Inspector>, StartError> {
+        if config.invalidation.watches.is_empty() {
+            return Ok(None);
+        }
         let installer = database::installer(config, &self.runtime)?;
         Ok(installer.map(|installer| Inspector {
             installer,

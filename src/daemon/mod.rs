@@ -14,6 +14,7 @@
 
 mod auditing;
 mod database;
+mod error;
 mod freshness;
 mod info;
 mod memory;
@@ -21,5 +22,6 @@ mod reload;
 mod warden;
 mod wiring;
 
+pub use error::{StartError, WardenError};
 pub use reload::Reloaded;
-pub use warden::{Ended, StartError, Warden, WardenError};
+pub use warden::{Ended, Warden};

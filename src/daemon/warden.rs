@@ -1,5 +1,6 @@
 //! The handle by which programs, and the binary itself, start, use and stop a daemon.
 
+use super::error::{StartError, WardenError};
 use super::reload::{Reloaded, Reloading};
 use super::wiring::{Running, STOP_DEADLINE, ended};
 use crate::cache::{
@@ -8,15 +9,12 @@ use crate::cache::{
 };
 use crate::config::Config;
 use crate::invalidation::{InvalidateTargets, InvalidationHandle};
-use crate::keyspace::{KeyError, PatternError, RoutedKey, Router, Scope, TargetError, Targets};
-use crate::repository::RepositoryError;
-use crate::resp::OpenError;
-use crate::store::StoreError;
+use crate::keyspace::{KeyError, RoutedKey, Router, Scope, Targets};
+use crate::lock::{Held, Leader, LockHandle, Locking};
 use crate::supervisor::{AskError, Health};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,92 +23,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// Keys one call of `mget`, `mset` or `invalidate` takes at most.
 const MAX_KEYS: usize = 10_000;
-
-/// Why a daemon did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address of `[resp] listen` cannot be bound.
-    #[error("{0}")]
-    Address(#[source] OpenError),
-    /// The certificate or the key of `[resp]` cannot be used.
-    #[error("{0}")]
-    Tls(#[source] OpenError),
-    /// `[redis]` names nothing usable.
-    #[error(transparent)]
-    Redis(#[from] StoreError),
-    /// `[postgres]` names nothing usable.
-    #[error(transparent)]
-    Postgres(#[from] RepositoryError),
-    /// Postgres refuses declared queries; each with its place in the file.
-    #[error("{0}")]
-    Queries(String),
-    /// Watched tables lack their triggers; each with its place in the file.
-    #[error("{0}")]
-    Watches(String),
-    /// The operating system gives no thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[source] io::Error),
-    /// An actor could not be kept running.
-    #[error("{0}")]
-    Actor(String),
-}
-
-impl From<OpenError> for StartError {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Tcp { .. } | OpenError::Unix { .. } => StartError::Address(error),
-            OpenError::Tls(_) => StartError::Tls(error),
-        }
-    }
-}
-
-/// Why a call of the library has no answer.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum WardenError {
-    /// The key leads nowhere, or is not spelled as it should be.
-    #[error("{0}")]
-    Key(#[from] KeyError),
-    /// The pattern cannot be swept.
-    #[error("{0}")]
-    Pattern(#[from] PatternError),
-    /// The read, put or invalidation failed.
-    #[error("{0}")]
-    Cache(#[from] CacheError),
-    /// The value's bytes are not what the caller wants them to be.
-    #[error("the value of `{key}` cannot be read as `{wanted}`: {why}")]
-    Decode {
-        key: String,
-        wanted: &'static str,
-        why: Arc<serde_json::Error>,
-    },
-    /// The value cannot be written as JSON.
-    #[error("the value for `{key}` cannot be written as JSON: {why}")]
-    Encode {
-        key: String,
-        why: Arc<serde_json::Error>,
-    },
-    /// The key belongs to a declared cache, whose values come from Postgres alone.
-    #[error("`{key}` belongs to a declared cache; programs fill the keys of [namespaces.*]")]
-    NotANamespace { key: String },
-    /// More keys at once than one call takes.
-    #[error("{given} keys in one call are more than {limit}")]
-    TooMany { given: usize, limit: usize },
-}
-
-impl From<TargetError> for WardenError {
-    fn from(error: TargetError) -> Self {
-        match error {
-            TargetError::Key(error) => WardenError::Key(error),
-            TargetError::Pattern(error) => WardenError::Pattern(error),
-        }
-    }
-}
-
-impl From<AskError> for WardenError {
-    fn from(error: AskError) -> Self {
-        WardenError::Cache(CacheError::Actor(error))
-    }
-}
 
 /// How a daemon ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +46,8 @@ struct Inner {
     caches_declared: usize,
     caches: Arc<[CacheHandle]>,
     l1: L1,
+    locks: LockHandle,
+    lock_ttl: Duration,
     next: AtomicUsize,
     addresses: Vec<SocketAddr>,
     health: Health,
@@ -147,6 +61,7 @@ struct Started {
     invalidation: InvalidationHandle,
     caches: Arc<[CacheHandle]>,
     l1: L1,
+    locks: LockHandle,
     addresses: Vec<SocketAddr>,
     health: Health,
     reloading: Arc<Reloading>,
@@ -172,6 +87,7 @@ impl Warden {
         let (report, started) = oneshot::channel();
         let (router, scope) = (config.router(), config.scope());
         let caches_declared = config.caches.len();
+        let lock_ttl = config.locks.default_ttl;
         std::thread::Builder::new()
             .name("cachewarden".to_owned())
             .spawn(move || {
@@ -194,6 +110,8 @@ impl Warden {
             caches_declared,
             caches: started.caches,
             l1: started.l1,
+            locks: started.locks,
+            lock_ttl,
             next: AtomicUsize::new(0),
             addresses: started.addresses,
             health: started.health,
@@ -333,6 +251,47 @@ impl Warden {
         self.0.reloading.reload(config).await
     }
 
+    /// Runs `work` under the lock `name`, which one at a time holds in the whole fleet: acquired within three tries, renewed
+    /// while the work goes on, and released when that returns, panics or is dropped. `ttl` replaces `locks.default_ttl`: how
+    /// long it takes until another may have the lock if this process dies. What `work` is given has the fencing token, and
+    /// tells when the lock is lost.
+    ///
+    /// # Errors
+    /// [`WardenError::Lock`], if the lock cannot be had. `work` was not called then.
+    pub async fn with_lock<T, F, Fut>(
+        &self,
+        name: &str,
+        ttl: impl Into<Option<Duration>>,
+        work: F,
+    ) -> Result<T, WardenError>
+    where
+        F: FnOnce(Held) -> Fut,
+        Fut: Future<Output = T>,
+    {
+        let locking = self.lock(name);
+        let locking = match ttl.into() {
+            Some(ttl) => locking.ttl(ttl),
+            None => locking,
+        };
+        Ok(locking.run(work).await?)
+    }
+
+    /// The same, to be said more precisely: beside whom, how long to wait, how often to try.
+    pub fn lock(&self, name: &str) -> Locking {
+        Locking::new(self.0.locks.clone(), name, self.0.lock_ttl)
+    }
+
+    /// Campaigns to be the one of all who do so under this name that leads, until what is returned is dropped.
+    pub fn lead(&self, name: &str, ttl: impl Into<Option<Duration>>) -> Leader {
+        let ttl = ttl.into().unwrap_or(self.0.lock_ttl);
+        Leader::campaign(self.0.locks.clone(), name, ttl)
+    }
+
+    /// The handles of the lock actor: for programs and tests that send messages themselves.
+    pub fn locks(&self) -> &LockHandle {
+        &self.0.locks
+    }
+
     /// The handles of the invalidation actor: for programs and tests that send messages themselves.
     pub fn invalidation(&self) -> &InvalidationHandle {
         &self.0.invalidation
@@ -464,6 +423,7 @@ async fn live(
         invalidation: running.invalidation.clone(),
         caches: Arc::clone(&running.caches),
         l1: running.l1.clone(),
+        locks: running.locks.clone(),
         addresses: running.addresses.clone(),
         health: running.health(),
         reloading: Arc::clone(&running.reloading),

@@ -1,13 +1,15 @@
 //! Makes the parts, hands each what it needs, starts them bottom-up and stops them top-down.
 
+use super::error::StartError;
 use super::freshness::Keeping;
 use super::reload::Reloading;
-use super::warden::{Ended, StartError};
+use super::warden::Ended;
 use super::{auditing, database, info, memory};
 use crate::audit::{AuditHandle, Checker};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};
 use crate::config::Config;
 use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, InvalidationParts};
+use crate::lock::LockHandle;
 use crate::rate_limit::RateLimitHandle;
 use crate::repository::Repository;
 use crate::resp::{self, Door, Listening, RateLimits, Server};
@@ -82,6 +84,7 @@ pub(super) struct Running {
     audit: AuditHandle,
     rate_limits: RateLimitHandle,
     pub(super) reloading: Arc<Reloading>,
+    pub(super) locks: LockHandle,
     /// The auditor's connections to Postgres.
     checkers: Vec<Checker>,
     pub(super) addresses: Vec<SocketAddr>,
@@ -125,6 +128,7 @@ impl Running {
             audit: AuditHandle::unbound(),
             reloading: Arc::new(Reloading::new(config.clone(), rate_limits.clone())),
             rate_limits,
+            locks: LockHandle::unbound(),
             checkers: Vec::new(),
             addresses: Vec::new(),
             metrics,
@@ -380,6 +384,7 @@ impl Running {
                 actor: self.rate_limits.clone(),
                 names: self.reloading.names(),
             },
+            locks: self.locks.clone(),
         };
         let door = Door::new(config, asked, self.metrics.clone(), info);
         let cores: Arc<[ArbiterHandle]> = self.cores.clone().into();

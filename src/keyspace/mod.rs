@@ -19,6 +19,7 @@
 mod change;
 mod error;
 pub mod expiry;
+mod label;
 mod named;
 pub mod names;
 mod overlap;
@@ -30,6 +31,7 @@ mod template;
 
 pub use change::{ChangePart, ChangeTemplate};
 pub use error::KeyError;
+pub use label::{LabelError, MAX_LABEL_BYTES, check_label};
 pub use named::{Place, may_name};
 pub use overlap::Overlap;
 pub use param::{Param, ParamType};

@@ -21,6 +21,9 @@ pub enum LockError {
     /// What was asked is out of bounds.
     #[error("{0}")]
     Invalid(String),
+    /// It could not be had, after all tries.
+    #[error("the lock `{name}` is held by another")]
+    HeldByAnother { name: String },
     /// As many wait for locks as may.
     #[error("{limit} requests wait for locks already")]
     TooManyWaiting { limit: usize },
@@ -46,9 +49,9 @@ impl LockError {
     pub fn class(&self) -> Class {
         match self {
             LockError::Invalid(_) => Class::Invalid,
-            LockError::TooManyWaiting { .. } | LockError::Actor(AskError::Overloaded { .. }) => {
-                Class::Busy
-            }
+            LockError::HeldByAnother { .. }
+            | LockError::TooManyWaiting { .. }
+            | LockError::Actor(AskError::Overloaded { .. }) => Class::Busy,
             _ => Class::Unavailable,
         }
     }
@@ -62,7 +65,9 @@ impl LockError {
             LockError::Fence(_) => "start Postgres, or check [postgres] url",
             LockError::NoDatabase => "declare [postgres]",
             LockError::LostOnTheWay => "ask again, with a longer ttl if Postgres is slow",
-            LockError::TooManyWaiting { .. } | LockError::Actor(_) => "ask again",
+            LockError::HeldByAnother { .. }
+            | LockError::TooManyWaiting { .. }
+            | LockError::Actor(_) => "ask again",
         }
     }
 }

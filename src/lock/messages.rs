@@ -4,7 +4,7 @@ use super::LockError;
 use crate::supervisor::Handle;
 use actix::Message;
 use bytes::Bytes;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -46,6 +46,8 @@ pub struct Grant {
     pub token: Uuid,
     /// Higher than that of any acquisition before, of any lock.
     pub fence: i64,
+    /// How long it is held at least, unless Redis loses it: by this process' clock, from before Redis began to count.
+    pub until: Instant,
 }
 
 /// Takes a lock, or waits for it. `None`: others hold it, and the wait is over.
@@ -145,6 +147,8 @@ pub struct EndSession {
     pub session: SessionId,
 }
 
+/// The most holders that a semaphore may have.
+pub const MAX_PERMITS: u32 = 1000;
 /// The longest that one may wait for a lock.
 pub const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// Requests that may wait for locks at once; one more is refused.

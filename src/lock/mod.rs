@@ -3,10 +3,15 @@
 //! See [`messages`] for what one may ask.
 
 mod error;
+mod guarded;
+mod keep;
+mod leader;
 mod messages;
 
 pub use error::{Class, LockError};
+pub use guarded::{Held, Locking, Retry};
+pub use leader::Leader;
 pub use messages::{
     Acquire, EndSession, Extend, Force, Grant, Info, Kind, Leave, List, LockHandle, LockInfo, Lost,
-    Release, Session, SessionId, Standing,
+    MAX_PERMITS, MAX_WAIT, MAX_WAITERS, Release, Session, SessionId, Standing,
 };

@@ -80,6 +80,19 @@ impl Connector {
         Self::with_setup(dsn, setup)
     }
 
+    /// For minting fencing tokens: one that was answered must not be minted again after a crash, whatever the role's default
+    /// says of commits. A stricter default stays.
+    pub fn minting(dsn: Dsn, statement_timeout: Duration) -> Self {
+        let setup = format!(
+            "SET default_transaction_read_only = off; \
+             SET statement_timeout = {}; \
+             SELECT set_config('synchronous_commit', 'on', false) \
+             WHERE current_setting('synchronous_commit') IN ('off', 'local')",
+            statement_timeout.as_millis()
+        );
+        Self::with_setup(dsn, setup)
+    }
+
     fn with_setup(dsn: Dsn, setup: String) -> Self {
         Self {
             dsn,

@@ -27,6 +27,7 @@ mod check;
 mod connect;
 mod dsn;
 mod error;
+mod fences;
 mod install;
 mod lanes;
 mod loader;
@@ -46,6 +47,7 @@ use tokio::runtime::Handle;
 
 pub use batch::MAX_ANSWER_BYTES;
 pub use error::{LoadError, RepositoryError};
+pub use fences::{Fences, MAX_MINT};
 pub use install::{Installer, Plan, Step, WatchProblem};
 pub use outbox::{
     Applied, Backlog, Change, Claim, Listening, Look, MAX_CLAIMS, MAX_HELD, Outbox, Seen,

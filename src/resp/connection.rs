@@ -1,11 +1,11 @@
 //! One client's connection: reads, decodes, lets the commands run in order, writes.
 
-use super::batch::Batch;
-use super::checks::Checks;
-use super::codec::{Decoder, Limits, ProtocolError, Request, reply};
-use super::commands::{self, Flow, Session, Verb};
+use super::codec::{Decoder, Limits, Protocol, ProtocolError, Request, reply};
+use super::commands::{self, Flow, Session, Verb, locks};
 use super::door::Door;
 use super::socket::{Socket, give_buffer};
+use super::waiting::{Waiting, is_batched};
+use crate::lock::{Acquire, Leave, Lost};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,9 @@ const SEND_AT: usize = 64 * 1024;
 /// Who has sent so many bytes at once probably has more to say: a connection that never has to wait would otherwise keep
 /// its core from everybody else, actors included.
 const LONG_READ: usize = 4 * 1024;
+
+/// What a client that waits for a lock may send meanwhile, before it is not listened to any more.
+const READ_AHEAD: usize = 64 * 1024;
 
 /// How long a client may keep us waiting.
 #[derive(Clone, Copy, Debug)]
@@ -56,22 +59,19 @@ pub(super) struct Connection {
     socket: Socket,
     session: Session,
     decoder: Decoder,
+    /// Received and not answered; while requests are answered: what comes behind them.
     input: Vec<u8>,
+    /// How much of it came while the client waited.
+    ahead: usize,
     out: Vec<u8>,
     empty_in_a_row: usize,
     /// Since when the client has to authenticate: its beginning, or its `RESET`.
     unauthenticated_since: Instant,
     /// When the half-received request began.
     midway_since: Option<Instant>,
+    stop: watch::Receiver<Stop>,
     /// The daemon stops, and what had arrived by then was read.
     last_call: bool,
-}
-
-/// What of the input waits to be asked together: reads or checks, for those that came before others are asked first.
-#[derive(Default)]
-struct Waiting<'a> {
-    reads: Batch<'a>,
-    checks: Checks<'a>,
 }
 
 /// Why a connection ends.
@@ -84,6 +84,18 @@ enum End {
     Cut(&'static str),
 }
 
+/// What may happen to a connection that waits.
+enum Event {
+    /// So many bytes came; none: the client has left.
+    Read(usize),
+    /// A lock of its session is its own no more.
+    Lost(Lost),
+    /// The daemon stops.
+    Draining,
+    /// The client has kept us waiting for too long.
+    Overdue(&'static str),
+}
+
 impl From<io::Error> for End {
     fn from(_gone: io::Error) -> Self {
         // Clients vanish; that is not worth a line.
@@ -92,7 +104,12 @@ impl From<io::Error> for End {
 }
 
 impl Connection {
-    pub(super) fn new(door: Arc<Door>, core: usize, socket: Socket) -> Self {
+    pub(super) fn new(
+        door: Arc<Door>,
+        core: usize,
+        socket: Socket,
+        stop: watch::Receiver<Stop>,
+    ) -> Self {
         let session = Session::new(door.next_client(), socket.peer(), door.password.is_none());
         let limits = if session.authenticated {
             door.limits
@@ -106,22 +123,25 @@ impl Connection {
             session,
             decoder: Decoder::new(limits),
             input: Vec::new(),
+            ahead: 0,
             out: Vec::new(),
             empty_in_a_row: 0,
             unauthenticated_since: Instant::now(),
             midway_since: None,
+            stop,
             last_call: false,
         }
     }
 
     /// Serves until the client leaves or the daemon stops.
-    pub(super) async fn run(mut self, mut stop: watch::Receiver<Stop>) {
-        let mut now = stop.clone();
+    pub(super) async fn run(mut self) {
+        let mut now = self.stop.clone();
         let end = tokio::select! {
             biased;
             _ = now.wait_for(|stop| *stop == Stop::Now) => End::Over,
-            end = self.serve(&mut stop) => end,
+            end = self.serve() => end,
         };
+        self.session.locks.end(&self.door);
         match end {
             End::Over => {}
             End::Cut(why) => {
@@ -147,9 +167,13 @@ impl Connection {
         Box::pin(self.socket.close()).await;
     }
 
-    async fn serve(&mut self, stop: &mut watch::Receiver<Stop>) -> End {
+    async fn serve(&mut self) -> End {
         loop {
-            let read = match self.receive(stop).await {
+            let read = match std::mem::take(&mut self.ahead) {
+                0 => self.receive().await,
+                ahead => Ok(ahead),
+            };
+            let read = match read {
                 Ok(0) => return End::Over,
                 Ok(read) => read,
                 Err(end) => return end,
@@ -167,8 +191,8 @@ impl Connection {
     }
 
     /// Waits for input, and tells how many bytes came; 0 when no more will.
-    async fn receive(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<usize, End> {
-        let draining = *stop.borrow() >= Stop::Draining;
+    async fn receive(&mut self) -> Result<usize, End> {
+        let draining = *self.stop.borrow() >= Stop::Draining;
         if draining && std::mem::replace(&mut self.last_call, true) {
             // One more read was granted; who keeps on sending does not hold up the stop.
             return Ok(0);
@@ -182,6 +206,22 @@ impl Connection {
             Some(since) => Some((since + patience.request, "slow")),
             None => None,
         };
+        loop {
+            match self.happens(true, deadline).await? {
+                Event::Read(read) => return Ok(read),
+                Event::Lost(lost) => self.push(&lost).await?,
+                Event::Draining => return Ok(0),
+                Event::Overdue(why) => return Err(End::Cut(why)),
+            }
+        }
+    }
+
+    /// The next thing that happens to a connection that waits.
+    async fn happens(
+        &mut self,
+        listens: bool,
+        deadline: Option<(Instant, &'static str)>,
+    ) -> io::Result<Event> {
         let overdue = async {
             match deadline {
                 Some((at, why)) => {
@@ -193,10 +233,21 @@ impl Connection {
         };
         tokio::select! {
             biased;
-            read = self.socket.read(&mut self.input) => Ok(read?),
-            _ = stop.wait_for(|stop| *stop >= Stop::Draining) => Ok(0),
-            why = overdue => Err(End::Cut(why)),
+            read = self.socket.read(&mut self.input), if listens => read.map(Event::Read),
+            lost = self.session.locks.lost() => Ok(Event::Lost(lost)),
+            _ = self.stop.wait_for(|stop| *stop >= Stop::Draining) => Ok(Event::Draining),
+            why = overdue => Ok(Event::Overdue(why)),
         }
+    }
+
+    /// Tells the client of a lock that it has lost; one of RESP2 has to ask.
+    async fn push(&mut self, lost: &Lost) -> io::Result<()> {
+        if self.session.protocol == Protocol::Resp3 {
+            locks::push_lost(lost, &mut self.out);
+            self.socket.write_all(&mut self.out).await?;
+            give_buffer(std::mem::take(&mut self.out));
+        }
+        Ok(())
     }
 
     /// Runs every complete request of the input.
@@ -283,6 +334,14 @@ impl Connection {
         request: &Request,
         input: &[u8],
     ) -> Result<Flow, End> {
+        if verb == Verb::LockAcquire {
+            let args: Vec<&[u8]> = request.args(input).skip(1).collect();
+            let session = &mut self.session;
+            return match locks::acquire(&self.door, &args, session, &mut self.out) {
+                Some(acquire) => Box::pin(self.acquire(acquire)).await,
+                None => Ok(Flow::Continue),
+            };
+        }
         let was_authenticated = self.session.authenticated;
         // Boxed: these are rare, and a read should not carry room for them.
         let command = commands::run(
@@ -304,6 +363,53 @@ impl Connection {
             });
         }
         Ok(flow)
+    }
+
+    /// Takes a lock. A client that waits for one is listened to meanwhile, so that its place goes to the next when it leaves.
+    async fn acquire(&mut self, acquire: Acquire) -> Result<Flow, End> {
+        let door = Arc::clone(&self.door);
+        let (attempt, waits) = (acquire.attempt, !acquire.wait.is_zero());
+        if waits {
+            // What came before should not wait, too.
+            self.socket.write_all(&mut self.out).await?;
+        }
+        let answer = tokio::select! {
+            biased;
+            answer = door.locks.acquire.ask(acquire) => Some(answer),
+            over = self.until_over(), if waits => {
+                // Nobody else is there to be told; and the one to be told that it is too late is us.
+                let _restarted = door.locks.leave.tell(Leave { attempt });
+                match over {
+                    Some(end) => return Err(end),
+                    None => None,
+                }
+            }
+        };
+        match answer {
+            Some(answer) => locks::write_acquired(answer, self.session.protocol, &mut self.out),
+            None => reply::error(&mut self.out, "UNAVAILABLE", "the daemon stops; ask again"),
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// Listens to a client that waits: until it leaves, or the daemon stops (`None`).
+    async fn until_over(&mut self) -> Option<End> {
+        loop {
+            let listens = self.input.len() < READ_AHEAD;
+            let pushed = match self.happens(listens, None).await {
+                Ok(Event::Read(0)) => return Some(End::Over),
+                Ok(Event::Read(read)) => {
+                    self.ahead += read;
+                    Ok(())
+                }
+                Ok(Event::Lost(lost)) => self.push(&lost).await,
+                Ok(Event::Draining | Event::Overdue(_)) => return None,
+                Err(gone) => Err(gone),
+            };
+            if let Err(gone) = pushed {
+                return Some(gone.into());
+            }
+        }
     }
 
     /// Asks for what waits, and sends when there is enough to send.
@@ -333,6 +439,7 @@ impl Connection {
     /// Keeps what was received of the next request; a connection that waits holds no buffer.
     fn keep_rest(&mut self, mut input: Vec<u8>, consumed: usize) {
         input.drain(..consumed);
+        input.append(&mut self.input);
         if input.is_empty() {
             give_buffer(input);
             self.midway_since = None;
@@ -349,38 +456,6 @@ impl Connection {
             give_buffer(std::mem::take(&mut self.out));
         }
     }
-}
-
-impl<'a> Waiting<'a> {
-    /// Whether what waits has to be asked before this command's turn comes.
-    fn is_another_kind(&self, verb: Verb) -> bool {
-        (!is_read(verb) && !self.reads.is_empty()) || (!is_check(verb) && !self.checks.is_empty())
-    }
-
-    fn is_full(&self) -> bool {
-        self.reads.is_full() || self.checks.is_full()
-    }
-
-    /// Adds a read or a check of these words.
-    fn add(&mut self, verb: Verb, words: impl ExactSizeIterator<Item = &'a [u8]>) {
-        if is_check(verb) {
-            self.checks.add(verb, words);
-        } else {
-            self.reads.add(verb, words);
-        }
-    }
-}
-
-fn is_read(verb: Verb) -> bool {
-    matches!(verb, Verb::Get | Verb::Mget | Verb::CacheGet)
-}
-
-fn is_check(verb: Verb) -> bool {
-    matches!(verb, Verb::RateCheck | Verb::RatePeek)
-}
-
-fn is_batched(verb: Verb) -> bool {
-    is_read(verb) || is_check(verb)
 }
 
 #[cfg(test)]

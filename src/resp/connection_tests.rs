@@ -5,6 +5,7 @@ use crate::audit::AuditHandle;
 use crate::cache::{CacheHandle, L1};
 use crate::config::Config;
 use crate::invalidation::InvalidationHandle;
+use crate::lock::LockHandle;
 use crate::rate_limit::RateLimitHandle;
 use crate::resp::{Asked, RateLimits};
 use crate::telemetry::Metrics;
@@ -29,6 +30,7 @@ fn door(patience: Patience) -> Arc<Door> {
             actor: RateLimitHandle::unbound(),
             names: watch::channel(Vec::new()).1,
         },
+        locks: LockHandle::unbound(),
     };
     let mut door = Door::new(&config, asked, Metrics::new(), Arc::new(Vec::new));
     door.patience = patience;
@@ -48,9 +50,13 @@ struct Client(UnixStream);
 impl Client {
     fn connect(door: &Arc<Door>) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
-        let connection = Connection::new(Arc::clone(door), 0, Socket::Unix(theirs));
         let running = watch::Sender::new(Stop::Running);
-        tokio::spawn(async move { connection.run(running.subscribe()).await });
+        let stop = running.subscribe();
+        let connection = Connection::new(Arc::clone(door), 0, Socket::Unix(theirs), stop);
+        tokio::spawn(async move {
+            let _running = running;
+            connection.run().await;
+        });
         Self(ours)
     }
 

@@ -8,6 +8,7 @@ use crate::cache::{CacheHandle, Hit, L1};
 use crate::config;
 use crate::invalidation::InvalidationHandle;
 use crate::keyspace::{KeyError, Reach, RoutedKey, Router, Scope};
+use crate::lock::LockHandle;
 use crate::rate_limit::RateLimitHandle;
 use crate::telemetry::Metrics;
 use bytes::Bytes;
@@ -26,6 +27,7 @@ pub struct Asked {
     pub invalidation: InvalidationHandle,
     pub l1: L1,
     pub audit: AuditHandle,
+    pub locks: LockHandle,
     pub rate_limits: RateLimits,
 }
 
@@ -55,6 +57,7 @@ pub struct Door {
     l1: Option<L1>,
     pub(super) audit: AuditHandle,
     pub(super) rate_limits: RateLimits,
+    pub(super) locks: LockHandle,
     /// What can be invalidated by name.
     pub(super) scope: Scope,
     /// Keys that other programs cache by themselves: `invalidation.prefixes`.
@@ -69,6 +72,7 @@ pub struct Door {
     pub(super) info: InfoSource,
     pub(super) since: Instant,
     clients: AtomicU64,
+    sessions: AtomicU64,
 }
 
 impl Door {
@@ -87,6 +91,7 @@ impl Door {
             l1: Some(asked.l1).filter(L1::is_used),
             audit: asked.audit,
             rate_limits: asked.rate_limits,
+            locks: asked.locks,
             scope: config.scope(),
             foreign: Reach::new(config.invalidation.prefixes.iter().cloned()),
             channels: config.invalidation.channels(),
@@ -98,6 +103,7 @@ impl Door {
             info,
             since: Instant::now(),
             clients: AtomicU64::new(0),
+            sessions: AtomicU64::new(0),
         }
     }
 
@@ -138,6 +144,11 @@ impl Door {
 
     pub(super) fn next_client(&self) -> u64 {
         self.clients.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A number for a session of locks.
+    pub(super) fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(super) fn clients_so_far(&self) -> u64 {

@@ -5,6 +5,7 @@ use super::door::RateLimits;
 use crate::cache::{CacheError, Class};
 use crate::invalidation::InvalidationError;
 use crate::keyspace::{KeyError, RoutedKey, TargetError};
+use crate::lock::{self, LockError};
 use crate::rate_limit::{self, LimitError};
 use crate::supervisor::AskError;
 
@@ -47,6 +48,16 @@ pub(super) fn command(out: &mut Vec<u8>, error: &CacheError) {
         code(error.class()),
         format_args!("{error}; {}", error.mend()),
     );
+}
+
+/// A lock that has no answer.
+pub(super) fn lock(out: &mut Vec<u8>, error: &LockError) {
+    let code = match error.class() {
+        lock::Class::Invalid => "ERR",
+        lock::Class::Busy => "BUSY",
+        lock::Class::Unavailable => "UNAVAILABLE",
+    };
+    reply::error(out, code, format_args!("{error}; {}", error.mend()));
 }
 
 /// The actor itself did not answer.

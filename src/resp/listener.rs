@@ -293,7 +293,7 @@ impl Dealer {
         let stop = self.stop.subscribe();
         let door = Arc::clone(&self.door);
         drop(self);
-        Connection::new(door, core, socket).run(stop).await;
+        Connection::new(door, core, socket, stop).run().await;
         drop(place);
     }
 

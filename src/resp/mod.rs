@@ -28,8 +28,10 @@ mod connection;
 mod door;
 mod failure;
 mod listener;
+mod lock_session;
 mod password;
 mod socket;
+mod waiting;
 
 pub use commands::COMMANDS;
 pub use door::{Asked, Door, InfoSource, RateLimits};

@@ -10,8 +10,8 @@ pub type Room = (&'static str, &'static [&'static str]);
 pub const ROOMS: &[Room] = &[
     ("main", &["cli"]),
     ("cli", &["daemon", "audit", "supervisor", "repository", "telemetry", "config"]),
-    ("daemon", &["resp", "audit", "invalidation", "cache", "supervisor", "store", "repository", "telemetry", "config", "keyspace"]),
-    ("resp", &["audit", "invalidation", "cache", "rate_limit", "supervisor", "telemetry", "config", "keyspace"]),
+    ("daemon", &["resp", "audit", "invalidation", "cache", "lock", "rate_limit", "supervisor", "store", "repository", "telemetry", "config", "keyspace"]),
+    ("resp", &["audit", "invalidation", "cache", "lock", "rate_limit", "supervisor", "telemetry", "config", "keyspace"]),
     ("audit", &["cache", "supervisor", "store", "repository", "telemetry", "config", "keyspace"]),
     ("invalidation", &["cache", "supervisor", "store", "repository", "telemetry", "config", "keyspace"]),
     ("lock", &["supervisor", "store", "repository"]),

@@ -26,6 +26,7 @@ mod doorbell;
 mod drain;
 mod drain_claims;
 mod explain;
+mod fences;
 mod frozen;
 mod heartbeats;
 mod huge_values;

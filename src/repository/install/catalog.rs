@@ -178,6 +178,8 @@ SELECT coalesce(bool_and(has_schema_privilege(c.relnamespace, 'USAGE') AND has_t
            AND (c.relname = '__diesel_schema_migrations'
                 OR has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
                    AND has_table_privilege(c.oid, 'DELETE'))), true)
+   AND coalesce((SELECT bool_and(has_sequence_privilege(s.oid, 'USAGE')) FROM pg_catalog.pg_class s
+                 WHERE s.relnamespace = to_regnamespace('cachewarden') AND s.relname = 'fence_tokens'), true)
 FROM pg_catalog.pg_class c
 WHERE c.relnamespace = to_regnamespace('cachewarden') AND c.relkind = 'r'";
 

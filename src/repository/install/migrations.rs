@@ -28,10 +28,10 @@ macro_rules! migration {
 }
 
 /// All of them, oldest first.
-pub(super) const ALL: [Migration; 1] = [migration!(
-    "20261121000000",
-    "2026-11-21-000000_invalidation_queue"
-)];
+pub(super) const ALL: [Migration; 2] = [
+    migration!("20261121000000", "2026-11-21-000000_invalidation_queue"),
+    migration!("20261122000000", "2026-11-22-000000_fencing_tokens"),
+];
 
 /// Makes the schema, and diesel's list of what was run in it.
 const PREPARE: &str = "CREATE SCHEMA IF NOT EXISTS cachewarden; SET search_path = cachewarden";
@@ -50,6 +50,7 @@ pub(super) fn as_text(pending: &[&Migration], role: &str) -> String {
     sql + &format!(
         "\n\nGRANT USAGE ON SCHEMA cachewarden TO {role};\n\
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA cachewarden TO {role};\n\
+         GRANT USAGE ON ALL SEQUENCES IN SCHEMA cachewarden TO {role};\n\
          RESET search_path;\nCOMMIT;"
     )
 }

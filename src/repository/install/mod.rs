@@ -32,6 +32,7 @@ use super::dsn::Dsn;
 use super::error::describe;
 use crate::config;
 use catalog::Catalog;
+use plan::Wanted;
 pub use plan::{Plan, Step, WatchProblem};
 
 /// Held while steps are taken, so that two that install do so one after the other. Any number will
@@ -43,8 +44,7 @@ pub struct Installer {
     reading: Connector,
     writing: Arc<Connector>,
     watches: Vec<config::Watch>,
-    max_keys: usize,
-    notify: bool,
+    wanted: Wanted,
     runtime: Handle,
 }
 
@@ -63,10 +63,20 @@ impl Installer {
             reading: Connector::reading(dsn()?, postgres.statement_timeout),
             writing: Arc::new(Connector::installing(dsn()?)),
             watches: invalidation.watches.clone(),
-            max_keys: invalidation.max_keys,
-            notify: invalidation.notify,
+            wanted: Wanted {
+                max_keys: invalidation.max_keys,
+                notify: invalidation.notify,
+                fences: false,
+            },
             runtime,
         })
+    }
+
+    /// The same, where locks need fencing tokens: it is a flaw that none can be minted.
+    #[must_use]
+    pub fn with_fences(mut self, are_needed: bool) -> Self {
+        self.wanted.fences = are_needed;
+        self
     }
 
     /// What is wrong with the watches, and what would be done about it. Changes nothing.
@@ -137,12 +147,7 @@ impl Installer {
 
     async fn compare(&self, client: &Client) -> Result<Plan, RepositoryError> {
         let catalog = look(client, &self.watches).await?;
-        Ok(plan::compare(
-            &catalog,
-            &self.watches,
-            self.max_keys,
-            self.notify,
-        ))
+        Ok(plan::compare(&catalog, &self.wanted, &self.watches))
     }
 
     /// A connection that nobody else installs beside, for as long as it lives.

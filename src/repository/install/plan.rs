@@ -64,6 +64,15 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
+/// What is wanted beside the watches.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub max_keys: usize,
+    pub notify: bool,
+    /// Fencing tokens.
+    pub fences: bool,
+}
+
 /// A table or partition, and all that a change of it invalidates.
 struct Target<'a> {
     relation: &'a Relation,
@@ -85,7 +94,12 @@ impl Target<'_> {
     }
 }
 
-pub(super) fn compare(catalog: &Catalog, watches: &[Watch], max_keys: usize, notify: bool) -> Plan {
+pub(super) fn compare(catalog: &Catalog, wanted: &Wanted, watches: &[Watch]) -> Plan {
+    let Wanted {
+        max_keys,
+        notify,
+        fences,
+    } = *wanted;
     let mut plan = Plan::default();
     if let (true, false) = (catalog.is_standby, watches.is_empty()) {
         plan.problems.push(WatchProblem {
@@ -110,18 +124,19 @@ pub(super) fn compare(catalog: &Catalog, watches: &[Watch], max_keys: usize, not
     if !catalog.may_drain {
         let role = &catalog.role;
         let message = format!(
-            "the role {role} may not read and write the tables in the schema `cachewarden`"
+            "the role {role} may not use the tables and sequences in the schema `cachewarden`"
         );
         let hint = format!(
             "GRANT USAGE ON SCHEMA cachewarden TO {role}; \
-             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA cachewarden TO {role};"
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA cachewarden TO {role}; \
+             GRANT USAGE ON ALL SEQUENCES IN SCHEMA cachewarden TO {role};"
         );
         plan.problem(0, None, message, &hint);
         // Nor can be seen what is installed.
         return plan;
     }
+    plan.migrate(catalog, fences || !watches.is_empty());
     if !watches.is_empty() {
-        plan.migrate(catalog);
         plan.strangers(catalog);
     }
     plan.doorbell(catalog, notify, !watches.is_empty());
@@ -136,8 +151,8 @@ pub(super) fn compare(catalog: &Catalog, watches: &[Watch], max_keys: usize, not
 }
 
 impl Plan {
-    /// Schema and migrations.
-    fn migrate(&mut self, catalog: &Catalog) {
+    /// Schema and migrations. Where nothing declared needs them it is no flaw that they are missing.
+    fn migrate(&mut self, catalog: &Catalog, is_needed: bool) {
         let is_pending = |m: &&Migration| !catalog.migrations.iter().any(|done| done == m.version);
         let pending: Vec<&Migration> = migrations::ALL.iter().filter(is_pending).collect();
         if pending.is_empty() {
@@ -154,7 +169,9 @@ impl Plan {
                 "there is no schema `cachewarden`",
             )
         };
-        self.flaw(0, message.to_owned());
+        if is_needed {
+            self.flaw(0, message.to_owned());
+        }
         self.steps.push(Step {
             title: title.to_owned(),
             sql: migrations::as_text(&pending, &catalog.role),

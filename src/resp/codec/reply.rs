@@ -80,6 +80,11 @@ pub fn map(out: &mut Vec<u8>, protocol: Protocol, pairs: usize) {
     }
 }
 
+/// The head of something that was not asked for; `elements` frames follow. Only clients of RESP3 know it.
+pub fn push(out: &mut Vec<u8>, elements: usize) {
+    head(out, b'>', elements);
+}
+
 /// Text for people, such as that of `INFO`; a bulk string for RESP2.
 pub fn verbatim(out: &mut Vec<u8>, protocol: Protocol, text: &str) {
     const FORMAT: &[u8] = b"txt:";

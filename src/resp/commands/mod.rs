@@ -2,6 +2,7 @@
 
 mod explain;
 pub(super) mod limits;
+pub(super) mod locks;
 mod reads;
 mod server;
 mod session;
@@ -44,6 +45,12 @@ pub(super) enum Verb {
     RateRelease,
     RateFixed,
     ClThrottle,
+    LockAcquire,
+    LockExtend,
+    LockRelease,
+    LockInfo,
+    LockList,
+    LockForce,
     Hello,
     Auth,
     Ping,
@@ -105,6 +112,12 @@ commands! {
     RateRelease "RATE.RELEASE" 4 ["write" "fast"] (2, 2, 1) "cachewarden" "Ends a request in flight that a limit counts, by its id.";
     RateFixed "RATE.FIXED" 4 ["write" "fast"] (1, 1, 1) "cachewarden" "Lets a subject through a fixed window that is declared nowhere.";
     ClThrottle "CL.THROTTLE" -5 ["write" "fast"] (1, 1, 1) "cachewarden" "Limits a rate as redis-cell does, by the numbers in the command.";
+    LockAcquire "LOCK.ACQUIRE" -3 ["write"] (0, 0, 0) "cachewarden" "Takes a lock for some milliseconds, or waits for it; returns its token and its fence.";
+    LockExtend "LOCK.EXTEND" 4 ["write" "fast"] (0, 0, 0) "cachewarden" "Holds a lock for so many milliseconds from now on; 1, or 0 if it is not yours any more.";
+    LockRelease "LOCK.RELEASE" 3 ["write" "fast"] (0, 0, 0) "cachewarden" "Lets a lock go; 1, or 0 if it is not yours any more.";
+    LockInfo "LOCK.INFO" 2 ["readonly" "fast"] (0, 0, 0) "cachewarden" "Tells who holds a lock, by its fence, for how long, and how many wait.";
+    LockList "LOCK.LIST" -1 ["readonly"] (0, 0, 0) "cachewarden" "Tells the same of all locks whose names begin so.";
+    LockForce "LOCK.FORCE" 2 ["write"] (0, 0, 0) "cachewarden" "Takes a lock away from whoever holds it, and says so in the log; 1, or 0 if nobody did.";
     Hello "HELLO" -1 ["noscript" "fast" "no_auth"] (0, 0, 0) "connection" "Chooses the protocol version, authenticates, names the connection.";
     Auth "AUTH" -2 ["noscript" "fast" "no_auth"] (0, 0, 0) "connection" "Authenticates the connection.";
     Ping "PING" -1 ["fast"] (0, 0, 0) "connection" "Returns PONG, or its argument.";
@@ -202,8 +215,10 @@ pub(super) async fn run(
     let args: Vec<&[u8]> = request.args(input).skip(1).collect();
     let caches = &door.caches[core];
     match verb {
-        Verb::Get | Verb::Mget | Verb::CacheGet => {} // batched by the connection
-        Verb::RateCheck | Verb::RatePeek => {}        // these, too
+        // Batched by the connection; and what it waits for itself.
+        Verb::Get | Verb::Mget | Verb::CacheGet => {}
+        Verb::RateCheck | Verb::RatePeek => {}
+        Verb::LockAcquire => {}
         Verb::Exists => reads::exists(door, caches, &args, out).await,
         Verb::Ttl => reads::ttl(door, caches, args[0], reads::Unit::Seconds, out).await,
         Verb::Pttl => reads::ttl(door, caches, args[0], reads::Unit::Milliseconds, out).await,
@@ -219,6 +234,11 @@ pub(super) async fn run(
         Verb::RateRelease => limits::release(door, &args, out).await,
         Verb::RateFixed => limits::fixed(door, &args, out).await,
         Verb::ClThrottle => limits::throttle(door, &args, out).await,
+        Verb::LockExtend => locks::extend(door, &args, out).await,
+        Verb::LockRelease => locks::release(door, &args, out).await,
+        Verb::LockInfo => locks::info(door, args[0], session, out).await,
+        Verb::LockList => locks::list(door, &args, session.protocol, out).await,
+        Verb::LockForce => locks::force(door, args[0], session, out).await,
         Verb::Hello => session.hello(door, &args, out).await,
         Verb::Auth => session.auth(door, &args, out).await,
         Verb::Ping => server::ping(&args, out),

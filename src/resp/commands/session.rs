@@ -2,6 +2,7 @@
 
 use super::super::codec::{Protocol, reply};
 use super::super::door::Door;
+use super::super::lock_session::LockSession;
 use super::WrongArity;
 use std::net::IpAddr;
 
@@ -16,6 +17,7 @@ pub(in super::super) struct Session {
     pub(in super::super) peer: Option<IpAddr>,
     pub(in super::super) protocol: Protocol,
     pub(in super::super) authenticated: bool,
+    pub(in super::super) locks: LockSession,
     name: Option<Box<str>>,
     library: Option<Box<str>>,
     library_version: Option<Box<str>>,
@@ -28,6 +30,7 @@ impl Session {
             peer,
             protocol: Protocol::Resp2,
             authenticated,
+            locks: LockSession::default(),
             name: None,
             library: None,
             library_version: None,
@@ -204,8 +207,18 @@ impl Session {
         )
     }
 
+    /// Who this is, for the log.
+    pub(super) fn who(&self) -> String {
+        let name = self.name.as_deref().unwrap_or("without a name");
+        match self.peer {
+            Some(peer) => format!("client {} ({name}) at {peer}", self.id),
+            None => format!("client {} ({name}) on a unix socket", self.id),
+        }
+    }
+
     /// `RESET`
     pub(super) fn reset(&mut self, door: &Door, out: &mut Vec<u8>) {
+        self.locks.end(door);
         *self = Session::new(self.id, self.peer, door.password.is_none());
         reply::simple(out, "RESET");
     }

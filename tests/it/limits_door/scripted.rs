@@ -10,6 +10,7 @@ use cachewarden::audit::AuditHandle;
 use cachewarden::cache::{CacheHandle, L1};
 use cachewarden::config::Config;
 use cachewarden::invalidation::InvalidationHandle;
+use cachewarden::lock::LockHandle;
 use cachewarden::rate_limit::{
     Ask, Asked, Check, Decision, Fixed, LimitError, Policy, RateLimitHandle, Refund, Release,
     Reset, Throttle,
@@ -59,6 +60,7 @@ impl Stage {
             invalidation: InvalidationHandle::unbound(),
             l1: L1::default(),
             audit: AuditHandle::unbound(),
+            locks: LockHandle::unbound(),
             rate_limits: RateLimits {
                 actor: handle,
                 names: watch::Sender::new(names).subscribe(),

@@ -136,8 +136,13 @@ async fn who_may_not_is_told_so_and_a_table_in_use_is_not_waited_for_for_long() 
 }
 
 #[tokio::test]
-async fn without_watches_there_is_nothing_to_do_and_without_postgres_no_way_to() {
+async fn without_watches_the_schema_is_all_there_is_to_make_and_without_postgres_there_is_no_way_to()
+ {
     let world = Watched::unmigrated("", "").await;
+    assert_eq!(
+        world.migrate().await,
+        "done: make the schema `cachewarden`\n"
+    );
     let before = world.ask(CATALOG).await;
     assert_eq!(world.migrate().await, "nothing to do\n");
     assert_eq!(world.ask(CATALOG).await, before);

@@ -208,7 +208,8 @@ async fn a_role_that_may_not_empty_the_queue_is_told_what_it_lacks() {
     assert_ne!(url, world.database.url());
     let text = config(&url, "redis://127.0.0.1:1", NAMED);
     let all = format!(
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA cachewarden TO {role};"
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA cachewarden TO {role}; \
+         GRANT USAGE ON ALL SEQUENCES IN SCHEMA cachewarden TO {role};"
     );
     let some = "GRANT SELECT ON ALL TABLES IN SCHEMA cachewarden TO";
     for grant in ["GRANT USAGE ON SCHEMA cachewarden TO", some]
