@@ -21,6 +21,12 @@ pub struct Locks {
     pub is_declared: bool,
 }
 
+/// `[limit_defaults]`, as it concerns limits that are declared nowhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitDefaults {
+    pub on_redis_error: OnRedisError,
+}
+
 /// A limit of `[limits.*]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
@@ -76,6 +82,15 @@ pub(super) fn locks(reader: &mut Reader<'_>, table: &Checked, is_declared: bool)
         default_ttl: default.unwrap_or(DEFAULT_LOCK_TTL.min(max_ttl)),
         max_ttl,
         is_declared,
+    }
+}
+
+pub(super) fn defaults(table: &Checked) -> LimitDefaults {
+    let mode = table.text("on_redis_error");
+    LimitDefaults {
+        on_redis_error: mode
+            .map(|mode| on_redis_error(mode.value))
+            .unwrap_or_default(),
     }
 }
 

@@ -44,7 +44,7 @@ pub use events::{EventPiece, EventRule, EventTemplate};
 pub use indexes::{Segment, segment, segments};
 pub use invalidation::{Invalidation, OnDeaf, TableName, Watch, WatchTemplate};
 pub use l1::L1;
-pub use limits::{Algorithm, Limit, Locks, OnRedisError};
+pub use limits::{Algorithm, Limit, LimitDefaults, Locks, OnRedisError};
 pub use problem::{Problem, Problems, Source};
 pub use query::{Piece, Query, QueryError};
 use reader::{Env, Reader};
@@ -76,6 +76,7 @@ pub struct Config {
     pub locks: Locks,
     /// In the order of the text.
     pub limits: Vec<Limit>,
+    pub limit_defaults: LimitDefaults,
     pub audit: Audit,
     /// Parts that are accepted and not acted upon by this version, such as `[http]` or
     /// `caches.course.warm`.
@@ -328,6 +329,7 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         invalidation,
         locks,
         limits,
+        limit_defaults: limits::defaults(section("limit_defaults")),
         audit,
         unserved: Vec::new(),
         warnings: Vec::new(),

@@ -3,6 +3,7 @@
 use crate::cache::CacheError;
 use crate::keyspace::{KeyError, PatternError, TargetError};
 use crate::lock::LockError;
+use crate::rate_limit::LimitError;
 use crate::repository::RepositoryError;
 use crate::resp::OpenError;
 use crate::store::StoreError;
@@ -63,6 +64,9 @@ pub enum WardenError {
     /// The lock could not be had, or kept.
     #[error("{0}")]
     Lock(#[from] LockError),
+    /// The limit could not be asked, or what was asked makes no sense for it.
+    #[error("{0}")]
+    Limit(#[from] LimitError),
     /// The value's bytes are not what the caller wants them to be.
     #[error("the value of `{key}` cannot be read as `{wanted}`: {why}")]
     Decode {

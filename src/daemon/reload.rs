@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Limit};
 use crate::rate_limit::{RateLimitHandle, Reload};
+use crate::resp::RateLimits;
 use crate::supervisor::AskError;
 use tokio::sync::{Mutex, watch};
 
@@ -36,9 +37,12 @@ impl Reloading {
         }
     }
 
-    /// The names of the limits, whatever they are.
-    pub(super) fn names(&self) -> watch::Receiver<Vec<String>> {
-        self.names.subscribe()
+    /// Whom the door asks; it hears of new names.
+    pub(super) fn rate_limits(&self) -> RateLimits {
+        RateLimits {
+            actor: self.rate_limits.clone(),
+            names: self.names.subscribe(),
+        }
     }
 
     pub(super) async fn reload(&self, new: Config) -> Result<Reloaded, AskError> {

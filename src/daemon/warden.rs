@@ -1,7 +1,7 @@
 //! The handle by which programs, and the binary itself, start, use and stop a daemon.
 
 use super::error::{StartError, WardenError};
-use super::reload::{Reloaded, Reloading};
+use super::reload::Reloading;
 use super::wiring::{Running, STOP_DEADLINE, ended};
 use crate::cache::{
     CacheError, CacheHandle, Found, GetOrLoad, Hit, Invalidate, L1, Loader, Origin, Put, Read,
@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::invalidation::{InvalidateTargets, InvalidationHandle};
 use crate::keyspace::{KeyError, RoutedKey, Router, Scope, Targets};
 use crate::lock::{Held, Leader, LockHandle, Locking};
-use crate::supervisor::{AskError, Health};
+use crate::rate_limit::RateLimitHandle;
+use crate::supervisor::Health;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,9 +38,9 @@ pub enum Ended {
 
 /// A running daemon. Cheap to clone; the daemon stops when [`Warden::stop`] is called or the last clone is dropped.
 #[derive(Clone)]
-pub struct Warden(Arc<Inner>);
+pub struct Warden(pub(super) Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     router: Router,
     scope: Scope,
     invalidation: InvalidationHandle,
@@ -48,10 +49,11 @@ struct Inner {
     l1: L1,
     locks: LockHandle,
     lock_ttl: Duration,
+    pub(super) rate_limit: RateLimitHandle,
     next: AtomicUsize,
     addresses: Vec<SocketAddr>,
     health: Health,
-    reloading: Arc<Reloading>,
+    pub(super) reloading: Arc<Reloading>,
     /// One message begins the stop, a second one hurries it; a closed channel is a stop, too.
     stop: mpsc::Sender<Duration>,
     ended: watch::Receiver<Option<Ended>>,
@@ -62,6 +64,7 @@ struct Started {
     caches: Arc<[CacheHandle]>,
     l1: L1,
     locks: LockHandle,
+    rate_limit: RateLimitHandle,
     addresses: Vec<SocketAddr>,
     health: Health,
     reloading: Arc<Reloading>,
@@ -112,6 +115,7 @@ impl Warden {
             l1: started.l1,
             locks: started.locks,
             lock_ttl,
+            rate_limit: started.rate_limit,
             next: AtomicUsize::new(0),
             addresses: started.addresses,
             health: started.health,
@@ -240,15 +244,6 @@ impl Warden {
         let ask = InvalidateTargets { targets, origin };
         let answer = self.0.invalidation.invalidate.ask(ask).await?;
         answer.map_err(|error| WardenError::Cache(error.into_cache()))
-    }
-
-    /// Applies the limits of another configuration, at once and without forgetting what was counted; the rest of it waits for
-    /// a restart.
-    ///
-    /// # Errors
-    /// If the limits' actor does not answer: then nothing has changed, and one may ask again.
-    pub async fn reload(&self, config: Config) -> Result<Reloaded, AskError> {
-        self.0.reloading.reload(config).await
     }
 
     /// Runs `work` under the lock `name`, which one at a time holds in the whole fleet: acquired within three tries, renewed
@@ -424,6 +419,7 @@ async fn live(
         caches: Arc::clone(&running.caches),
         l1: running.l1.clone(),
         locks: running.locks.clone(),
+        rate_limit: running.rate_limit.clone(),
         addresses: running.addresses.clone(),
         health: running.health(),
         reloading: Arc::clone(&running.reloading),

@@ -4,7 +4,7 @@ use super::error::StartError;
 use super::freshness::Keeping;
 use super::reload::Reloading;
 use super::warden::Ended;
-use super::{auditing, database, info, memory};
+use super::{auditing, database, guarding, info, memory};
 use crate::audit::{AuditHandle, Checker};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};
 use crate::config::Config;
@@ -12,7 +12,7 @@ use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, Invali
 use crate::lock::LockHandle;
 use crate::rate_limit::RateLimitHandle;
 use crate::repository::Repository;
-use crate::resp::{self, Door, Listening, RateLimits, Server};
+use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
 use crate::supervisor::{ChildSpec, Health, RestartPolicy, Supervisor};
 use crate::telemetry::Metrics;
@@ -82,7 +82,7 @@ pub(super) struct Running {
     pub(super) invalidation: InvalidationHandle,
     pub(super) l1: L1,
     audit: AuditHandle,
-    rate_limits: RateLimitHandle,
+    pub(super) rate_limit: RateLimitHandle,
     pub(super) reloading: Arc<Reloading>,
     pub(super) locks: LockHandle,
     /// The auditor's connections to Postgres.
@@ -114,7 +114,7 @@ impl Running {
         let caches: Arc<[CacheHandle]> = (0..threads)
             .map(|_| CacheHandle::unbound(deadline))
             .collect();
-        let rate_limits = RateLimitHandle::unbound();
+        let rate_limit = RateLimitHandle::unbound();
         let mut running = Running {
             io_threads,
             repository,
@@ -126,8 +126,8 @@ impl Running {
             invalidation: InvalidationHandle::unbound(),
             l1: L1::default(),
             audit: AuditHandle::unbound(),
-            reloading: Arc::new(Reloading::new(config.clone(), rate_limits.clone())),
-            rate_limits,
+            reloading: Arc::new(Reloading::new(config.clone(), rate_limit.clone())),
+            rate_limit,
             locks: LockHandle::unbound(),
             checkers: Vec::new(),
             addresses: Vec::new(),
@@ -152,16 +152,17 @@ impl Running {
         spaces: &Spaces,
         scripts: &Arc<Scripts>,
     ) -> Result<Vec<Store>, StartError> {
-        let mut stores = Store::siblings(&config.redis, self.caches.len() + 1)?;
+        let mut stores = Store::siblings(&config.redis, self.caches.len() + 2)?;
         let all = stores.clone();
-        let Some(upkeep) = stores.pop() else {
-            return Ok(stores); // never: there is one more than actors
+        let (Some(upkeep), Some(guard)) = (stores.pop(), stores.pop()) else {
+            return Ok(stores); // never: there are two more than actors
         };
         let trace = Trace::default();
         // Before any store is kept: none is to be used that was not decided on.
         let keeping = self.keeping(config, &upkeep)?;
         self.l1 = memory::open(config, spaces, &stores, &keeping, &self.metrics);
         self.start_caches(spaces, &stores, scripts, &keeping, &trace)?;
+        self.start_guards(config, guard);
         let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
         let hearing = self.start_upkeep(config, &arbiter, upkeep.clone(), &keeping, &trace)?;
         self.start_audit(config, spaces, &arbiter, upkeep, &keeping, &trace)?;
@@ -234,6 +235,17 @@ impl Running {
             self.arbiters.push(arbiter);
         }
         Ok(())
+    }
+
+    /// Limits share a connection, so that their scripts and the reads never wait for each other.
+    fn start_guards(&mut self, config: &Config, store: Store) {
+        let Some(arbiter) = self.cores.first() else {
+            return; // never: there is at least one
+        };
+        let (metrics, handle) = (self.metrics.clone(), self.rate_limit.clone());
+        for child in guarding::children(config, store, metrics, handle, arbiter) {
+            self.supervisor.start(child);
+        }
     }
 
     /// What goes on beside the reads has a thread and a connection of its own: a sweep never delays a read.
@@ -380,10 +392,7 @@ impl Running {
             invalidation: self.invalidation.clone(),
             l1: self.l1.clone(),
             audit: self.audit.clone(),
-            rate_limits: RateLimits {
-                actor: self.rate_limits.clone(),
-                names: self.reloading.names(),
-            },
+            rate_limits: self.reloading.rate_limits(),
             locks: self.locks.clone(),
         };
         let door = Door::new(config, asked, self.metrics.clone(), info);

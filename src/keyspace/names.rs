@@ -29,6 +29,23 @@ pub fn claim_of(message: u128) -> Vec<u8> {
     format!("cachewarden:claim:{message:032x}").into_bytes()
 }
 
+/// What counts of a declared limit are kept under: this, and the subject. A limit's name has no colon.
+pub fn limit_prefix(limit: &str) -> String {
+    format!("cachewarden:limit:{limit}:")
+}
+
+/// What the counters of `RATE.FIXED` are kept under: this, the subject, a colon, the start of the window in seconds.
+pub const FIXED_WINDOWS: &str = "ratelimit:";
+
+/// What the buckets of `CL.THROTTLE` are kept under: this, and its key.
+pub const THROTTLES: &str = "cachewarden:throttle:";
+
+/// The channel on which daemons tell each other which refusals do not stand any more.
+pub const LIMITS_CHANNEL: &str = "cachewarden:limits";
+
+/// The sorted set of daemons that share what limits let through while Redis is away: daemon → end of its registration.
+pub const INSTANCES: &str = "cachewarden:instances";
+
 /// First segments, colon included, that nothing may be declared under.
 pub const RESERVED_PREFIXES: [&str; 2] = ["cachewarden:", "ratelimit:"];
 

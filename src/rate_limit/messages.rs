@@ -1,9 +1,9 @@
 //! What one may ask the rate limit actor.
 
-use super::LimitError;
+use super::{LimitError, RateLimitActor};
 use crate::config;
 use crate::supervisor::Handle;
-use actix::Message;
+use actix::{Addr, Message};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,6 +151,29 @@ impl RateLimitHandle {
             refund: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
             release: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
             reload: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
+        }
+    }
+
+    pub(super) fn bind_each(&self, address: Option<&Addr<RateLimitActor>>) {
+        match address {
+            Some(address) => {
+                self.check.bind(address.clone().recipient());
+                self.fixed.bind(address.clone().recipient());
+                self.throttle.bind(address.clone().recipient());
+                self.reset.bind(address.clone().recipient());
+                self.refund.bind(address.clone().recipient());
+                self.release.bind(address.clone().recipient());
+                self.reload.bind(address.clone().recipient());
+            }
+            None => {
+                self.check.unbind();
+                self.fixed.unbind();
+                self.throttle.unbind();
+                self.reset.unbind();
+                self.refund.unbind();
+                self.release.unbind();
+                self.reload.unbind();
+            }
         }
     }
 }

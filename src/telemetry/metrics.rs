@@ -3,6 +3,7 @@
 //! One registry a daemon, not one a process: tests run several daemons side by side.
 
 use super::audited::Audited;
+use super::limited::{LimitMetrics, Limited};
 use super::timings::{Stopwatch, Timings};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -65,6 +66,9 @@ table! {
     audit_drift: "cachewarden_audit_drift_total", "Of them, values that were wrong where no watched table tells";
     audit_undecided: "cachewarden_audit_undecided_total", "Cached values that the auditor could not judge";
     audit_consistency: "cachewarden_audit_consistency_ratio", "1 less the part of the compared values that was inconsistent";
+    limit_decisions: "cachewarden_limit_decisions_total", "Requests that limits have decided on, each of a request's limits by itself; `unasked` while Redis was away";
+    limits_remembered: "cachewarden_limits_remembered", "Refusals that are remembered, and answered without Redis until their time is over";
+    limit_refusals_known: "cachewarden_limit_refusals_known_total", "Requests that were refused from memory, without Redis";
     actor_restarts: "cachewarden_actor_restarts_total", "Restarts of actors";
     actor_mailbox_depth: "cachewarden_actor_mailbox_depth", "Requests that an actor has taken and not answered yet";
     connections: "cachewarden_connections", "Client connections open now";
@@ -152,6 +156,7 @@ pub struct Metrics {
     pub notes_waiting: Gauge,
     pub messages_refused: Family<Reason, Counter>,
     pub audit: Audited,
+    pub limits: Limited,
     pub actor_restarts: Family<ActorName, Counter>,
     pub actor_mailbox_depth: Family<ActorName, Gauge>,
     pub timings: Timings,
@@ -249,6 +254,11 @@ impl Metrics {
         }
     }
 
+    /// The counters of one limit.
+    pub fn limit(&self, name: &str) -> LimitMetrics {
+        self.limits.of(name)
+    }
+
     /// Whether the two servers were found there.
     pub fn observe_targets(&self, redis_up: bool, postgres_up: bool) {
         self.redis_up.set(i64::from(redis_up));
@@ -320,6 +330,7 @@ impl Metrics {
         );
         self.add_sweeping(&mut registry);
         self.add_audit(&mut registry);
+        self.add_limits(&mut registry);
         self.add_returning(&mut registry);
         add(
             &mut registry,
@@ -368,6 +379,13 @@ impl Metrics {
         add(registry, Names::audit_drift, audit.drift);
         add(registry, Names::audit_undecided, audit.undecided);
         add(registry, Names::audit_consistency, audit.consistency);
+    }
+
+    fn add_limits(&self, registry: &mut Registry) {
+        let limits = self.limits.clone();
+        add(registry, Names::limit_decisions, limits.decisions);
+        add(registry, Names::limits_remembered, limits.remembered);
+        add(registry, Names::limit_refusals_known, limits.known);
     }
 
     fn add_returning(&self, registry: &mut Registry) {
@@ -425,6 +443,7 @@ mod tests {
         // A family shows once it has a member.
         metrics.refused_connection("handshake");
         metrics.observe_targets(true, true);
+        metrics.limit("api").allowed.inc();
         metrics.passed("done");
         metrics.asked_index("whole");
         metrics.met_redis("known");

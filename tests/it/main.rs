@@ -36,6 +36,7 @@ mod kit;
 mod l1;
 mod left_sweeps;
 mod library;
+mod limits;
 mod limits_door;
 mod loaders;
 mod long_sweeps;

@@ -2,4 +2,6 @@
 
 mod batches;
 mod refusals;
+mod reloaded;
 mod scripted;
+mod typed;

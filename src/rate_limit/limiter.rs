@@ -1,0 +1,229 @@
+//! What the actor thinks: what is answered at once, what goes to Redis, and what becomes of its answer.
+
+use super::denied::{Denied, Mark};
+use super::local::Local;
+use super::messages::{Check, Fixed, Throttle};
+use super::queue::{Answer, Collector, Job, Queue, Slot};
+use super::requests::{Request, Rules, Verb, require};
+use super::rule::Rule;
+use super::scripts::{Scripts, Served};
+use super::verdict::{Verdict, decide};
+use super::{LimitError, RateLimitParts};
+use crate::config;
+use crate::store::{Store, StoreError};
+use crate::supervisor::Promise;
+use crate::telemetry::LimitMetrics;
+use smallvec::SmallVec;
+use std::time::Instant;
+
+/// Requests of one message: many times what a connection gathers.
+const MAX_ASKED: usize = 10_000;
+
+/// Requests on their way to Redis.
+pub struct Batch {
+    jobs: Vec<Job>,
+    /// What was heard of each request's limits when it was sent.
+    marks: Vec<SmallVec<[Mark; 1]>>,
+    asked: Instant,
+}
+
+/// Rules, refusals that stand, and what waits.
+pub struct Limiter {
+    parts: RateLimitParts,
+    rules: Rules,
+    denied: Denied,
+    local: Local,
+    queue: Queue,
+}
+
+impl Limiter {
+    /// Nothing waits yet.
+    pub fn new(parts: RateLimitParts) -> Self {
+        let rules = Rules::of(&parts.limits.read(), &parts.metrics);
+        Self {
+            rules,
+            denied: parts.denied.clone(),
+            local: Local::new(parts.fleet.clone()),
+            queue: Queue::default(),
+            parts,
+        }
+    }
+
+    /// Takes a message of several requests.
+    pub fn check(
+        &mut self,
+        check: Check,
+        promise: Promise<Vec<Result<super::Decision, LimitError>>>,
+    ) {
+        let count = check.asked.len();
+        let collector = Collector::new(count, promise);
+        for (place, asked) in check.asked.into_iter().enumerate() {
+            let few = require(count <= MAX_ASKED, || {
+                format!("{count} requests at once are more than {MAX_ASKED}")
+            });
+            let request = few.and_then(|()| self.rules.check(asked));
+            self.take(request, Slot::Place(collector.clone(), place));
+        }
+    }
+
+    /// Takes a request whose limit it brings with it.
+    pub fn fixed(&mut self, fixed: Fixed, slot: Slot) {
+        let mode = self.parts.on_redis_error;
+        let rule = Rule::fixed(fixed.limit, fixed.window, mode, &self.parts.metrics);
+        let request = rule.and_then(|rule| Request::alone(rule, fixed.subject, 1));
+        self.take(request, slot);
+    }
+
+    /// The same.
+    pub fn throttle(&mut self, throttle: Throttle, slot: Slot) {
+        let Throttle {
+            key,
+            max_burst,
+            count,
+            period,
+            quantity,
+        } = throttle;
+        let mode = self.parts.on_redis_error;
+        let rule = Rule::throttle(max_burst, count, period, mode, &self.parts.metrics);
+        let request = rule.and_then(|rule| Request::alone(rule, key, quantity));
+        self.take(request, slot);
+    }
+
+    /// The declared limits.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// From now on these are the limits. What is counted lies in Redis, under their names.
+    pub fn reload(&mut self, limits: Vec<config::Limit>) {
+        self.rules = Rules::of(&limits, &self.parts.metrics);
+        // For the actor that comes after this one, too.
+        *self.parts.limits.write() = limits;
+        // They may have been raised.
+        self.denied.clear();
+    }
+
+    /// Takes a request; answered at once if a refusal stands against it.
+    pub fn take(&mut self, request: Result<Request, LimitError>, slot: Slot) {
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return slot.answer(Err(error)),
+        };
+        if request.verb.decides() {
+            let (subject, cost) = (&request.subject, request.cost);
+            let known = |rule: &Rule| self.denied.refusal(rule, subject, cost);
+            if let Some(refusal) = request.rules.iter().find_map(|rule| known(rule)) {
+                return slot.answer(Ok(Answer::Decision(refusal)));
+            }
+        }
+        self.queue.add(Job { request, slot });
+    }
+
+    /// Whether something waits for a script.
+    pub fn waits(&self) -> bool {
+        self.queue.waits()
+    }
+
+    /// Whether nothing waits and nothing is out.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_idle()
+    }
+
+    /// What goes to Redis now.
+    pub fn next(&mut self) -> Option<Batch> {
+        let jobs = self.queue.next()?;
+        let mark = |request: &Request| {
+            let marks = request.rules.iter();
+            marks
+                .map(|rule| self.denied.mark(rule, &request.subject))
+                .collect()
+        };
+        Some(Batch {
+            marks: jobs.iter().map(|job| mark(&job.request)).collect(),
+            jobs,
+            asked: Instant::now(),
+        })
+    }
+
+    /// Answers what was asked.
+    pub fn came_back(&mut self, batch: Batch, served: Result<Vec<Served>, StoreError>) {
+        self.queue.came_back();
+        let served = match served {
+            Ok(served) => served,
+            Err(error) => return self.without_redis(batch, &error),
+        };
+        let jobs = batch.jobs.into_iter().zip(batch.marks);
+        for ((Job { request, slot }, marks), served) in jobs.zip(served) {
+            match served {
+                Served::Given(given) => {
+                    self.gave_back(&request);
+                    slot.answer(Ok(Answer::Given(given)));
+                }
+                Served::Verdicts(verdicts) => {
+                    let told = request.rules.iter().zip(&verdicts).zip(marks);
+                    for ((rule, verdict), mark) in told {
+                        let cost = request.cost;
+                        self.denied.remember(mark, rule, verdict, cost, batch.asked);
+                    }
+                    answer(&request, slot, &verdicts, true);
+                }
+            }
+        }
+    }
+
+    fn gave_back(&self, request: &Request) {
+        for rule in &request.rules {
+            let identity = rule.identity.as_bytes();
+            self.denied.forget(identity, &request.subject);
+        }
+    }
+
+    /// Each limit answers as it is declared to.
+    fn without_redis(&mut self, batch: Batch, error: &StoreError) {
+        tracing::debug!(%error, "limits answer without redis");
+        for Job { request, slot } in batch.jobs {
+            if request.verb.decides() {
+                let verdicts = self.local.verdicts(&request);
+                answer(&request, slot, &verdicts, false);
+            } else {
+                self.local.give_back(&request);
+                slot.answer(Err(LimitError::Store(error.clone())));
+            }
+        }
+    }
+}
+
+impl Batch {
+    /// Asks Redis.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn serve(&self, store: &Store, scripts: &Scripts) -> Result<Vec<Served>, StoreError> {
+        let requests: Vec<&Request> = self.jobs.iter().map(|job| &job.request).collect();
+        scripts.serve(store, &requests, &[]).await
+    }
+}
+
+fn answer(request: &Request, slot: Slot, verdicts: &[Verdict], asked: bool) {
+    let Some(decision) = decide(request, verdicts) else {
+        // Never: there is a verdict a limit, and at least one limit. Who waits is told that there is no answer.
+        return;
+    };
+    if request.verb == Verb::Take {
+        for (rule, verdict) in request.rules.iter().zip(verdicts) {
+            count(&rule.metrics, rule.shadow, verdict.fits, asked);
+        }
+    }
+    slot.answer(Ok(Answer::Decision(decision)));
+}
+
+fn count(metrics: &LimitMetrics, shadow: bool, fits: bool, asked: bool) {
+    let counter = match (asked, fits) {
+        (true, true) => &metrics.allowed,
+        (true, false) if shadow => &metrics.shadowed,
+        (true, false) => &metrics.refused,
+        (false, true) => &metrics.unasked_allowed,
+        (false, false) => &metrics.unasked_refused,
+    };
+    counter.inc();
+}
