@@ -219,8 +219,8 @@ fn answer(request: &Request, slot: Slot, verdicts: &[Verdict], asked: bool) {
 
 fn count(metrics: &LimitMetrics, shadow: bool, fits: bool, asked: bool) {
     let counter = match (asked, fits) {
+        (_, false) if shadow => &metrics.shadowed,
         (true, true) => &metrics.allowed,
-        (true, false) if shadow => &metrics.shadowed,
         (true, false) => &metrics.refused,
         (false, true) => &metrics.unasked_allowed,
         (false, false) => &metrics.unasked_refused,

@@ -3,6 +3,7 @@
 //! See [`messages`] for what one may ask.
 
 mod actor;
+mod counter;
 mod denied;
 mod error;
 mod fleet;
@@ -22,4 +23,14 @@ pub use error::{Class, LimitError};
 pub use messages::{
     Ask, Asked, Check, Decision, Fixed, Policy, RateLimitHandle, Refund, Release, Reload, Reset,
     Throttle,
+};
+
+// For tests that hold the script against the counters of this room, and tell it what time it is.
+#[doc(hidden)]
+pub use {
+    counter::{Claim, Counter},
+    requests::{Request, Rules, Verb},
+    rule::{Kind, Numbers, Rule},
+    scripts::{Scripts, Served},
+    verdict::Verdict,
 };

@@ -49,6 +49,6 @@ pub fn decide(request: &Request, verdicts: &[Verdict]) -> Option<Decision> {
             false => verdict.retry_after,
         },
         reset_after: verdict.reset_after,
-        id: request.id.clone(),
+        id: request.id.clone().filter(|_| allowed),
     })
 }

@@ -1,6 +1,7 @@
 //! Limits: that no more is let through than was declared, whatever happens.
 
 mod answers;
+mod exact;
 
 use cachewarden::Warden;
 use cachewarden::cli::demo::servers::Redis;
