@@ -13,10 +13,12 @@ pub mod demo;
 mod exit;
 mod invalidate;
 mod limit;
+mod lock;
 mod migrate;
 mod open_files;
 mod run;
 mod systemd;
+mod table;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -56,6 +58,8 @@ enum Command {
     Invalidate(invalidate::Args),
     /// Ask the running daemon what a limit lets through, or give back what was taken
     Limit(limit::Args),
+    /// Tell who holds which lock, or take one away from its holder
+    Lock(lock::Args),
     /// Compare every cached value with Postgres
     Audit(audit::Args),
     /// Try it: private Postgres and Redis, a sample shop, and the daemon in front of them
@@ -72,6 +76,7 @@ impl Cli {
             Command::Migrate(args) => migrate::run(&config, &args),
             Command::Invalidate(args) => invalidate::run(&config, args),
             Command::Limit(args) => limit::run(&config, args),
+            Command::Lock(args) => lock::run(&config, args),
             Command::Audit(args) => audit::run(&config, &args),
             Command::Demo(args) => demo::run(&args),
         };

@@ -139,6 +139,9 @@ fn tell(reloaded: &Reloaded) {
         named(&reloaded.changed),
         named(&reloaded.removed)
     );
+    if reloaded.has_other_defaults {
+        tracing::info!("SIGHUP: [limit_defaults] is applied to RATE.FIXED and CL.THROTTLE");
+    }
     if !reloaded.waiting.is_empty() {
         tracing::warn!(
             "these differ, and wait for a restart: {}",

@@ -15,6 +15,8 @@ pub struct Reloaded {
     pub changed: Vec<String>,
     /// Names of limits that are not declared any more.
     pub removed: Vec<String>,
+    /// Whether limits that commands bring with them are answered otherwise while Redis is away.
+    pub has_other_defaults: bool,
     /// Sections that differ from those the daemon was started with: they wait for a restart.
     pub waiting: Vec<&'static str>,
 }
@@ -22,7 +24,7 @@ pub struct Reloaded {
 /// The configuration in use, and who is told of another.
 #[derive(Debug)]
 pub(super) struct Reloading {
-    /// As it was started, with the limits of now. Locked until the actor has answered: who reloads last decides.
+    /// As it was started, with the limits and their defaults of now. Locked until the actor has answered: who reloads last decides.
     config: Mutex<Config>,
     names: watch::Sender<Vec<String>>,
     rate_limits: RateLimitHandle,
@@ -49,13 +51,16 @@ impl Reloading {
         let mut config = self.config.lock().await;
         let waiting = config.sections_unlike(&new);
         let reloaded = Reloaded {
+            has_other_defaults: config.limit_defaults != new.limit_defaults,
             waiting,
             ..compare(&config.limits, &new.limits)
         };
-        let limits = new.limits.clone();
-        self.rate_limits.reload.ask(Reload { limits }).await?;
+        let (limits, defaults) = (new.limits.clone(), new.limit_defaults);
+        let reload = Reload { limits, defaults };
+        self.rate_limits.reload.ask(reload).await?;
         self.names.send_replace(names_of(&new.limits));
         config.limits = new.limits;
+        config.limit_defaults = new.limit_defaults;
         Ok(reloaded)
     }
 }

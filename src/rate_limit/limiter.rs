@@ -2,14 +2,13 @@
 
 use super::denied::{Denied, Mark};
 use super::local::Local;
-use super::messages::{Check, Fixed, Throttle};
+use super::messages::{Check, Fixed, Reload, Throttle};
 use super::queue::{Answer, Collector, Job, Queue, Slot};
 use super::requests::{Request, Rules, Verb, require};
 use super::rule::Rule;
 use super::scripts::{Scripts, Served};
 use super::verdict::{Verdict, decide};
 use super::{LimitError, RateLimitParts};
-use crate::config;
 use crate::store::{Store, StoreError};
 use crate::supervisor::Promise;
 use crate::telemetry::LimitMetrics;
@@ -68,7 +67,7 @@ impl Limiter {
 
     /// Takes a request whose limit it brings with it.
     pub fn fixed(&mut self, fixed: Fixed, slot: Slot) {
-        let mode = self.parts.on_redis_error;
+        let mode = self.parts.defaults.read().on_redis_error;
         let rule = Rule::fixed(fixed.limit, fixed.window, mode, &self.parts.metrics);
         let request = rule.and_then(|rule| Request::alone(rule, fixed.subject, 1));
         self.take(request, slot);
@@ -83,7 +82,7 @@ impl Limiter {
             period,
             quantity,
         } = throttle;
-        let mode = self.parts.on_redis_error;
+        let mode = self.parts.defaults.read().on_redis_error;
         let rule = Rule::throttle(max_burst, count, period, mode, &self.parts.metrics);
         let request = rule.and_then(|rule| Request::alone(rule, key, quantity));
         self.take(request, slot);
@@ -95,10 +94,11 @@ impl Limiter {
     }
 
     /// From now on these are the limits. What is counted lies in Redis, under their names.
-    pub fn reload(&mut self, limits: Vec<config::Limit>) {
-        self.rules = Rules::of(&limits, &self.parts.metrics);
+    pub fn reload(&mut self, reload: Reload) {
+        self.rules = Rules::of(&reload.limits, &self.parts.metrics);
         // For the actor that comes after this one, too.
-        *self.parts.limits.write() = limits;
+        *self.parts.limits.write() = reload.limits;
+        *self.parts.defaults.write() = reload.defaults;
         // They may have been raised.
         self.denied.clear();
     }

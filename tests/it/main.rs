@@ -39,6 +39,7 @@ mod library;
 mod limits;
 mod limits_door;
 mod loaders;
+mod lock_door;
 mod long_sweeps;
 mod migrate;
 mod one_actor;

@@ -1,5 +1,6 @@
 //! What an audit has found: a table for people, JSON for programs.
 
+use super::super::table::table as columns;
 use super::trace::{Traced, told};
 use crate::audit::{Example, Findings, Tally};
 use serde_json::{Value, json};
@@ -23,22 +24,7 @@ pub(super) fn table(found: &Findings, traced: &Traced) -> String {
     let total = found.total();
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(found.caches.iter().chain([&total]).map(row));
-    let widths: Vec<usize> = (0..HEAD.len())
-        .map(|at| {
-            rows.iter()
-                .map(|row| row[at].chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let mut out = String::new();
-    for row in &rows {
-        let mut line = format!("{:<width$}", row[0], width = widths[0]);
-        for (cell, width) in row.iter().zip(&widths).skip(1) {
-            let _infallible = write!(line, "  {cell:>width$}");
-        }
-        let _infallible = writeln!(out, "{line}");
-    }
+    let mut out = columns(&rows);
     let _infallible = writeln!(out, "\n{}", verdict(&total));
     for (why, count) in &found.reasons {
         let _infallible = writeln!(out, "{count} undecided: {why}");

@@ -1,6 +1,7 @@
 //! Limits as clients, the command line and signals meet them.
 
 mod batches;
+mod counted;
 mod refusals;
 mod reloaded;
 mod scripted;

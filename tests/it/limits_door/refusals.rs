@@ -60,7 +60,7 @@ async fn each_command_has_the_answer_of_its_documentation_over_both_protocols() 
 }
 
 /// What is refused before anybody is asked, and how the refusal begins and ends.
-fn mistakes() -> Vec<(Vec<String>, String, String)> {
+pub fn mistakes() -> Vec<(Vec<String>, String, String)> {
     let mut rows = Vec::new();
     let mut row = |line: &str, begin: &str, end: &str| {
         let words = line.split(' ').map(String::from).collect();

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use cachewarden::cli::demo::servers::free_port;
 use rustix::process::Signal;
 
 use super::typed::{LIMITS, daemon};
@@ -98,6 +99,34 @@ async fn the_defaults_of_limits_are_applied_too_and_a_file_that_says_the_same_ch
         };
         assert_eq!(elements[0], Value::Int(1), "a shadow refused: {reply:?}");
     }
+}
+
+/// What a fixed window of this command alone is answered while Redis is away.
+async fn fixed_without_redis(daemon: &Spawned) -> String {
+    let reply = daemon
+        .client()
+        .await
+        .command(&["RATE.FIXED", "user:1", "5", "60"])
+        .await;
+    match reply {
+        Value::Array(elements) if elements[0] == Value::Int(1) => "allow".to_owned(),
+        Value::Array(_) => "deny".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_defaults_decide_of_limits_that_only_a_command_knows_as_soon_as_they_are_reloaded() {
+    let url = format!("redis://127.0.0.1:{}", free_port().unwrap());
+    let daemon = daemon(&url, LIMITS).await;
+    assert_eq!(fixed_without_redis(&daemon).await, "allow");
+    reload(
+        &daemon,
+        |text| format!("{text}\n[limit_defaults]\non_redis_error = \"deny\"\n"),
+        "applied to RATE.FIXED and CL.THROTTLE",
+    )
+    .await;
+    assert_eq!(fixed_without_redis(&daemon).await, "deny");
 }
 
 #[tokio::test]

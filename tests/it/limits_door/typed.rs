@@ -58,9 +58,9 @@ async fn a_limit_is_asked_given_back_and_forgotten_from_the_command_line() {
             "refused by api for …",
         ),
         (
-            "limit check api user:1 --cost 4",
+            "limit check api user:3 --cost 4",
             1,
-            "refused by api for ever: it never has so much; 1 of 3 left, …",
+            "refused by api for ever: it never has so much; 3 of 3 left, …",
         ),
         ("limit refund api user:1 --cost 1", 0, "gave back 1\n"),
         (
