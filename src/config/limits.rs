@@ -6,8 +6,8 @@ use std::time::Duration;
 
 const DEFAULT_LOCK_TTL: Duration = Duration::from_secs(10);
 const DEFAULT_MAX_LOCK_TTL: Duration = Duration::from_secs(600);
-/// The longest that a bucket may take from empty to full: the longest window.
-const LONGEST_TO_FILL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The longest duration anywhere.
+const LONGEST_FILLING: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const DEFAULT_LEASE: Duration = Duration::from_secs(30);
 
 /// `[locks]`.
@@ -100,7 +100,6 @@ pub(super) fn limit(reader: &mut Reader<'_>, named: &Named, defaults: &Checked) 
     check_keys(reader, table);
     let limit = u64::try_from(table.number("limit")?).ok()?;
     let window = table.duration("window");
-    check_filling(reader, table, limit);
     let algorithm = match table.text("algorithm")?.value {
         "fixed_window" => Algorithm::FixedWindow { window: window? },
         "sliding_window" => Algorithm::SlidingWindow { window: window? },
@@ -115,6 +114,7 @@ pub(super) fn limit(reader: &mut Reader<'_>, named: &Named, defaults: &Checked) 
             lease: table.duration("lease").unwrap_or(DEFAULT_LEASE),
         },
     };
+    check_filling(reader, table, limit, algorithm);
     let mode = table.text("on_redis_error");
     let mode = mode.or_else(|| defaults.text("on_redis_error"));
     let shadow = table.flag("shadow").or_else(|| defaults.flag("shadow"));
@@ -134,6 +134,19 @@ fn on_redis_error(text: &str) -> OnRedisError {
         "deny" => OnRedisError::Deny,
         "local" => OnRedisError::Local,
         _ => OnRedisError::Allow,
+    }
+}
+
+/// A bucket is full again within the longest duration there is: what counts it is exact up to there.
+fn check_filling(reader: &mut Reader<'_>, table: &Checked, limit: u64, algorithm: Algorithm) {
+    let Algorithm::TokenBucket { window, burst } = algorithm else {
+        return;
+    };
+    let filling = window.as_millis() * u128::from(burst);
+    if filling > LONGEST_FILLING.as_millis() * u128::from(limit) {
+        let span = table.span_of("burst").unwrap_or_default();
+        let message = format!("`{}` takes longer than a year to fill", table.path);
+        reader.fault(span, message, "write a smaller burst, or a shorter window");
     }
 }
 
@@ -171,28 +184,6 @@ fn check_keys(reader: &mut Reader<'_>, limit: &Checked) {
                 format!("drop it, or write algorithm = \"{owner}\""),
             );
         }
-    }
-}
-
-/// Counting is exact, and keys expire, within the longest window; a bucket has to be full again by then.
-fn check_filling(reader: &mut Reader<'_>, table: &Checked, limit: u64) {
-    let burst = table
-        .number("burst")
-        .and_then(|burst| u64::try_from(burst).ok());
-    let (Some(burst), Some(window)) = (burst, table.duration("window")) else {
-        // Without a burst it holds its limit, and is full after one window.
-        return;
-    };
-    let is_bucket = table
-        .text("algorithm")
-        .is_some_and(|text| text.value == "token_bucket");
-    let filling = window.as_micros() * u128::from(burst);
-    if is_bucket && filling > LONGEST_TO_FILL.as_micros() * u128::from(limit) {
-        let message = format!(
-            "a bucket of {burst} that gets {limit} in {window:?} is not full within 365 days"
-        );
-        let span = table.span_of("burst").unwrap_or_default();
-        reader.fault(span, message, "write a smaller burst, or a shorter window");
     }
 }
 

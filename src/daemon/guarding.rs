@@ -1,7 +1,8 @@
 //! The actor of the limits, and what it is made of.
 
 use crate::config::Config;
-use crate::rate_limit::{RateLimitActor, RateLimitHandle, RateLimitParts};
+use crate::rate_limit::{RateLimitActor, RateLimitParts};
+use crate::resp::RateLimits;
 use crate::store::Store;
 use crate::supervisor::{ChildSpec, RestartPolicy};
 use crate::telemetry::Metrics;
@@ -12,7 +13,7 @@ pub(super) fn children(
     config: &Config,
     store: Store,
     metrics: Metrics,
-    handle: RateLimitHandle,
+    limits: RateLimits,
     arbiter: &ArbiterHandle,
 ) -> [ChildSpec; 2] {
     let kept = store.clone();
@@ -22,13 +23,13 @@ pub(super) fn children(
         RestartPolicy::default(),
         move || kept.clone().keep(),
     );
-    let parts = RateLimitParts::new(config, store, metrics);
+    let parts = RateLimitParts::new(config, store, metrics).with_denied(limits.denied);
     let actor = ChildSpec::new(
         "rate-limit",
         arbiter.clone(),
         RestartPolicy::default(),
         move || RateLimitActor::new(parts.clone()),
-        move |address| RateLimitActor::bind(&handle, address),
+        move |address| RateLimitActor::bind(&limits.actor, address),
     );
     [connection, actor]
 }

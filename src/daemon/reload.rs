@@ -1,7 +1,7 @@
 //! Applies what may change while the daemon runs, and says what may not.
 
 use crate::config::{Config, Limit};
-use crate::rate_limit::{RateLimitHandle, Reload};
+use crate::rate_limit::{Denied, RateLimitHandle, Reload};
 use crate::resp::RateLimits;
 use crate::supervisor::AskError;
 use tokio::sync::{Mutex, watch};
@@ -28,22 +28,25 @@ pub(super) struct Reloading {
     config: Mutex<Config>,
     names: watch::Sender<Vec<String>>,
     rate_limits: RateLimitHandle,
+    denied: Denied,
 }
 
 impl Reloading {
-    pub(super) fn new(config: Config, rate_limits: RateLimitHandle) -> Self {
+    pub(super) fn new(config: Config, rate_limits: RateLimitHandle, denied: Denied) -> Self {
         Self {
             names: watch::Sender::new(names_of(&config.limits)),
             config: Mutex::new(config),
             rate_limits,
+            denied,
         }
     }
 
-    /// Whom the door asks; it hears of new names.
+    /// Whom the door asks, and who is refused without asking; it hears of new names.
     pub(super) fn rate_limits(&self) -> RateLimits {
         RateLimits {
             actor: self.rate_limits.clone(),
             names: self.names.subscribe(),
+            denied: self.denied.clone(),
         }
     }
 

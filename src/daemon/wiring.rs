@@ -10,7 +10,7 @@ use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spac
 use crate::config::Config;
 use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, InvalidationParts};
 use crate::lock::LockHandle;
-use crate::rate_limit::RateLimitHandle;
+use crate::rate_limit::{Denied, RateLimitHandle};
 use crate::repository::Repository;
 use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
@@ -114,7 +114,7 @@ impl Running {
         let caches: Arc<[CacheHandle]> = (0..threads)
             .map(|_| CacheHandle::unbound(deadline))
             .collect();
-        let rate_limit = RateLimitHandle::unbound();
+        let (rate_limit, denied) = (RateLimitHandle::unbound(), Denied::new(metrics.clone()));
         let mut running = Running {
             io_threads,
             repository,
@@ -126,7 +126,7 @@ impl Running {
             invalidation: InvalidationHandle::unbound(),
             l1: L1::default(),
             audit: AuditHandle::unbound(),
-            reloading: Arc::new(Reloading::new(config.clone(), rate_limit.clone())),
+            reloading: Arc::new(Reloading::new(config.clone(), rate_limit.clone(), denied)),
             rate_limit,
             locks: LockHandle::unbound(),
             checkers: Vec::new(),
@@ -242,8 +242,8 @@ impl Running {
         let Some(arbiter) = self.cores.first() else {
             return; // never: there is at least one
         };
-        let (metrics, handle) = (self.metrics.clone(), self.rate_limit.clone());
-        for child in guarding::children(config, store, metrics, handle, arbiter) {
+        let (metrics, limits) = (self.metrics.clone(), self.reloading.rate_limits());
+        for child in guarding::children(config, store, metrics, limits, arbiter) {
             self.supervisor.start(child);
         }
     }

@@ -50,6 +50,11 @@ impl RateLimitParts {
         }
     }
 
+    /// With a memory of refusals that others look into as well.
+    pub fn with_denied(self, denied: Denied) -> Self {
+        Self { denied, ..self }
+    }
+
     /// Whether a limit is shared among daemons while Redis is away.
     fn shares(&self) -> bool {
         let is_local = |mode| mode == OnRedisError::Local;

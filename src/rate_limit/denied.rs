@@ -12,7 +12,7 @@
 //! A table of places, not a map: a refusal has four places where it may stand, and takes the one that is free, or over first.
 //! So memory is bounded and nothing has to be tidied; whoever is forgotten asks Redis once more.
 
-use super::messages::{Decision, Policy};
+use super::messages::Decision;
 use super::rule::Rule;
 use super::verdict::Verdict;
 use crate::telemetry::Metrics;
@@ -57,7 +57,7 @@ struct Shard {
 struct Refusal {
     subject: u128,
     cost: u64,
-    policy: Arc<Policy>,
+    rule: Arc<Rule>,
     remaining: u64,
     is_never: bool,
     until: Instant,
@@ -81,12 +81,10 @@ impl Denied {
         }))
     }
 
-    /// The refusal that stands against a request of this cost.
-    pub fn refusal(&self, rule: &Rule, subject: &[u8], cost: u64) -> Option<Decision> {
-        if !rule.is_remembered() {
-            return None;
-        }
-        let subject = self.subject(rule.identity.as_bytes(), subject);
+    /// The refusal that stands against a request of this cost to the limit that is told apart by `identity`: a declared
+    /// one's name.
+    pub fn refusal(&self, identity: &str, subject: &[u8], cost: u64) -> Option<Decision> {
+        let subject = self.subject(identity.as_bytes(), subject);
         let now = Instant::now();
         let mut shard = self.shard(subject).lock();
         let place = shard.find(subject)?;
@@ -98,7 +96,7 @@ impl Denied {
         }
         (cost >= refusal.cost).then(|| {
             self.0.metrics.limits.known.inc();
-            rule.metrics.refused.inc();
+            refusal.rule.metrics.refused.inc();
             refusal.decision(now)
         })
     }
@@ -111,7 +109,14 @@ impl Denied {
     }
 
     /// Remembers what Redis said to a request that was sent at `asked`, unless there was something to forget since.
-    pub fn remember(&self, mark: Mark, rule: &Rule, verdict: &Verdict, cost: u64, asked: Instant) {
+    pub fn remember(
+        &self,
+        mark: Mark,
+        rule: &Arc<Rule>,
+        verdict: &Verdict,
+        cost: u64,
+        asked: Instant,
+    ) {
         if verdict.fits || !rule.is_remembered() {
             return;
         }
@@ -122,7 +127,7 @@ impl Denied {
         let refusal = Refusal {
             subject: mark.subject,
             cost,
-            policy: Arc::clone(&rule.policy),
+            rule: Arc::clone(rule),
             remaining: verdict.remaining,
             is_never: verdict.retry_after.is_none(),
             // From when it was sent, so never for too long.
@@ -213,7 +218,7 @@ impl Refusal {
     fn decision(&self, now: Instant) -> Decision {
         Decision {
             allowed: false,
-            policy: Arc::clone(&self.policy),
+            policy: Arc::clone(&self.rule.policy),
             remaining: self.remaining,
             retry_after: (!self.is_never).then(|| self.until.saturating_duration_since(now)),
             reset_after: self.reset_at.saturating_duration_since(now),

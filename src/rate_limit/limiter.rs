@@ -2,7 +2,7 @@
 
 use super::denied::{Denied, Mark};
 use super::local::Local;
-use super::messages::{Check, Fixed, Reload, Throttle};
+use super::messages::{Check, Decision, Fixed, Reload, Throttle};
 use super::queue::{Answer, Collector, Job, Queue, Slot};
 use super::requests::{Request, Rules, Verb, require};
 use super::rule::Rule;
@@ -49,11 +49,7 @@ impl Limiter {
     }
 
     /// Takes a message of several requests.
-    pub fn check(
-        &mut self,
-        check: Check,
-        promise: Promise<Vec<Result<super::Decision, LimitError>>>,
-    ) {
+    pub fn check(&mut self, check: Check, promise: Promise<Vec<Result<Decision, LimitError>>>) {
         let count = check.asked.len();
         let collector = Collector::new(count, promise);
         for (place, asked) in check.asked.into_iter().enumerate() {
@@ -111,9 +107,11 @@ impl Limiter {
         };
         if request.verb.decides() {
             let (subject, cost) = (&request.subject, request.cost);
-            let known = |rule: &Rule| self.denied.refusal(rule, subject, cost);
+            let known = |rule: &Rule| self.denied.refusal(&rule.identity, subject, cost);
             if let Some(refusal) = request.rules.iter().find_map(|rule| known(rule)) {
-                return slot.answer(Ok(Answer::Decision(refusal)));
+                // As Redis would have: who asks for what is in flight, too, is told its name.
+                let id = request.id.clone();
+                return slot.answer(Ok(Answer::Decision(Decision { id, ..refusal })));
             }
         }
         self.queue.add(Job { request, slot });
@@ -211,7 +209,10 @@ fn answer(request: &Request, slot: Slot, verdicts: &[Verdict], asked: bool) {
     };
     if request.verb == Verb::Take {
         for (rule, verdict) in request.rules.iter().zip(verdicts) {
-            count(&rule.metrics, rule.shadow, verdict.fits, asked);
+            // What another limit has refused, this one has not let through.
+            if decision.allowed || !verdict.fits {
+                count(&rule.metrics, rule.shadow, verdict.fits, asked);
+            }
         }
     }
     slot.answer(Ok(Answer::Decision(decision)));

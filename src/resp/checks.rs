@@ -1,4 +1,5 @@
-//! Checks of limits in one pipeline that follow one another: one message to the actor, replies in order.
+//! Checks of limits in one pipeline that follow one another: against whom a refusal stands is answered from memory, the rest in
+//! one message to the actor, replies in order.
 
 use super::commands::{Fault, Verb, limits};
 use super::door::Door;
@@ -18,7 +19,9 @@ const NO_ANSWER: Result<Decision, LimitError> = Err(LimitError::Actor(AskError::
 enum Place<'a> {
     /// The next answer; what was asked, for an error to name it.
     Answer { limits: &'a [u8], subject: &'a [u8] },
-    /// It was refused here.
+    /// A refusal that stands.
+    Refused(Decision),
+    /// It makes no sense.
     Fault(Fault),
 }
 
@@ -39,18 +42,26 @@ impl<'a> Checks<'a> {
     }
 
     /// Adds a `RATE.CHECK` or `RATE.PEEK` of these words.
-    pub(super) fn add(&mut self, verb: Verb, mut words: impl Iterator<Item = &'a [u8]>) {
+    pub(super) fn add(
+        &mut self,
+        door: &Door,
+        verb: Verb,
+        mut words: impl Iterator<Item = &'a [u8]>,
+    ) {
         // As many as the command has at least.
         let limits = words.next().unwrap_or_default();
         let subject = words.next().unwrap_or_default();
-        self.places
-            .push(match limits::asked(verb, limits, subject, words) {
-                Ok(asked) => {
-                    self.asked.push(asked);
-                    Place::Answer { limits, subject }
-                }
-                Err(fault) => Place::Fault(fault),
-            });
+        let asked = match limits::asked(verb, limits, subject, words) {
+            Ok(asked) => asked,
+            Err(fault) => return self.places.push(Place::Fault(fault)),
+        };
+        self.places.push(match door.rate_limits.refusal(&asked) {
+            Some(refusal) => Place::Refused(refusal),
+            None => {
+                self.asked.push(asked);
+                Place::Answer { limits, subject }
+            }
+        });
     }
 
     /// Asks the actor, writes the replies, and empties the batch.
@@ -65,16 +76,13 @@ impl<'a> Checks<'a> {
         };
         let mut answers = answers.into_iter();
         for place in self.places.drain(..) {
-            let (limits, subject) = match place {
-                Place::Fault(fault) => {
-                    fault.write(out);
-                    continue;
-                }
-                Place::Answer { limits, subject } => (limits, subject),
-            };
-            match answers.next().unwrap_or(NO_ANSWER) {
-                Ok(decision) => limits::decision(out, &decision),
-                Err(error) => failure::limit(out, &door.rate_limits, (limits, subject), &error),
+            match place {
+                Place::Fault(fault) => fault.write(out),
+                Place::Refused(refusal) => limits::decision(out, &refusal),
+                Place::Answer { limits, subject } => match answers.next().unwrap_or(NO_ANSWER) {
+                    Ok(decision) => limits::decision(out, &decision),
+                    Err(error) => failure::limit(out, &door.rate_limits, (limits, subject), &error),
+                },
             }
         }
     }

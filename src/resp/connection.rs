@@ -312,12 +312,12 @@ impl Connection {
             return self.run_alone(verb, request, input).await;
         }
         match request.args_in(input) {
-            Some(args) => waiting.add(verb, args.skip(1)),
+            Some(args) => waiting.add(&self.door, verb, args.skip(1)),
             None => {
                 // Its words do not outlive it.
                 self.flush(waiting).await?;
                 let mut alone = Waiting::default();
-                alone.add(verb, request.args(input).skip(1));
+                alone.add(&self.door, verb, request.args(input).skip(1));
                 self.flush(&mut alone).await?;
             }
         }

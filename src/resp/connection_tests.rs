@@ -6,7 +6,7 @@ use crate::cache::{CacheHandle, L1};
 use crate::config::Config;
 use crate::invalidation::InvalidationHandle;
 use crate::lock::LockHandle;
-use crate::rate_limit::RateLimitHandle;
+use crate::rate_limit::{Denied, RateLimitHandle};
 use crate::resp::{Asked, RateLimits};
 use crate::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,6 +29,7 @@ fn door(patience: Patience) -> Arc<Door> {
         rate_limits: RateLimits {
             actor: RateLimitHandle::unbound(),
             names: watch::channel(Vec::new()).1,
+            denied: Denied::new(Metrics::new()),
         },
         locks: LockHandle::unbound(),
     };

@@ -9,7 +9,7 @@ use crate::config;
 use crate::invalidation::InvalidationHandle;
 use crate::keyspace::{KeyError, Reach, RoutedKey, Router, Scope};
 use crate::lock::LockHandle;
-use crate::rate_limit::RateLimitHandle;
+use crate::rate_limit::{self, Decision, Denied, RateLimitHandle};
 use crate::telemetry::Metrics;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -36,6 +36,18 @@ pub struct RateLimits {
     pub actor: RateLimitHandle,
     /// For errors only: whether a limit is declared, the actor says.
     pub names: watch::Receiver<Vec<String>>,
+    /// The refusals that stand.
+    pub denied: Denied,
+}
+
+impl RateLimits {
+    /// The refusal that stands against a request of one limit; of several, and of what is wrong, the actor knows more.
+    pub(super) fn refusal(&self, asked: &rate_limit::Asked) -> Option<Decision> {
+        let name = std::str::from_utf8(&asked.limits).ok()?;
+        let refusal = self.denied.refusal(name, &asked.subject, asked.cost)?;
+        // What commands ask for by themselves is remembered as well, under names that nobody may use.
+        (refusal.policy.name == name).then_some(refusal)
+    }
 }
 
 /// A key that may be invalidated, and asked about.

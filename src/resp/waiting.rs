@@ -3,6 +3,7 @@
 use super::batch::Batch;
 use super::checks::Checks;
 use super::commands::Verb;
+use super::door::Door;
 
 /// Requests that are not asked yet.
 #[derive(Default)]
@@ -22,9 +23,14 @@ impl<'a> Waiting<'a> {
     }
 
     /// Adds a read or a check of these words.
-    pub(super) fn add(&mut self, verb: Verb, words: impl ExactSizeIterator<Item = &'a [u8]>) {
+    pub(super) fn add(
+        &mut self,
+        door: &Door,
+        verb: Verb,
+        words: impl ExactSizeIterator<Item = &'a [u8]>,
+    ) {
         if is_check(verb) {
-            self.checks.add(verb, words);
+            self.checks.add(door, verb, words);
         } else {
             self.reads.add(verb, words);
         }

@@ -5,4 +5,5 @@ mod counted;
 mod refusals;
 mod reloaded;
 mod scripted;
+mod standing;
 mod typed;

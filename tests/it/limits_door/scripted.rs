@@ -12,8 +12,8 @@ use cachewarden::config::Config;
 use cachewarden::invalidation::InvalidationHandle;
 use cachewarden::lock::LockHandle;
 use cachewarden::rate_limit::{
-    Ask, Asked, Check, Decision, Fixed, LimitError, Policy, RateLimitHandle, Refund, Release,
-    Reset, Throttle,
+    Ask, Asked, Check, Decision, Denied, Fixed, LimitError, Policy, RateLimitHandle, Refund,
+    Release, Reset, Throttle,
 };
 use cachewarden::resp::{self, Door, RateLimits, Server};
 use cachewarden::store::StoreError;
@@ -34,6 +34,8 @@ pub struct Stage {
     server: Option<Server>,
     address: std::net::SocketAddr,
     pub seen: Seen,
+    /// The refusals that stand.
+    pub denied: Denied,
 }
 
 impl Stage {
@@ -52,7 +54,7 @@ impl Stage {
         let config = Config::from_toml(&text).unwrap();
         let listening = resp::open(&config.resp).unwrap();
         let address = listening.tcp_addresses()[0];
-        let seen = Seen::default();
+        let (seen, denied) = (Seen::default(), Denied::new(Metrics::new()));
         bind(&handle, Scripted::new(Arc::clone(&seen)));
         let names = names.iter().copied().map(String::from).collect();
         let asked = resp::Asked {
@@ -64,6 +66,7 @@ impl Stage {
             rate_limits: RateLimits {
                 actor: handle,
                 names: watch::Sender::new(names).subscribe(),
+                denied: denied.clone(),
             },
         };
         let door = Door::new(&config, asked, Metrics::new(), Arc::new(Vec::new));
@@ -72,6 +75,7 @@ impl Stage {
             server: Some(server),
             address,
             seen,
+            denied,
         }
     }
 
