@@ -19,6 +19,7 @@ mod freshness;
 mod guarding;
 mod info;
 mod limiting;
+mod locking;
 mod memory;
 mod reload;
 mod warden;

@@ -4,6 +4,7 @@ use crate::config::{Config, Limit};
 use crate::rate_limit::{Denied, RateLimitHandle, Reload};
 use crate::resp::RateLimits;
 use crate::supervisor::AskError;
+use crate::telemetry::Metrics;
 use tokio::sync::{Mutex, watch};
 
 /// What another configuration has changed.
@@ -32,12 +33,13 @@ pub(super) struct Reloading {
 }
 
 impl Reloading {
-    pub(super) fn new(config: Config, rate_limits: RateLimitHandle, denied: Denied) -> Self {
+    /// With a handle of the limits' actor that nobody answers yet.
+    pub(super) fn new(config: &Config, metrics: &Metrics) -> Self {
         Self {
             names: watch::Sender::new(names_of(&config.limits)),
-            config: Mutex::new(config),
-            rate_limits,
-            denied,
+            config: Mutex::new(config.clone()),
+            rate_limits: RateLimitHandle::unbound(),
+            denied: Denied::new(metrics.clone()),
         }
     }
 

@@ -419,7 +419,7 @@ async fn live(
         caches: Arc::clone(&running.caches),
         l1: running.l1.clone(),
         locks: running.locks.clone(),
-        rate_limit: running.rate_limit.clone(),
+        rate_limit: running.reloading.rate_limits().actor,
         addresses: running.addresses.clone(),
         health: running.health(),
         reloading: Arc::clone(&running.reloading),

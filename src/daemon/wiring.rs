@@ -4,13 +4,12 @@ use super::error::StartError;
 use super::freshness::Keeping;
 use super::reload::Reloading;
 use super::warden::Ended;
-use super::{auditing, database, guarding, info, memory};
+use super::{auditing, database, guarding, info, locking, memory};
 use crate::audit::{AuditHandle, Checker};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};
 use crate::config::Config;
 use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, InvalidationParts};
 use crate::lock::LockHandle;
-use crate::rate_limit::{Denied, RateLimitHandle};
 use crate::repository::Repository;
 use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
@@ -82,7 +81,6 @@ pub(super) struct Running {
     pub(super) invalidation: InvalidationHandle,
     pub(super) l1: L1,
     audit: AuditHandle,
-    pub(super) rate_limit: RateLimitHandle,
     pub(super) reloading: Arc<Reloading>,
     pub(super) locks: LockHandle,
     /// The auditor's connections to Postgres.
@@ -114,7 +112,6 @@ impl Running {
         let caches: Arc<[CacheHandle]> = (0..threads)
             .map(|_| CacheHandle::unbound(deadline))
             .collect();
-        let (rate_limit, denied) = (RateLimitHandle::unbound(), Denied::new(metrics.clone()));
         let mut running = Running {
             io_threads,
             repository,
@@ -126,8 +123,7 @@ impl Running {
             invalidation: InvalidationHandle::unbound(),
             l1: L1::default(),
             audit: AuditHandle::unbound(),
-            reloading: Arc::new(Reloading::new(config.clone(), rate_limit.clone(), denied)),
-            rate_limit,
+            reloading: Arc::new(Reloading::new(config, &metrics)),
             locks: LockHandle::unbound(),
             checkers: Vec::new(),
             addresses: Vec::new(),
@@ -162,7 +158,7 @@ impl Running {
         let keeping = self.keeping(config, &upkeep)?;
         self.l1 = memory::open(config, spaces, &stores, &keeping, &self.metrics);
         self.start_caches(spaces, &stores, scripts, &keeping, &trace)?;
-        self.start_guards(config, guard);
+        self.start_guards(config, guard)?;
         let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
         let hearing = self.start_upkeep(config, &arbiter, upkeep.clone(), &keeping, &trace)?;
         self.start_audit(config, spaces, &arbiter, upkeep, &keeping, &trace)?;
@@ -237,15 +233,20 @@ impl Running {
         Ok(())
     }
 
-    /// Limits share a connection, so that their scripts and the reads never wait for each other.
-    fn start_guards(&mut self, config: &Config, store: Store) {
+    /// Locks and limits share a thread with reads, and not their connection: a look-up of large values does not delay them.
+    fn start_guards(&mut self, config: &Config, store: Store) -> Result<(), StartError> {
         let Some(arbiter) = self.cores.first() else {
-            return; // never: there is at least one
+            return Ok(()); // never: there is one core at least
         };
-        let (metrics, limits) = (self.metrics.clone(), self.reloading.rate_limits());
-        for child in guarding::children(config, store, metrics, limits, arbiter) {
+        let runtime = self.io_threads.handle.clone();
+        let locks = locking::parts(config, store.clone(), self.metrics.clone(), runtime)?;
+        let locks = locking::child(locks, self.locks.clone(), arbiter.clone());
+        let limits = self.reloading.rate_limits();
+        let guards = guarding::children(config, store, self.metrics.clone(), limits, arbiter);
+        for child in guards.into_iter().chain([locks]) {
             self.supervisor.start(child);
         }
+        Ok(())
     }
 
     /// What goes on beside the reads has a thread and a connection of its own: a sweep never delays a read.

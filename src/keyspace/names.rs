@@ -12,6 +12,15 @@ pub const SWEEPS_CHANNEL: &str = "cachewarden:sweeps";
 /// What daemons leave in Redis every second, for each prefix they declare: which server it is, and what time it was.
 pub const HEARTBEAT: &str = "cachewarden:heartbeat";
 
+/// The sorted set of locks that are held: name → when it ends at the latest. Also the channel on which daemons are told that a
+/// lock is worth another try.
+pub const LOCKS: &str = "cachewarden:locks";
+
+/// The key of a lock: a hash of who holds it and of who waits.
+pub fn lock_of(name: &[u8]) -> Vec<u8> {
+    [b"cachewarden:lock:", name].concat()
+}
+
 /// The index of the keys that share their first segment with `key`: a sorted set of keys, with the marker that says that
 /// it is whole. Named by the keys and not by who declares them, so that daemons of any configuration agree on it.
 pub fn index_of(key: &[u8]) -> Vec<u8> {

@@ -27,6 +27,9 @@ pub enum LockError {
     /// As many wait for locks as may.
     #[error("{limit} requests wait for locks already")]
     TooManyWaiting { limit: usize },
+    /// Sessions hold as many locks as they may.
+    #[error("sessions hold {limit} locks already")]
+    TooManyHeld { limit: usize },
     /// Redis is needed for this.
     #[error("{0}")]
     Store(StoreError),
@@ -51,6 +54,7 @@ impl LockError {
             LockError::Invalid(_) => Class::Invalid,
             LockError::HeldByAnother { .. }
             | LockError::TooManyWaiting { .. }
+            | LockError::TooManyHeld { .. }
             | LockError::Actor(AskError::Overloaded { .. }) => Class::Busy,
             _ => Class::Unavailable,
         }
@@ -65,6 +69,7 @@ impl LockError {
             LockError::Fence(_) => "start Postgres, or check [postgres] url",
             LockError::NoDatabase => "declare [postgres]",
             LockError::LostOnTheWay => "ask again, with a longer ttl if Postgres is slow",
+            LockError::TooManyHeld { .. } => "release locks that are not needed",
             LockError::HeldByAnother { .. }
             | LockError::TooManyWaiting { .. }
             | LockError::Actor(_) => "ask again",

@@ -1,8 +1,8 @@
 //! What one may ask the lock actor.
 
-use super::LockError;
+use super::{LockActor, LockError};
 use crate::supervisor::Handle;
-use actix::Message;
+use actix::{Addr, Message};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ pub enum Kind {
     Exclusive,
     /// Others who share it.
     Shared,
-    /// A semaphore: all in all at most so many.
+    /// A semaphore: all in all at most so many, 1 to [`MAX_PERMITS`].
     Permits(u32),
 }
 
@@ -153,10 +153,15 @@ pub const MAX_PERMITS: u32 = 1000;
 pub const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// Requests that may wait for locks at once; one more is refused.
 pub const MAX_WAITERS: usize = 20_000;
+/// The most that share a lock; one more waits.
+pub const MAX_SHARED: u32 = 1000;
 /// What is not waited for: requests in flight.
 const MAX_IN_FLIGHT: usize = 20_000;
 /// Beyond the wait: what Redis and Postgres may take, which have deadlines of their own.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What the actor is called in errors.
+pub(super) const NAME: &str = "lock";
 
 /// The handles of the lock actor. Cheap to clone. Who waits takes no room from who releases.
 #[derive(Clone, Debug)]
@@ -174,9 +179,8 @@ pub struct LockHandle {
 impl LockHandle {
     /// Handles nobody answers yet.
     pub fn unbound() -> Self {
-        const NAME: &str = "lock";
         Self {
-            acquire: Handle::unbound(NAME, MAX_WAITERS, MAX_WAIT + DEADLINE),
+            acquire: Handle::unbound(NAME, MAX_WAITERS + MAX_IN_FLIGHT, MAX_WAIT + DEADLINE),
             leave: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
             extend: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
             release: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
@@ -185,5 +189,39 @@ impl LockHandle {
             list: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
             end_session: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
         }
+    }
+
+    pub(super) fn bind_each(&self, address: Option<&Addr<LockActor>>) {
+        let Some(address) = address else {
+            self.acquire.unbind();
+            self.leave.unbind();
+            self.extend.unbind();
+            self.release.unbind();
+            self.force.unbind();
+            self.info.unbind();
+            self.list.unbind();
+            self.end_session.unbind();
+            return;
+        };
+        self.acquire.bind(address.clone().recipient());
+        self.leave.bind(address.clone().recipient());
+        self.extend.bind(address.clone().recipient());
+        self.release.bind(address.clone().recipient());
+        self.force.bind(address.clone().recipient());
+        self.info.bind(address.clone().recipient());
+        self.list.bind(address.clone().recipient());
+        self.end_session.bind(address.clone().recipient());
+    }
+
+    /// Requests that the actor has taken and not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.acquire.in_flight()
+            + self.leave.in_flight()
+            + self.extend.in_flight()
+            + self.release.in_flight()
+            + self.force.in_flight()
+            + self.info.in_flight()
+            + self.list.in_flight()
+            + self.end_session.in_flight()
     }
 }

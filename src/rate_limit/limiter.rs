@@ -13,6 +13,7 @@ use crate::store::{Store, StoreError};
 use crate::supervisor::Promise;
 use crate::telemetry::LimitMetrics;
 use smallvec::SmallVec;
+use std::rc::Rc;
 use std::time::Instant;
 
 /// Requests of one message: many times what a connection gathers.
@@ -57,7 +58,7 @@ impl Limiter {
                 format!("{count} requests at once are more than {MAX_ASKED}")
             });
             let request = few.and_then(|()| self.rules.check(asked));
-            self.take(request, Slot::Place(collector.clone(), place));
+            self.take(request, Slot::Place(Rc::clone(&collector), place));
         }
     }
 

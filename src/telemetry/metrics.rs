@@ -4,6 +4,7 @@
 
 use super::audited::Audited;
 use super::limited::{LimitMetrics, Limited};
+use super::locked::Locked;
 use super::timings::{Stopwatch, Timings};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -69,6 +70,9 @@ table! {
     limit_decisions: "cachewarden_limit_decisions_total", "Requests that limits have decided on, each of a request's limits by itself; `unasked` while Redis was away";
     limits_remembered: "cachewarden_limits_remembered", "Refusals that are remembered, and answered without Redis until their time is over";
     limit_refusals_known: "cachewarden_limit_refusals_known_total", "Requests that were refused from memory, without Redis";
+    locks_held: "cachewarden_locks_held", "Locks acquired through this daemon that are held, as far as it knows";
+    lock_waiters: "cachewarden_lock_waiters", "Requests that wait for locks in this daemon";
+    lock_wait_seconds: "cachewarden_lock_wait_seconds", "Time for which locks were waited for, by whether they were acquired";
     actor_restarts: "cachewarden_actor_restarts_total", "Restarts of actors";
     actor_mailbox_depth: "cachewarden_actor_mailbox_depth", "Requests that an actor has taken and not answered yet";
     connections: "cachewarden_connections", "Client connections open now";
@@ -157,6 +161,7 @@ pub struct Metrics {
     pub messages_refused: Family<Reason, Counter>,
     pub audit: Audited,
     pub limits: Limited,
+    pub locks: Locked,
     pub actor_restarts: Family<ActorName, Counter>,
     pub actor_mailbox_depth: Family<ActorName, Gauge>,
     pub timings: Timings,
@@ -332,6 +337,7 @@ impl Metrics {
         self.add_audit(&mut registry);
         self.add_limits(&mut registry);
         self.add_returning(&mut registry);
+        self.add_locks(&mut registry);
         add(
             &mut registry,
             Names::actor_restarts,
@@ -386,6 +392,13 @@ impl Metrics {
         add(registry, Names::limit_decisions, limits.decisions);
         add(registry, Names::limits_remembered, limits.remembered);
         add(registry, Names::limit_refusals_known, limits.known);
+    }
+
+    fn add_locks(&self, registry: &mut Registry) {
+        let locks = self.locks.clone();
+        add(registry, Names::locks_held, locks.held);
+        add(registry, Names::lock_waiters, locks.waiters);
+        add(registry, Names::lock_wait_seconds, locks.wait_seconds);
     }
 
     fn add_returning(&self, registry: &mut Registry) {
@@ -454,6 +467,7 @@ mod tests {
         let invalidated = SourceKind { source, kind };
         metrics.invalidations.get_or_create(&invalidated).inc();
         metrics.timings.invalidated("outbox", 0.02);
+        metrics.locks.waited("acquired", 0.02);
         let page = metrics.render();
         for metric in METRICS {
             let name = metric.name.trim_end_matches("_total");

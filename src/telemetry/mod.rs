@@ -2,6 +2,7 @@
 
 mod audited;
 mod limited;
+mod locked;
 pub mod logging;
 mod metrics;
 mod timings;

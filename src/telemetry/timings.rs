@@ -96,6 +96,6 @@ impl Drop for Timer {
     }
 }
 
-fn seconds() -> Histogram {
+pub(super) fn seconds() -> Histogram {
     Histogram::new(SECONDS)
 }

@@ -122,7 +122,7 @@ pub(in super::super) fn decision(out: &mut Vec<u8>, decision: &Decision) {
 
 /// Up to the next one: who comes back earlier is refused again.
 fn whole_millis(time: Duration) -> i64 {
-    let begun = time.subsec_nanos() % 1_000_000 > 0;
+    let begun = !time.subsec_nanos().is_multiple_of(1_000_000);
     millis(time).saturating_add(i64::from(begun))
 }
 
