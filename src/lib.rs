@@ -17,4 +17,4 @@ pub mod store;
 pub mod supervisor;
 pub mod telemetry;
 
-pub use daemon::{Ended, StartError, Warden, WardenError};
+pub use daemon::{Ended, Reloaded, StartError, Warden, WardenError};

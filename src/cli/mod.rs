@@ -12,6 +12,7 @@ mod client;
 pub mod demo;
 mod exit;
 mod invalidate;
+mod limit;
 mod lock;
 mod migrate;
 mod open_files;
@@ -38,7 +39,7 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 something is wrong (a stop that was late, a tour step that failed, a pattern that is refused, a value \
-that is inconsistent), 64 usage, \
+that is inconsistent, a request that a limit refuses), 64 usage, \
 69 a server or address is unavailable, 70 an actor could not be kept running, 71 the system refused, \
 78 the configuration is wrong.
 
@@ -55,6 +56,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Remove keys, or what matches patterns, through the running daemon
     Invalidate(invalidate::Args),
+    /// Ask the running daemon what a limit lets through, or give back what was taken
+    Limit(limit::Args),
     /// Tell who holds which lock, or take one away from its holder
     Lock(lock::Args),
     /// Compare every cached value with Postgres
@@ -72,6 +75,7 @@ impl Cli {
             Command::Check(args) => check::run(&config, &args),
             Command::Migrate(args) => migrate::run(&config, &args),
             Command::Invalidate(args) => invalidate::run(&config, args),
+            Command::Limit(args) => limit::run(&config, args),
             Command::Lock(args) => lock::run(&config, args),
             Command::Audit(args) => audit::run(&config, &args),
             Command::Demo(args) => demo::run(&args),

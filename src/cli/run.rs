@@ -3,7 +3,7 @@
 use super::{check, exit, open_files, systemd};
 use crate::config::Config;
 use crate::telemetry::logging;
-use crate::{Ended, Warden};
+use crate::{Ended, Reloaded, Warden};
 use futures_util::StreamExt;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -30,7 +30,7 @@ pub(super) fn run(path: &Path) -> u8 {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(serve(config)),
+        Ok(runtime) => runtime.block_on(serve(path, config)),
         Err(error) => {
             exit::tell(format_args!("cannot start: {error}"));
             exit::OS
@@ -38,7 +38,7 @@ pub(super) fn run(path: &Path) -> u8 {
     }
 }
 
-async fn serve(config: Config) -> u8 {
+async fn serve(path: &Path, config: Config) -> u8 {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -55,9 +55,10 @@ async fn serve(config: Config) -> u8 {
             return exit::OS;
         }
     };
+    let mut hung_up = false;
     let started = tokio::select! {
         started = Warden::start(config) => started,
-        () = stop_signal(&mut signals) => return 0,
+        () = stop_signal(&mut signals, &mut hung_up) => return 0,
     };
     let warden = match started {
         Ok(warden) => warden,
@@ -71,7 +72,7 @@ async fn serve(config: Config) -> u8 {
     }
     systemd::notify(&[NotifyState::Ready]);
     let ended = tokio::select! {
-        () = stop_signal(&mut signals) => stop(&warden, &mut signals).await,
+        () = serve_signals(&warden, path, &mut signals, hung_up) => stop(&warden, &mut signals).await,
         ended = warden.ended() => ended,
         () = systemd::feed_watchdog(warden.health()) => Ended::Stopped,
     };
@@ -91,11 +92,60 @@ async fn serve(config: Config) -> u8 {
     }
 }
 
-/// Waits for a signal that means stop.
-async fn stop_signal(signals: &mut Signals) {
+/// Waits for a signal that means stop, and notes whether one came that means something else.
+async fn stop_signal(signals: &mut Signals, hung_up: &mut bool) {
     while signals.next().await == Some(SIGHUP) {
+        *hung_up = true;
+    }
+}
+
+/// Reloads at each SIGHUP, and if one has come before, until a signal means stop.
+async fn serve_signals(warden: &Warden, path: &Path, signals: &mut Signals, hung_up: bool) {
+    if hung_up {
+        reload(warden, path).await;
+    }
+    while signals.next().await == Some(SIGHUP) {
+        reload(warden, path).await;
+    }
+}
+
+/// Applies what the file says now. What is wrong with it is logged, and nothing changes.
+async fn reload(warden: &Warden, path: &Path) {
+    let config = match check::offline(path) {
+        Ok(config) => config,
+        Err(report) => {
+            return tracing::error!(
+                "SIGHUP: nothing is applied, for the file has mistakes:\n{report}"
+            );
+        }
+    };
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    match warden.reload(config).await {
+        Ok(reloaded) => tell(&reloaded),
+        Err(error) => tracing::error!("SIGHUP: nothing is applied: {error}; send it again"),
+    }
+}
+
+fn tell(reloaded: &Reloaded) {
+    let named = |names: &[String]| match names {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    };
+    tracing::info!(
+        "SIGHUP: limits added: {}; changed: {}; removed: {}",
+        named(&reloaded.added),
+        named(&reloaded.changed),
+        named(&reloaded.removed)
+    );
+    if reloaded.has_other_defaults {
+        tracing::info!("SIGHUP: [limit_defaults] is applied to RATE.FIXED and CL.THROTTLE");
+    }
+    if !reloaded.waiting.is_empty() {
         tracing::warn!(
-            "SIGHUP is ignored: this version does not reload; restart to apply the configuration"
+            "these differ, and wait for a restart: {}",
+            reloaded.waiting.join(", ")
         );
     }
 }
@@ -105,7 +155,7 @@ async fn stop(warden: &Warden, signals: &mut Signals) -> Ended {
     systemd::notify(&[NotifyState::Stopping]);
     let stopping = warden.stop_within(STOP_DEADLINE);
     let hurried = async {
-        stop_signal(signals).await;
+        stop_signal(signals, &mut false).await;
         warden.stop_within(Duration::ZERO).await
     };
     tokio::select! {

@@ -32,7 +32,7 @@ pub enum Shape {
 }
 
 /// `[caches.*]`: keys whose values are loaded by a query.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Cache {
     pub name: String,
     pub key: KeyTemplate,
@@ -61,7 +61,7 @@ pub struct Cache {
 }
 
 /// `[namespaces.*]`: keys that programs fill themselves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Namespace {
     pub name: String,
     pub prefix: String,

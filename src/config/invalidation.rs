@@ -24,7 +24,7 @@ const MAX_TEMPLATES: usize = 100;
 const MAX_NAME_BYTES: usize = 63;
 
 /// `[invalidation]`: how changes in the database come to the cache.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Invalidation {
     /// In the order of the text; what caches depend on comes last.
     pub watches: Vec<Watch>,
@@ -91,7 +91,7 @@ impl Default for Invalidation {
 }
 
 /// A table whose changes invalidate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Watch {
     pub table: TableName,
     /// The table's name in the configuration's text, quotes included.
@@ -100,7 +100,7 @@ pub struct Watch {
 }
 
 /// What a change invalidates.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WatchTemplate {
     pub template: ChangeTemplate,
     /// Its place in the configuration's text.

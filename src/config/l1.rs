@@ -7,7 +7,7 @@ const DEFAULT_CAPACITY: usize = 64 << 20;
 const DEFAULT_TTL: Duration = Duration::from_secs(30);
 
 /// `[l1]`. Which caches use it, each of them says.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct L1 {
     /// What all entries may take together, in bytes; zero: there are none.
     pub capacity: usize,

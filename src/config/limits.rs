@@ -162,6 +162,16 @@ fn check_keys(reader: &mut Reader<'_>, limit: &Checked) {
         );
         reader.fault(algorithm.span, message, "write window = \"1m\"");
     }
+    if let Some(span) = limit
+        .span_of("window")
+        .filter(|_| algorithm.value == "concurrency")
+    {
+        reader.fault(
+            span,
+            "`concurrency` counts what is in flight, in no `window`".to_owned(),
+            "drop it; how long one request may be in flight is its `lease`",
+        );
+    }
     for (key, owner) in [("burst", "token_bucket"), ("lease", "concurrency")] {
         if let Some(span) = limit.span_of(key).filter(|_| algorithm.value != owner) {
             let message = format!(
@@ -174,5 +184,37 @@ fn check_keys(reader: &mut Reader<'_>, limit: &Checked) {
                 format!("drop it, or write algorithm = \"{owner}\""),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_has_what_the_defaults_say_unless_it_says_otherwise() {
+        let text = "redis.url = \"redis://h\"\n[limit_defaults]\non_redis_error = \"deny\"\nshadow = true\n\
+            [limits.plain]\nalgorithm = \"token_bucket\"\nlimit = 5\nwindow = \"1s\"\n\
+            [limits.own]\nalgorithm = \"concurrency\"\nlimit = 2\nshadow = false\non_redis_error = \"local\"\n";
+        let limits = super::super::Config::from_toml(text).unwrap().limits;
+        let second = Duration::from_secs(1);
+        let plain = Limit {
+            name: "plain".to_owned(),
+            algorithm: Algorithm::TokenBucket {
+                window: second,
+                burst: 5,
+            },
+            limit: 5,
+            on_redis_error: OnRedisError::Deny,
+            shadow: true,
+        };
+        let own = Limit {
+            name: "own".to_owned(),
+            algorithm: Algorithm::Concurrency { lease: 30 * second },
+            limit: 2,
+            on_redis_error: OnRedisError::Local,
+            shadow: false,
+        };
+        assert_eq!(limits, [plain, own]);
     }
 }

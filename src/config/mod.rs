@@ -12,6 +12,7 @@
 
 mod audit;
 mod caches;
+mod differing;
 mod environment;
 mod events;
 mod indexes;

@@ -23,7 +23,7 @@ const DEFAULT_MAX_REQUEST: usize = 1 << 20;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// `[postgres]`: where misses are loaded from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Postgres {
     /// The address, password included.
     pub url: Secret,
@@ -40,7 +40,7 @@ impl Postgres {
 }
 
 /// `[redis]`: where values lie.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Redis {
     /// The address, password included.
     pub url: Secret,
@@ -56,7 +56,7 @@ impl Redis {
 }
 
 /// `[resp]`: the front door.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Resp {
     pub listen: Vec<Listen>,
     pub password: Option<Secret>,
@@ -83,7 +83,7 @@ pub struct TlsFiles {
 }
 
 /// `[log]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Log {
     pub format: LogFormat,
     /// A level, or a list of `target=level`, as `tracing_subscriber::EnvFilter` reads it.

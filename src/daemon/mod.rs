@@ -16,13 +16,16 @@ mod auditing;
 mod database;
 mod error;
 mod freshness;
+mod guarding;
 mod info;
 mod limiting;
 mod locking;
 mod memory;
+mod reload;
 mod threads;
 mod warden;
 mod wiring;
 
 pub use error::{StartError, WardenError};
+pub use reload::Reloaded;
 pub use warden::{Ended, Warden};

@@ -1,6 +1,7 @@
 //! The handle by which programs, and the binary itself, start, use and stop a daemon.
 
 use super::error::{StartError, WardenError};
+use super::reload::Reloading;
 use super::wiring::{Running, STOP_DEADLINE, ended};
 use crate::cache::{
     CacheError, CacheHandle, Found, GetOrLoad, Hit, Invalidate, L1, Loader, Origin, Put, Read,
@@ -10,8 +11,8 @@ use crate::config::Config;
 use crate::invalidation::{InvalidateTargets, InvalidationHandle};
 use crate::keyspace::{KeyError, RoutedKey, Router, Scope, Targets};
 use crate::lock::{Held, Leader, LockHandle, Locking};
-use crate::rate_limit::{Ask, Asked, Check, Decision, LimitError, RateLimitHandle};
-use crate::supervisor::{AskError, Health};
+use crate::rate_limit::RateLimitHandle;
+use crate::supervisor::Health;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,9 +38,9 @@ pub enum Ended {
 
 /// A running daemon. Cheap to clone; the daemon stops when [`Warden::stop`] is called or the last clone is dropped.
 #[derive(Clone)]
-pub struct Warden(Arc<Inner>);
+pub struct Warden(pub(super) Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     router: Router,
     scope: Scope,
     invalidation: InvalidationHandle,
@@ -48,10 +49,11 @@ struct Inner {
     l1: L1,
     locks: LockHandle,
     lock_ttl: Duration,
-    rate_limit: RateLimitHandle,
+    pub(super) rate_limit: RateLimitHandle,
     next: AtomicUsize,
     addresses: Vec<SocketAddr>,
     health: Health,
+    pub(super) reloading: Arc<Reloading>,
     /// One message begins the stop, a second one hurries it; a closed channel is a stop, too.
     stop: mpsc::Sender<Duration>,
     ended: watch::Receiver<Option<Ended>>,
@@ -65,6 +67,7 @@ struct Started {
     rate_limit: RateLimitHandle,
     addresses: Vec<SocketAddr>,
     health: Health,
+    reloading: Arc<Reloading>,
 }
 
 impl Warden {
@@ -116,6 +119,7 @@ impl Warden {
             next: AtomicUsize::new(0),
             addresses: started.addresses,
             health: started.health,
+            reloading: started.reloading,
             stop,
             ended,
         })))
@@ -283,39 +287,6 @@ impl Warden {
         &self.0.locks
     }
 
-    /// Asks a declared limit, or several (names with commas between them; all let it through, or none), for so much.
-    ///
-    /// # Errors
-    /// See [`LimitError`]. A refusal is none: it is a [`Decision`].
-    pub async fn check_limit(
-        &self,
-        limits: &str,
-        subject: &str,
-        cost: u64,
-    ) -> Result<Decision, WardenError> {
-        let asked = vec![Asked {
-            limits: Bytes::copy_from_slice(limits.as_bytes()),
-            subject: Bytes::copy_from_slice(subject.as_bytes()),
-            cost,
-            id: None,
-            ask: Ask::Take,
-        }];
-        let answers = self.0.rate_limit.check.ask(Check { asked }).await;
-        let answer = answers.map_err(LimitError::Actor)?.pop();
-        // There is an answer for each that was asked.
-        let restarted = || {
-            LimitError::Actor(AskError::Unavailable {
-                actor: "rate-limit",
-            })
-        };
-        Ok(answer.ok_or_else(restarted)??)
-    }
-
-    /// The handles of the rate limit actor: for programs and tests that send messages themselves.
-    pub fn rate_limit(&self) -> &RateLimitHandle {
-        &self.0.rate_limit
-    }
-
     /// The handles of the invalidation actor: for programs and tests that send messages themselves.
     pub fn invalidation(&self) -> &InvalidationHandle {
         &self.0.invalidation
@@ -448,9 +419,10 @@ async fn live(
         caches: Arc::clone(&running.caches),
         l1: running.l1.clone(),
         locks: running.locks.clone(),
-        rate_limit: running.rate_limit.clone(),
+        rate_limit: running.reloading.rate_limits().actor,
         addresses: running.addresses.clone(),
         health: running.health(),
+        reloading: Arc::clone(&running.reloading),
     };
     // A caller that no longer waits has dropped `stop` with it, which ends what follows.
     let _nobody_waits = report.send(Ok(started));

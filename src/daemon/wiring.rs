@@ -2,15 +2,15 @@
 
 use super::error::StartError;
 use super::freshness::Keeping;
+use super::reload::Reloading;
 use super::threads::{IoThreads, half_of_the_cores};
 use super::warden::Ended;
-use super::{auditing, database, info, limiting, locking, memory};
+use super::{auditing, database, guarding, info, locking, memory};
 use crate::audit::{AuditHandle, Checker};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};
 use crate::config::Config;
 use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, InvalidationParts};
 use crate::lock::LockHandle;
-use crate::rate_limit::RateLimitHandle;
 use crate::repository::Repository;
 use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
@@ -50,8 +50,8 @@ pub(super) struct Running {
     pub(super) invalidation: InvalidationHandle,
     pub(super) l1: L1,
     audit: AuditHandle,
+    pub(super) reloading: Arc<Reloading>,
     pub(super) locks: LockHandle,
-    pub(super) rate_limit: RateLimitHandle,
     /// The auditor's connections to Postgres.
     checkers: Vec<Checker>,
     pub(super) addresses: Vec<SocketAddr>,
@@ -92,8 +92,8 @@ impl Running {
             invalidation: InvalidationHandle::unbound(),
             l1: L1::default(),
             audit: AuditHandle::unbound(),
+            reloading: Arc::new(Reloading::new(config, &metrics)),
             locks: LockHandle::unbound(),
-            rate_limit: RateLimitHandle::unbound(),
             checkers: Vec::new(),
             addresses: Vec::new(),
             metrics,
@@ -119,7 +119,7 @@ impl Running {
     ) -> Result<Vec<Store>, StartError> {
         let mut stores = Store::siblings(&config.redis, self.caches.len() + 2)?;
         let all = stores.clone();
-        let (Some(guard), Some(upkeep)) = (stores.pop(), stores.pop()) else {
+        let (Some(upkeep), Some(guard)) = (stores.pop(), stores.pop()) else {
             return Ok(stores); // never: there are two more than actors
         };
         let trace = Trace::default();
@@ -204,24 +204,17 @@ impl Running {
 
     /// Locks and limits share a thread with reads, and not their connection: a look-up of large values does not delay them.
     fn start_guards(&mut self, config: &Config, store: Store) -> Result<(), StartError> {
-        let Some(arbiter) = self.cores.first().cloned() else {
+        let Some(arbiter) = self.cores.first() else {
             return Ok(()); // never: there is one core at least
         };
-        let kept = store.clone();
-        self.supervisor.start(ChildSpec::task(
-            "redis-guard",
-            arbiter.clone(),
-            RestartPolicy::default(),
-            move || kept.clone().keep(),
-        ));
-        let handle = self.rate_limit.clone();
-        let metrics = self.metrics.clone();
-        let child = limiting::child(config, store.clone(), metrics, handle, arbiter.clone());
-        self.supervisor.start(child);
         let runtime = self.io_threads.handle();
-        let parts = locking::parts(config, store, self.metrics.clone(), runtime)?;
-        let child = locking::child(parts, self.locks.clone(), arbiter);
-        self.supervisor.start(child);
+        let locks = locking::parts(config, store.clone(), self.metrics.clone(), runtime)?;
+        let locks = locking::child(locks, self.locks.clone(), arbiter.clone());
+        let limits = self.reloading.rate_limits();
+        let guards = guarding::children(config, store, self.metrics.clone(), limits, arbiter);
+        for child in guards.into_iter().chain([locks]) {
+            self.supervisor.start(child);
+        }
         Ok(())
     }
 
@@ -369,8 +362,8 @@ impl Running {
             invalidation: self.invalidation.clone(),
             l1: self.l1.clone(),
             audit: self.audit.clone(),
+            rate_limits: self.reloading.rate_limits(),
             locks: self.locks.clone(),
-            limits: self.rate_limit.clone(),
         };
         let door = Door::new(config, asked, self.metrics.clone(), info);
         let cores: Arc<[ArbiterHandle]> = self.cores.clone().into();

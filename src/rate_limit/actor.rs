@@ -11,7 +11,7 @@ use super::messages::{
 use super::queue::Slot;
 use super::requests::Verb;
 use super::scripts::Scripts;
-use crate::config::{Config, Limit, OnRedisError};
+use crate::config::{Config, Limit, LimitDefaults, OnRedisError};
 use crate::store::Store;
 use crate::supervisor::{Later, Ping, Promise, Shutdown};
 use crate::telemetry::Metrics;
@@ -30,7 +30,7 @@ pub struct RateLimitParts {
     /// As declared, or reloaded since.
     pub(super) limits: Arc<RwLock<Vec<Limit>>>,
     /// Of limits that commands bring with them.
-    pub(super) on_redis_error: OnRedisError,
+    pub(super) defaults: Arc<RwLock<LimitDefaults>>,
     pub(super) denied: Denied,
     pub(super) fleet: Fleet,
     pub(super) metrics: Metrics,
@@ -43,11 +43,16 @@ impl RateLimitParts {
             store,
             scripts: Arc::default(),
             limits: Arc::new(RwLock::new(config.limits.clone())),
-            on_redis_error: config.limit_defaults.on_redis_error,
+            defaults: Arc::new(RwLock::new(config.limit_defaults)),
             denied: Denied::new(metrics.clone()),
             fleet: Fleet::default(),
             metrics,
         }
+    }
+
+    /// With a memory of refusals that others look into as well.
+    pub fn with_denied(self, denied: Denied) -> Self {
+        Self { denied, ..self }
     }
 
     /// Whether a limit is shared among daemons while Redis is away.
@@ -55,7 +60,7 @@ impl RateLimitParts {
         let is_local = |mode| mode == OnRedisError::Local;
         let limits = self.limits.read();
         let mut modes = limits.iter().map(|limit| limit.on_redis_error);
-        is_local(self.on_redis_error) || modes.any(is_local)
+        is_local(self.defaults.read().on_redis_error) || modes.any(is_local)
     }
 }
 
@@ -236,7 +241,7 @@ impl Handler<Reload> for RateLimitActor {
     type Result = ();
 
     fn handle(&mut self, reload: Reload, ctx: &mut Context<Self>) {
-        self.limiter.reload(reload.limits);
+        self.limiter.reload(reload);
         self.register_if_shared(ctx);
     }
 }

@@ -2,14 +2,13 @@
 
 use super::denied::{Denied, Mark};
 use super::local::Local;
-use super::messages::{Check, Fixed, Throttle};
+use super::messages::{Check, Decision, Fixed, Reload, Throttle};
 use super::queue::{Answer, Collector, Job, Queue, Slot};
 use super::requests::{Request, Rules, Verb, require};
 use super::rule::Rule;
 use super::scripts::{Scripts, Served};
 use super::verdict::{Verdict, decide};
 use super::{LimitError, RateLimitParts};
-use crate::config;
 use crate::store::{Store, StoreError};
 use crate::supervisor::Promise;
 use crate::telemetry::LimitMetrics;
@@ -51,11 +50,7 @@ impl Limiter {
     }
 
     /// Takes a message of several requests.
-    pub fn check(
-        &mut self,
-        check: Check,
-        promise: Promise<Vec<Result<super::Decision, LimitError>>>,
-    ) {
+    pub fn check(&mut self, check: Check, promise: Promise<Vec<Result<Decision, LimitError>>>) {
         let count = check.asked.len();
         let collector = Collector::new(count, promise);
         for (place, asked) in check.asked.into_iter().enumerate() {
@@ -69,7 +64,7 @@ impl Limiter {
 
     /// Takes a request whose limit it brings with it.
     pub fn fixed(&mut self, fixed: Fixed, slot: Slot) {
-        let mode = self.parts.on_redis_error;
+        let mode = self.parts.defaults.read().on_redis_error;
         let rule = Rule::fixed(fixed.limit, fixed.window, mode, &self.parts.metrics);
         let request = rule.and_then(|rule| Request::alone(rule, fixed.subject, 1));
         self.take(request, slot);
@@ -84,7 +79,7 @@ impl Limiter {
             period,
             quantity,
         } = throttle;
-        let mode = self.parts.on_redis_error;
+        let mode = self.parts.defaults.read().on_redis_error;
         let rule = Rule::throttle(max_burst, count, period, mode, &self.parts.metrics);
         let request = rule.and_then(|rule| Request::alone(rule, key, quantity));
         self.take(request, slot);
@@ -96,10 +91,11 @@ impl Limiter {
     }
 
     /// From now on these are the limits. What is counted lies in Redis, under their names.
-    pub fn reload(&mut self, limits: Vec<config::Limit>) {
-        self.rules = Rules::of(&limits, &self.parts.metrics);
+    pub fn reload(&mut self, reload: Reload) {
+        self.rules = Rules::of(&reload.limits, &self.parts.metrics);
         // For the actor that comes after this one, too.
-        *self.parts.limits.write() = limits;
+        *self.parts.limits.write() = reload.limits;
+        *self.parts.defaults.write() = reload.defaults;
         // They may have been raised.
         self.denied.clear();
     }
@@ -114,7 +110,9 @@ impl Limiter {
             let (subject, cost) = (&request.subject, request.cost);
             let known = |rule: &Rule| self.denied.refusal(&rule.identity, subject, cost);
             if let Some(refusal) = request.rules.iter().find_map(|rule| known(rule)) {
-                return slot.answer(Ok(Answer::Decision(refusal)));
+                // As Redis would have: who asks for what is in flight, too, is told its name.
+                let id = request.id.clone();
+                return slot.answer(Ok(Answer::Decision(Decision { id, ..refusal })));
             }
         }
         self.queue.add(Job { request, slot });

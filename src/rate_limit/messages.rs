@@ -120,6 +120,8 @@ pub struct Release {
 #[rtype(result = "()")]
 pub struct Reload {
     pub limits: Vec<config::Limit>,
+    /// Of limits that commands bring with them.
+    pub defaults: config::LimitDefaults,
 }
 
 /// Batches in flight; one more is answered *overloaded*.

@@ -1,10 +1,10 @@
 //! One client's connection: reads, decodes, lets the commands run in order, writes.
 
-use super::batch::Batch;
 use super::codec::{Decoder, Limits, Protocol, ProtocolError, Request, reply};
 use super::commands::{self, Flow, Session, Verb, locks};
 use super::door::Door;
 use super::socket::{Socket, give_buffer};
+use super::waiting::{Waiting, is_batched};
 use crate::lock::{Acquire, Leave, Lost};
 use std::io;
 use std::sync::Arc;
@@ -254,7 +254,7 @@ impl Connection {
     async fn answer(&mut self) -> Result<Flow, End> {
         let input = std::mem::take(&mut self.input);
         let mut request = Request::new();
-        let mut batch = Batch::default();
+        let mut waiting = Waiting::default();
         let mut at = 0;
         let mut end = Ok(Flow::Continue);
         loop {
@@ -276,7 +276,7 @@ impl Connection {
                 continue;
             }
             self.empty_in_a_row = 0;
-            match self.run_one(&request, rest, &mut batch).await? {
+            match self.run_one(&request, rest, &mut waiting).await? {
                 Flow::Continue => {}
                 Flow::Close => {
                     end = Ok(Flow::Close);
@@ -284,75 +284,85 @@ impl Connection {
                 }
             }
         }
-        self.flush(&mut batch).await?;
+        self.flush(&mut waiting).await?;
         self.socket.write_all(&mut self.out).await?;
         self.keep_rest(input, at);
         end
     }
 
-    /// Adds a read to the batch; anything else waits for the batch and runs by itself.
+    /// Adds a read or a check to those that wait; anything else waits for them and runs by itself.
     async fn run_one<'a>(
         &mut self,
         request: &Request,
         input: &'a [u8],
-        batch: &mut Batch<'a>,
+        waiting: &mut Waiting<'a>,
     ) -> Result<Flow, End> {
         let verb = match commands::find(request, input, &self.session) {
             Ok(verb) => verb,
             Err(refusal) => {
-                self.flush(batch).await?;
+                self.flush(waiting).await?;
                 refusal.write(&mut self.out);
                 return Ok(Flow::Continue);
             }
         };
-        match verb {
-            Verb::Get | Verb::Mget | Verb::CacheGet => match request.args_in(input) {
-                Some(args) => batch.add(verb, args.skip(1)),
-                None => {
-                    // Its words do not outlive it.
-                    self.flush(batch).await?;
-                    let mut alone = Batch::default();
-                    alone.add(verb, request.args(input).skip(1));
-                    self.flush(&mut alone).await?;
-                }
-            },
-            Verb::LockAcquire => {
-                self.flush(batch).await?;
-                let args: Vec<&[u8]> = request.args(input).skip(1).collect();
-                let session = &mut self.session;
-                if let Some(acquire) = locks::acquire(&self.door, &args, session, &mut self.out) {
-                    return Box::pin(self.acquire(acquire)).await;
-                }
-            }
-            verb => {
-                self.flush(batch).await?;
-                let was_authenticated = self.session.authenticated;
-                // Boxed: these are rare, and a read should not carry room for them.
-                let command = commands::run(
-                    verb,
-                    request,
-                    input,
-                    &self.door,
-                    self.core,
-                    &mut self.session,
-                    &mut self.out,
-                );
-                let flow = Box::pin(command).await;
-                if self.session.authenticated != was_authenticated {
-                    self.unauthenticated_since = Instant::now();
-                    self.decoder.set_limits(if self.session.authenticated {
-                        self.door.limits
-                    } else {
-                        Limits::unauthenticated()
-                    });
-                }
-                return Ok(flow);
+        if waiting.is_another_kind(verb) {
+            self.flush(waiting).await?;
+        }
+        if !is_batched(verb) {
+            return self.run_alone(verb, request, input).await;
+        }
+        match request.args_in(input) {
+            Some(args) => waiting.add(&self.door, verb, args.skip(1)),
+            None => {
+                // Its words do not outlive it.
+                self.flush(waiting).await?;
+                let mut alone = Waiting::default();
+                alone.add(&self.door, verb, request.args(input).skip(1));
+                self.flush(&mut alone).await?;
             }
         }
-        if batch.is_full() {
-            self.flush(batch).await?;
+        if waiting.is_full() {
+            self.flush(waiting).await?;
         }
         Ok(Flow::Continue)
+    }
+
+    /// Runs a command that is not batched.
+    async fn run_alone(
+        &mut self,
+        verb: Verb,
+        request: &Request,
+        input: &[u8],
+    ) -> Result<Flow, End> {
+        if verb == Verb::LockAcquire {
+            let args: Vec<&[u8]> = request.args(input).skip(1).collect();
+            let session = &mut self.session;
+            return match locks::acquire(&self.door, &args, session, &mut self.out) {
+                Some(acquire) => Box::pin(self.acquire(acquire)).await,
+                None => Ok(Flow::Continue),
+            };
+        }
+        let was_authenticated = self.session.authenticated;
+        // Boxed: these are rare, and a read should not carry room for them.
+        let command = commands::run(
+            verb,
+            request,
+            input,
+            &self.door,
+            self.core,
+            &mut self.session,
+            &mut self.out,
+        );
+        let flow = Box::pin(command).await;
+        if self.session.authenticated != was_authenticated {
+            self.unauthenticated_since = Instant::now();
+            self.decoder.set_limits(if self.session.authenticated {
+                self.door.limits
+            } else {
+                Limits::unauthenticated()
+            });
+        }
+        Ok(flow)
     }
 
     /// Takes a lock. A client that waits for one is listened to meanwhile, so that its place goes to the next when it leaves.
@@ -402,16 +412,23 @@ impl Connection {
         }
     }
 
-    /// Runs the batch, and sends when there is enough to send.
-    async fn flush(&mut self, batch: &mut Batch<'_>) -> Result<(), End> {
-        if !batch.is_empty() {
+    /// Asks for what waits, and sends when there is enough to send.
+    async fn flush(&mut self, waiting: &mut Waiting<'_>) -> Result<(), End> {
+        if !waiting.reads.is_empty() {
             let protocol = self.session.protocol;
             let out = (&mut self.out, SEND_AT);
-            let mut replies = batch.ask(&self.door, self.core, protocol, out).await;
+            let mut replies = waiting
+                .reads
+                .ask(&self.door, self.core, protocol, out)
+                .await;
             // Large values go out as they are written, not all of a batch at once.
             while replies.write(protocol, &mut self.out, SEND_AT) {
                 self.socket.write_all(&mut self.out).await?;
             }
+        }
+        if !waiting.checks.is_empty() {
+            // Boxed: a read should not carry room for it.
+            Box::pin(waiting.checks.ask(&self.door, &mut self.out)).await;
         }
         if self.out.len() >= SEND_AT {
             self.socket.write_all(&mut self.out).await?;

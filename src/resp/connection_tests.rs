@@ -6,8 +6,8 @@ use crate::cache::{CacheHandle, L1};
 use crate::config::Config;
 use crate::invalidation::InvalidationHandle;
 use crate::lock::LockHandle;
-use crate::rate_limit::RateLimitHandle;
-use crate::resp::Asked;
+use crate::rate_limit::{Denied, RateLimitHandle};
+use crate::resp::{Asked, RateLimits};
 use crate::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -26,8 +26,12 @@ fn door(patience: Patience) -> Arc<Door> {
         caches: Arc::from([CacheHandle::unbound(DEADLINE)]),
         invalidation: InvalidationHandle::unbound(),
         l1: L1::default(),
+        rate_limits: RateLimits {
+            actor: RateLimitHandle::unbound(),
+            names: watch::channel(Vec::new()).1,
+            denied: Denied::new(Metrics::new()),
+        },
         locks: LockHandle::unbound(),
-        limits: RateLimitHandle::unbound(),
     };
     let mut door = Door::new(&config, asked, Metrics::new(), Arc::new(Vec::new));
     door.patience = patience;

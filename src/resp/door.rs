@@ -9,12 +9,13 @@ use crate::config;
 use crate::invalidation::InvalidationHandle;
 use crate::keyspace::{KeyError, Reach, RoutedKey, Router, Scope};
 use crate::lock::LockHandle;
-use crate::rate_limit::RateLimitHandle;
+use crate::rate_limit::{self, Decision, Denied, RateLimitHandle};
 use crate::telemetry::Metrics;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use tokio::sync::watch;
 
 /// Lines that `INFO` adds under `# Cachewarden`, as `name:value`.
 pub type InfoSource = Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>;
@@ -27,7 +28,26 @@ pub struct Asked {
     pub l1: L1,
     pub audit: AuditHandle,
     pub locks: LockHandle,
-    pub limits: RateLimitHandle,
+    pub rate_limits: RateLimits,
+}
+
+/// Who is asked about limits, and the names of those that are declared.
+pub struct RateLimits {
+    pub actor: RateLimitHandle,
+    /// For errors only: whether a limit is declared, the actor says.
+    pub names: watch::Receiver<Vec<String>>,
+    /// The refusals that stand.
+    pub denied: Denied,
+}
+
+impl RateLimits {
+    /// The refusal that stands against a request of one limit; of several, and of what is wrong, the actor knows more.
+    pub(super) fn refusal(&self, asked: &rate_limit::Asked) -> Option<Decision> {
+        let name = std::str::from_utf8(&asked.limits).ok()?;
+        let refusal = self.denied.refusal(name, &asked.subject, asked.cost)?;
+        // What commands ask for by themselves is remembered as well, under names that nobody may use.
+        (refusal.policy.name == name).then_some(refusal)
+    }
 }
 
 /// A key that may be invalidated, and asked about.
@@ -48,12 +68,8 @@ pub struct Door {
     /// None, if no cache uses it.
     l1: Option<L1>,
     pub(super) audit: AuditHandle,
+    pub(super) rate_limits: RateLimits,
     pub(super) locks: LockHandle,
-    #[expect(
-        dead_code,
-        reason = "the commands of the limits come with the next step"
-    )]
-    pub(super) rate_limit: RateLimitHandle,
     /// What can be invalidated by name.
     pub(super) scope: Scope,
     /// Keys that other programs cache by themselves: `invalidation.prefixes`.
@@ -86,8 +102,8 @@ impl Door {
             invalidation: asked.invalidation,
             l1: Some(asked.l1).filter(L1::is_used),
             audit: asked.audit,
+            rate_limits: asked.rate_limits,
             locks: asked.locks,
-            rate_limit: asked.limits,
             scope: config.scope(),
             foreign: Reach::new(config.invalidation.prefixes.iter().cloned()),
             channels: config.invalidation.channels(),

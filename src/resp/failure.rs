@@ -1,14 +1,18 @@
 //! What an error of the inside looks like outside: a code to match on, the key, the cause, and what to do.
 
 use super::codec::reply;
+use super::door::RateLimits;
 use crate::cache::{CacheError, Class};
 use crate::invalidation::InvalidationError;
 use crate::keyspace::{KeyError, RoutedKey, TargetError};
 use crate::lock::{self, LockError};
+use crate::rate_limit::{self, LimitError};
 use crate::supervisor::AskError;
 
 /// Bytes of a key that an error repeats.
 const SHOWN_KEY: usize = 64;
+/// Names of limits that an error lists.
+const KNOWN_NAMES: usize = 8;
 
 /// A key that leads nowhere.
 pub(super) fn key(out: &mut Vec<u8>, error: &KeyError) {
@@ -59,6 +63,43 @@ pub(super) fn lock(out: &mut Vec<u8>, error: &LockError) {
 /// The actor itself did not answer.
 pub(super) fn ask(out: &mut Vec<u8>, error: AskError) {
     command(out, &CacheError::Actor(error));
+}
+
+/// A request against `limits`, by a subject, that has no answer.
+pub(super) fn limit(
+    out: &mut Vec<u8>,
+    declared: &RateLimits,
+    (limits, subject): (&[u8], &[u8]),
+    error: &LimitError,
+) {
+    let shown =
+        |word: &[u8]| String::from_utf8_lossy(&word[..word.len().min(SHOWN_KEY)]).into_owned();
+    if let LimitError::Undeclared { name } = error {
+        let name = shown(name.as_bytes());
+        let known = known(&declared.names.borrow());
+        let text = format_args!("no limit '{name}' is declared ({known})");
+        return reply::error(out, "ERR", text);
+    }
+    let code = match error.class() {
+        rate_limit::Class::Invalid => "ERR",
+        rate_limit::Class::Busy => "BUSY",
+        rate_limit::Class::Unavailable => "UNAVAILABLE",
+    };
+    let (limits, subject) = (shown(limits), shown(subject));
+    let mend = error.mend();
+    reply::error(
+        out,
+        code,
+        format_args!("'{limits}' of '{subject}': {error}; {mend}"),
+    );
+}
+
+fn known(names: &[String]) -> String {
+    match names {
+        [] => "none is declared".to_owned(),
+        few if few.len() <= KNOWN_NAMES => format!("known: {}", few.join(", ")),
+        many => format!("known: {}, …", many[..KNOWN_NAMES].join(", ")),
+    }
 }
 
 fn code(class: Class) -> &'static str {

@@ -4,8 +4,8 @@
 //! No logic lives here: a command becomes messages to actors, and their answers become replies.
 //!
 //! Invariants
-//! 1. Replies come in the order of the requests, also in a pipeline. Reads that follow one another go out as one message;
-//!    anything else is done when its turn comes, so a `GET` behind a `DEL` sees the `DEL`.
+//! 1. Replies come in the order of the requests, also in a pipeline. Reads that follow one another go out as one message, and
+//!    so do checks of limits; anything else is done when its turn comes, so a `GET` behind a `DEL` sees the `DEL`.
 //! 2. An error answers one request and leaves the connection as it was. A broken frame ends it.
 //! 3. A connection holds no buffer while nothing is half-received or half-sent; it reads no further while its answers
 //!    wait to be sent.
@@ -21,6 +21,7 @@
 //! that vanish, that guess passwords; more clients than allowed; an actor that restarts.
 
 mod batch;
+mod checks;
 pub mod codec;
 mod commands;
 mod connection;
@@ -30,7 +31,8 @@ mod listener;
 mod lock_session;
 mod password;
 mod socket;
+mod waiting;
 
 pub use commands::COMMANDS;
-pub use door::{Asked, Door, InfoSource};
+pub use door::{Asked, Door, InfoSource, RateLimits};
 pub use listener::{Listening, OpenError, Server, open};

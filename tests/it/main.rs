@@ -38,6 +38,7 @@ mod l1;
 mod left_sweeps;
 mod library;
 mod limits;
+mod limits_door;
 mod loaders;
 mod lock_door;
 mod locks;

@@ -1,6 +1,7 @@
 //! The commands this door serves: one table, one file a group.
 
 mod explain;
+pub(super) mod limits;
 pub(super) mod locks;
 mod reads;
 mod server;
@@ -10,6 +11,7 @@ mod writes;
 use super::codec::{Request, reply};
 use super::door::Door;
 
+pub(super) use limits::Fault;
 pub(super) use session::Session;
 
 /// What the connection does after a command.
@@ -36,6 +38,13 @@ pub(super) enum Verb {
     CacheExplain,
     CacheCancel,
     Publish,
+    RateCheck,
+    RatePeek,
+    RateReset,
+    RateRefund,
+    RateRelease,
+    RateFixed,
+    ClThrottle,
     LockAcquire,
     LockExtend,
     LockRelease,
@@ -96,6 +105,13 @@ commands! {
     CacheExplain "CACHE.EXPLAIN" 2 ["readonly" "fast"] (1, 1, 1) "cachewarden" "Tells all that is known of a key: its value's age, its lease, what happened to it, what would invalidate it.";
     CacheCancel "CACHE.CANCEL" -2 ["write"] (0, 0, 0) "cachewarden" "Gives up sweeps of this daemon whose patterns match; returns how many.";
     Publish "PUBLISH" 3 ["pubsub" "fast"] (0, 0, 0) "pubsub" "Publishes a message on Redis, on a channel for invalidations.";
+    RateCheck "RATE.CHECK" -3 ["write" "fast"] (2, 2, 1) "cachewarden" "Lets a subject through limits, or refuses it; takes from all of them or from none.";
+    RatePeek "RATE.PEEK" -3 ["readonly" "fast"] (2, 2, 1) "cachewarden" "Tells what RATE.CHECK would answer, and takes nothing.";
+    RateReset "RATE.RESET" 3 ["write" "fast"] (2, 2, 1) "cachewarden" "Forgets what a subject has taken of a limit.";
+    RateRefund "RATE.REFUND" 4 ["write" "fast"] (2, 2, 1) "cachewarden" "Gives back what a subject has taken of a limit and not used; returns how much.";
+    RateRelease "RATE.RELEASE" 4 ["write" "fast"] (2, 2, 1) "cachewarden" "Ends a request in flight that a limit counts, by its id.";
+    RateFixed "RATE.FIXED" 4 ["write" "fast"] (1, 1, 1) "cachewarden" "Lets a subject through a fixed window that is declared nowhere.";
+    ClThrottle "CL.THROTTLE" -5 ["write" "fast"] (1, 1, 1) "cachewarden" "Limits a rate as redis-cell does, by the numbers in the command.";
     LockAcquire "LOCK.ACQUIRE" -3 ["write"] (0, 0, 0) "cachewarden" "Takes a lock for some milliseconds, or waits for it; returns its token and its fence.";
     LockExtend "LOCK.EXTEND" 4 ["write" "fast"] (0, 0, 0) "cachewarden" "Holds a lock for so many milliseconds from now on; 1, or 0 if it is not yours any more.";
     LockRelease "LOCK.RELEASE" 3 ["write" "fast"] (0, 0, 0) "cachewarden" "Lets a lock go; 1, or 0 if it is not yours any more.";
@@ -200,7 +216,9 @@ pub(super) async fn run(
     let caches = &door.caches[core];
     match verb {
         // Batched by the connection; and what it waits for itself.
-        Verb::Get | Verb::Mget | Verb::CacheGet | Verb::LockAcquire => {}
+        Verb::Get | Verb::Mget | Verb::CacheGet => {}
+        Verb::RateCheck | Verb::RatePeek => {}
+        Verb::LockAcquire => {}
         Verb::Exists => reads::exists(door, caches, &args, out).await,
         Verb::Ttl => reads::ttl(door, caches, args[0], reads::Unit::Seconds, out).await,
         Verb::Pttl => reads::ttl(door, caches, args[0], reads::Unit::Milliseconds, out).await,
@@ -211,6 +229,11 @@ pub(super) async fn run(
         Verb::CacheExplain => explain::explain(door, args[0], session.protocol, out).await,
         Verb::CacheCancel => writes::cancel(door, &args, out).await,
         Verb::Publish => writes::publish(door, args[0], args[1], out).await,
+        Verb::RateReset => limits::reset(door, &args, out).await,
+        Verb::RateRefund => limits::refund(door, &args, out).await,
+        Verb::RateRelease => limits::release(door, &args, out).await,
+        Verb::RateFixed => limits::fixed(door, &args, out).await,
+        Verb::ClThrottle => limits::throttle(door, &args, out).await,
         Verb::LockExtend => locks::extend(door, &args, out).await,
         Verb::LockRelease => locks::release(door, &args, out).await,
         Verb::LockInfo => locks::info(door, args[0], session, out).await,

@@ -1,6 +1,6 @@
 //! Refusals that are remembered, and what undoes them.
 
-use cachewarden::config::Config;
+use cachewarden::config::{Config, LimitDefaults};
 use cachewarden::rate_limit::Reload;
 
 use super::super::support::DEADLINE;
@@ -205,7 +205,10 @@ async fn limits_declared_anew_keep_their_counts_and_forget_what_they_refused() {
         .warden
         .rate_limit()
         .reload
-        .ask(Reload { limits })
+        .ask(Reload {
+            limits,
+            defaults: LimitDefaults::default(),
+        })
         .await
         .unwrap();
     assert_eq!(allowed(&daemon.warden, "window", "ann", 10).await, 2);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::{Context, Handler, Message};
 use actix_rt::Arbiter;
 use cachewarden::cli::demo::servers::Redis;
-use cachewarden::config::Config;
+use cachewarden::config::{Config, LimitDefaults};
 use cachewarden::rate_limit::{
     Ask, Check, LimitError, RateLimitActor, RateLimitHandle, RateLimitParts, Reload,
 };
@@ -268,6 +268,7 @@ async fn an_actor_that_panicked_goes_on_with_the_limits_it_had() {
     }
     let reload = || Reload {
         limits: limits.clone(),
+        defaults: LimitDefaults::default(),
     };
     eventually(DEADLINE, async || handle.reload.ask(reload()).await).await;
     let address = breaker.lock().clone().unwrap();
