@@ -41,6 +41,7 @@ pub fn run(bench: &Bench) -> Result<Report, BenchError> {
     for _ in 0..ROUNDS {
         let options = RedisOptions {
             args: vec!["--maxclients".to_owned(), MAX_CONNECTIONS.to_owned()],
+            ..RedisOptions::default()
         };
         let redis = Redis::start(&backends.folder, &options)?;
         theirs.push(growth(

@@ -4,7 +4,7 @@
 # build    a C compiler with its linker and headers: rustup brings none, and two of our crates hold C
 # servers  redis-server and postgresql, which the demo and the tests start privately
 # clients  redis-py, ioredis and node-redis, which the tests run against the daemon (under target/ and tests/clients/),
-#          and openssl, which makes their certificates
+#          openssl, which makes their certificates, and libfaketime, which sets clocks wrong
 # unit     systemd-analyze, which the tests let judge the unit file; systemd itself need not run
 # bench    redis-benchmark and nutcracker (twemproxy), which the benches measure against; pgbench comes with postgresql
 #
@@ -49,6 +49,7 @@ want_packages() { # PART
         want node nodejs
         want npm npm
         want openssl openssl
+        [ -n "$(ls /usr/lib/*/faketime/libfaketimeMT.so.1 2>/dev/null)" ] || packages="$packages libfaketime"
         ;;
     unit)
         want systemd-analyze systemd

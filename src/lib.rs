@@ -6,6 +6,7 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 mod daemon;
+pub mod http;
 pub mod invalidation;
 pub mod keyspace;
 pub mod lock;

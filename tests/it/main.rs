@@ -15,6 +15,7 @@ mod broken_sweeps;
 mod cancel;
 mod check;
 mod clients;
+mod clocks;
 mod coming_back;
 mod command_line;
 mod courtesy;

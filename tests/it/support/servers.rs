@@ -32,6 +32,7 @@ pub fn redis() -> Redis {
 pub fn redis_with(args: &[&str]) -> Redis {
     let options = RedisOptions {
         args: args.iter().copied().map(String::from).collect(),
+        ..RedisOptions::default()
     };
     Redis::start(folder(), &options).unwrap_or_else(|error| panic!("{error}"))
 }

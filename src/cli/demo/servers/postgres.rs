@@ -66,6 +66,7 @@ impl Postgres {
             name: "postgres",
             program: programs.join("postgres"),
             args,
+            env: Vec::new(),
             port_args: |port| vec![format!("-p{port}")],
             ready: |dir, _, pid| says_ready(&dir.join("data/postmaster.pid"), pid),
             dir,

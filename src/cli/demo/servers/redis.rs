@@ -19,6 +19,8 @@ const PING_TIMEOUT: Duration = Duration::from_millis(500);
 pub struct RedisOptions {
     /// More arguments of `redis-server`, such as `["--maxmemory", "2mb"]`; they win over the usual ones.
     pub args: Vec<String>,
+    /// Variables added to its environment.
+    pub env: Vec<(String, String)>,
 }
 
 /// A private, empty Redis that writes nothing to disk: it comes back empty when started again.
@@ -53,6 +55,7 @@ impl Redis {
             name: "redis-server",
             program,
             args,
+            env: options.env.clone(),
             port_args: |port| vec!["--port".into(), port.to_string()],
             ready: |dir, _, _| answers_ping(dir).unwrap_or(false),
             dir,

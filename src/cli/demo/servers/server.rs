@@ -35,6 +35,8 @@ pub(super) struct Launch {
     pub(super) program: PathBuf,
     /// The arguments that do not depend on the port.
     pub(super) args: Vec<String>,
+    /// Added to our own environment.
+    pub(super) env: Vec<(String, String)>,
     pub(super) port_args: fn(u16) -> Vec<String>,
     /// Whether the server of this folder, port and process answers.
     pub(super) ready: fn(&Path, u16, u32) -> bool,
@@ -110,6 +112,7 @@ impl Server {
         let mut command = command_as(self.launch.account, program);
         command
             .args(&self.launch.args)
+            .envs(self.launch.env.iter().map(|(name, value)| (name, value)))
             .args((self.launch.port_args)(self.port))
             .current_dir(dir)
             .stdin(Stdio::null())

@@ -45,6 +45,7 @@ fn gone(mut there: impl FnMut() -> bool) -> bool {
 fn a_redis_answers_on_its_port_with_the_arguments_it_was_given() {
     let options = RedisOptions {
         args: vec!["--maxmemory".into(), "2mb".into()],
+        ..RedisOptions::default()
     };
     let redis = Redis::start(&folder(), &options).unwrap();
     assert!(ask(&redis, "CONFIG GET maxmemory").contains("2097152"));
@@ -90,6 +91,7 @@ fn a_frozen_redis_accepts_and_says_nothing_until_it_is_thawed() {
 fn a_server_that_cannot_start_fails_with_the_end_of_its_log() {
     let options = RedisOptions {
         args: vec!["--no-such-option".into(), "1".into()],
+        ..RedisOptions::default()
     };
     let error = Redis::start(&folder(), &options).unwrap_err();
     assert!(error.to_string().contains("no-such-option"), "{error}");
