@@ -117,20 +117,10 @@ impl Calls {
     }
 
     fn send_takes(&self, out: Vec<Trying>) {
-        let take = |one: &Trying| Take {
-            name: one.tried.name.clone(),
-            token: one.letting.token,
-            asker: one.asker,
-            kind: one.tried.kind,
-            ttl: one.ttl,
-            waited: one.tried.waited,
-            waits: one.tried.waits,
-            is_behind: one.tried.is_behind,
-            next: one.tried.next.map(|(_, waited, kind)| (waited, kind)),
-        };
-        let takes: Vec<_> = out.iter().map(take).collect();
         self.spawn(async move |locks| {
             let sent = Instant::now();
+            // As late as can be: what a wait seems shorter by, somebody of another daemon may overtake.
+            let takes: Vec<_> = out.iter().map(|one| take(one, sent)).collect();
             let answer = locks.take(&takes).await;
             Event::Taken { out, sent, answer }
         });
@@ -233,5 +223,21 @@ impl Calls {
             let answer = answer.await;
             Event::Seen { answer, curious }
         });
+    }
+}
+
+fn take(one: &Trying, now: Instant) -> Take {
+    let waited = |since: Instant| now.saturating_duration_since(since);
+    let next = one.tried.next;
+    Take {
+        name: one.tried.name.clone(),
+        token: one.letting.token,
+        asker: one.asker,
+        kind: one.tried.kind,
+        ttl: one.ttl,
+        waited: waited(one.tried.since),
+        waits: one.tried.waits,
+        is_behind: one.tried.is_behind,
+        next: next.map(|(_, since, kind)| (waited(since), kind)),
     }
 }

@@ -7,7 +7,7 @@ use super::calls::Calls;
 use super::events::{Curious, Event, Extending, Passage, Releasing, Trying};
 use super::held::{Held, Hold, MAX_OF_SESSIONS};
 use super::messages::{Acquire, Force, Grant, Info, LockInfo, MAX_WAITERS, SessionId};
-use super::queue::{Queues, Ticket, Wish};
+use super::queue::{Queues, Ticket, Try, Wish};
 use super::scripts::{Extended, Fence, Letting, Taken};
 use super::{LockError, told};
 use crate::store::StoreError;
@@ -371,22 +371,11 @@ impl Engine {
 
     /// Sends what is to be sent.
     pub(super) fn flush(&mut self) {
-        for tried in self.queues.tries(Instant::now()) {
-            let Some(asking) = self.asking.get(&tried.ticket) else {
-                self.queues.failed(&tried);
-                continue;
-            };
-            let asker = fastrand::u64(1..);
-            self.calls.takes.push(Trying {
-                letting: Letting {
-                    name: tried.name.clone(),
-                    token: asking.acquire.token,
-                    asker: Some(asker),
-                },
-                asker,
-                ttl: asking.acquire.ttl,
-                tried,
-            });
+        let mut tries = self.queues.tries();
+        while !tries.is_empty() {
+            tries.into_iter().for_each(|tried| self.send(tried));
+            // Somebody behind who is gone may be next.
+            tries = self.queues.tries();
         }
         let left = self.queues.left();
         left.into_iter()
@@ -395,6 +384,25 @@ impl Engine {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.locks.held.set(count(self.held.lock().len()));
         self.metrics.locks.waiters.set(count(self.queues.len()));
+    }
+
+    fn send(&mut self, tried: Try) {
+        let asking = self.asking.get(&tried.ticket);
+        let Some(asking) = asking.filter(|asking| asking.promise.is_awaited()) else {
+            self.queues.failed(&tried);
+            return self.give_up(tried.ticket);
+        };
+        let asker = fastrand::u64(1..);
+        self.calls.takes.push(Trying {
+            letting: Letting {
+                name: tried.name.clone(),
+                token: asking.acquire.token,
+                asker: Some(asker),
+            },
+            asker,
+            ttl: asking.acquire.ttl,
+            tried,
+        });
     }
 
     /// The daemon stops: who waits is told so, and what sessions hold is let go, for they are gone.

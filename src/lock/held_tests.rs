@@ -116,3 +116,17 @@ fn only_the_last_attempt_takes_what_it_acquired_with_it() {
     assert_eq!((letting.token, letting.asker), (one.1, Some(1)));
     assert_eq!(held.len(), 0);
 }
+
+#[test]
+fn a_renewal_that_went_with_its_actor_is_asked_for_anew() {
+    let (lost, _told) = mpsc::channel(4);
+    let (mut held, now, one) = (Held::default(), Instant::now(), holder("a"));
+    held.hold(one.clone(), hold(now, Some(&lost)));
+    let third = now + TTL / 3;
+    assert_eq!(renewed(&held.due(third)), std::slice::from_ref(&one));
+    assert_eq!(held.next_due(), Some(now + TTL));
+    held.begin_anew(third);
+    let again = held.next_due().expect("a renewal");
+    assert!(again < now + TTL / 2);
+    assert_eq!(renewed(&held.due(again)), std::slice::from_ref(&one));
+}

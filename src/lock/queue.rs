@@ -36,11 +36,11 @@ pub(super) struct Try {
     pub(super) name: Bytes,
     pub(super) ticket: Ticket,
     pub(super) kind: Kind,
-    pub(super) waited: Duration,
+    pub(super) since: Instant,
     pub(super) waits: bool,
     pub(super) is_behind: bool,
-    /// Who is first if this one gets it: for how long that one has waited, and for what.
-    pub(super) next: Option<(Ticket, Duration, Kind)>,
+    /// Who is first if this one gets it: since when that one has waited, and for what.
+    pub(super) next: Option<(Ticket, Instant, Kind)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,13 +133,13 @@ impl Queues {
     }
 
     /// What is to be asked for now.
-    pub(super) fn tries(&mut self, now: Instant) -> Vec<Try> {
+    pub(super) fn tries(&mut self) -> Vec<Try> {
         let mut tries = Vec::new();
         while let Some(name) = self.ready.pop_front() {
             let Some(line) = self.lines.get_mut(&name) else {
                 continue;
             };
-            line.tries(&name, now, &mut tries);
+            line.tries(&name, &mut tries);
             if line.waiters.is_empty() && line.out == 0 {
                 let (retry_at, is_marked) = (line.retry_at, line.is_marked);
                 self.lines.remove(&name);
@@ -301,7 +301,7 @@ impl Line {
         }
     }
 
-    fn tries(&mut self, name: &Bytes, now: Instant, tries: &mut Vec<Try>) {
+    fn tries(&mut self, name: &Bytes, tries: &mut Vec<Try>) {
         if self.is_due() {
             self.is_awake = false;
             self.out = self.together();
@@ -309,18 +309,17 @@ impl Line {
             let mut next = next.filter(|waiter| waiter.wish.until.is_some());
             let next = next.next().map(|waiter| {
                 let wish = &waiter.wish;
-                let waited = now.saturating_duration_since(wish.since);
-                (wish.ticket, waited, wish.kind)
+                (wish.ticket, wish.since, wish.kind)
             });
             for waiter in self.waiters.values_mut().take(self.out) {
                 self.new.remove(&waiter.wish.ticket);
-                tries.push(waiter.ask(name, now, false, next));
+                tries.push(waiter.ask(name, false, next));
             }
         }
         if self.first().is_some_and(|first| first.is_settled) {
             for ticket in std::mem::take(&mut self.new) {
                 let waiter = self.waiters.get_mut(&ticket);
-                tries.extend(waiter.map(|waiter| waiter.ask(name, now, true, None)));
+                tries.extend(waiter.map(|waiter| waiter.ask(name, true, None)));
             }
         }
     }
@@ -345,19 +344,13 @@ impl Line {
 }
 
 impl Waiter {
-    fn ask(
-        &mut self,
-        name: &Bytes,
-        now: Instant,
-        is_behind: bool,
-        next: Option<(Ticket, Duration, Kind)>,
-    ) -> Try {
+    fn ask(&mut self, name: &Bytes, is_behind: bool, next: Option<(Ticket, Instant, Kind)>) -> Try {
         self.state = State::Out;
         Try {
             name: name.clone(),
             ticket: self.wish.ticket,
             kind: self.wish.kind,
-            waited: now.saturating_duration_since(self.wish.since),
+            since: self.wish.since,
             waits: self.wish.until.is_some(),
             is_behind,
             next,

@@ -39,7 +39,7 @@ impl World {
     }
 
     fn tries(&mut self) -> Vec<Try> {
-        self.queues.tries(self.now)
+        self.queues.tries()
     }
 
     /// Who is tried for now; whether they may take it.

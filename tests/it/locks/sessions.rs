@@ -100,7 +100,8 @@ async fn a_session_is_told_once_what_was_taken_away_from_it() {
     let locks = here.warden.locks();
     let mut one = connect(1);
     let grant = acquire(locks, one.with(alone("a"))).await;
-    let other = acquire(locks, one.with(alone("b"))).await;
+    let asked = one.with(alone("b"));
+    let other = acquire(locks, Acquire { ttl: LONG, ..asked }).await;
     assert!(force(there.warden.locks(), "a").await);
     let lost = one.lost.recv().await.unwrap();
     let (token, fence) = (grant.token, grant.fence);
@@ -109,7 +110,7 @@ async fn a_session_is_told_once_what_was_taken_away_from_it() {
     assert_eq!(one.standing(locks, "a").await, Some(Standing::Lost));
     assert_eq!(one.standing(locks, "b").await, Some(Standing::Held));
     assert!(!extend(locks, "a", token, TTL).await);
-    // By its own asking, before a renewal has found out.
+    // By its own asking, long before a renewal would find out.
     assert!(force(there.warden.locks(), "b").await);
     extend(locks, "b", other.token, TTL).await;
     assert_eq!(one.lost.recv().await.unwrap().token, other.token);
