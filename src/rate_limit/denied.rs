@@ -94,7 +94,8 @@ impl Denied {
             self.0.metrics.limits.remembered.dec();
             return None;
         }
-        (cost >= refusal.cost).then(|| {
+        // What costs more or less waits for another time, or for ever.
+        (cost == refusal.cost).then(|| {
             self.0.metrics.limits.known.inc();
             refusal.rule.metrics.refused.inc();
             refusal.decision(now)

@@ -75,12 +75,15 @@ async fn who_is_over_its_limit_costs_redis_nothing_more() {
     until_remembered(&daemon, "api", "ann").await;
     let before = scripts(&mut raw).await;
     assert_eq!(allowed(warden, "api", "ann", 1000).await, 0);
-    // More is refused, too; and where it is one of several; and who only looks is told.
-    assert!(!check(warden, "other,api", "ann", 3).await.allowed);
+    // Where it is one of several, too; and who only looks is told.
+    assert!(!check(warden, "other,api", "ann", 1).await.allowed);
     let seen = peek(warden, "api", "ann").await;
     assert!(!seen.allowed && seen.remaining == 0, "{seen:?}");
     assert!(seen.retry_after > Some(DEADLINE) && seen.reset_after > DEADLINE);
     assert_eq!(scripts(&mut raw).await, before);
+    // What asks for another amount has to wait for another time.
+    let never = check(warden, "api", "ann", 6).await;
+    assert_eq!((never.allowed, never.retry_after), (false, None));
     // Somebody else is asked for.
     assert!(check(warden, "api", "bob", 1).await.allowed);
     assert_ne!(scripts(&mut raw).await, before);
