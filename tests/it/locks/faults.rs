@@ -24,8 +24,8 @@ use crate::support::watched::Watched;
 /// Acquires as soon as whoever is needed is there again.
 async fn acquire_again(locks: &LockHandle, acquire: Acquire) -> Grant {
     eventually(2 * DEADLINE, async || {
-        match ask(locks, acquire.clone()).await {
-            Ok(Some(grant)) => Ok(grant),
+        match locks.acquire.ask(acquire.clone()).await {
+            Ok(Ok(Some(grant))) => Ok(grant),
             other => Err(other),
         }
     })
@@ -206,13 +206,13 @@ async fn an_actor_that_panics_is_replaced_and_what_was_held_stays_held() {
     let told = waits.await;
     assert!(told.is_err(), "it is told that nobody answers: {told:?}");
     drop(asking);
+    let next = acquire_again(locks, alone("b")).await;
     let restarts = daemon.warden.health();
     let lock = restarts
         .snapshot()
         .into_iter()
         .find(|one| one.name == "lock");
     assert!(lock.is_some_and(|lock| lock.last_exit.is_some() || lock.restarts > 0));
-    let next = acquire_again(locks, alone("b")).await;
     assert!(next.fence > held.fence);
     assert_eq!(ask(locks, alone("a")).await, Ok(None));
     assert!(release(locks, "a", held.token).await);
