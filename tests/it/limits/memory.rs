@@ -6,6 +6,7 @@ use cachewarden::rate_limit::Reload;
 use super::super::support::DEADLINE;
 use super::super::support::daemon::{InProcess, config_without_postgres};
 use super::super::support::eventually::eventually;
+use super::super::support::monitor::Monitor;
 use super::super::support::resp::{Client, Value};
 use super::super::support::servers::redis;
 use super::super::support::world::{figure, raw};
@@ -43,12 +44,12 @@ const LIMITS: &str = r#"
 const KNOWN: &str = "cachewarden_limit_refusals_known_total";
 const REMEMBERED: &str = "cachewarden_limits_remembered";
 
-/// Scripts that Redis has run.
-async fn scripts(raw: &mut Client) -> String {
-    let stats = raw.command(&["INFO", "commandstats"]).await;
-    let mut lines = stats.text().lines();
-    let line = lines.find(|line| line.starts_with("cmdstat_evalsha:"));
-    line.unwrap().split(',').next().unwrap().to_owned()
+/// Commands that have named a limit's key since it was asked last.
+async fn asked_of_redis(monitor: &mut Monitor) -> usize {
+    let commands = monitor.commands().await.into_iter();
+    commands
+        .filter(|command| command.names("cachewarden:limit:"))
+        .count()
 }
 
 /// Until a refusal of `subject` by `limit` is answered from memory: from then on what is given back is heard.
@@ -69,24 +70,24 @@ async fn until_remembered(daemon: &InProcess, limit: &str, subject: &str) {
 #[tokio::test]
 async fn who_is_over_its_limit_costs_redis_nothing_more() {
     let redis = redis();
-    let (daemon, mut raw) = (daemon(&redis, LIMITS).await, raw(&redis).await);
+    let (daemon, mut monitor) = (daemon(&redis, LIMITS).await, Monitor::start(&redis).await);
     let warden = &daemon.warden;
     assert_eq!(allowed(warden, "api", "ann", 6).await, 5);
     until_remembered(&daemon, "api", "ann").await;
-    let before = scripts(&mut raw).await;
+    assert_ne!(asked_of_redis(&mut monitor).await, 0);
     assert_eq!(allowed(warden, "api", "ann", 1000).await, 0);
     // Where it is one of several, too; and who only looks is told.
     assert!(!check(warden, "other,api", "ann", 1).await.allowed);
     let seen = peek(warden, "api", "ann").await;
     assert!(!seen.allowed && seen.remaining == 0, "{seen:?}");
     assert!(seen.retry_after > Some(DEADLINE) && seen.reset_after > DEADLINE);
-    assert_eq!(scripts(&mut raw).await, before);
+    assert_eq!(asked_of_redis(&mut monitor).await, 0);
     // What asks for another amount has to wait for another time.
     let never = check(warden, "api", "ann", 6).await;
     assert_eq!((never.allowed, never.retry_after), (false, None));
     // Somebody else is asked for.
     assert!(check(warden, "api", "bob", 1).await.allowed);
-    assert_ne!(scripts(&mut raw).await, before);
+    assert_ne!(asked_of_redis(&mut monitor).await, 0);
     // Less may fit.
     assert_eq!(refund(warden, "api", "ann", 2).await, Ok(2));
     assert!(!check(warden, "api", "ann", 3).await.allowed);
