@@ -105,11 +105,13 @@ impl Limiter {
         };
         if request.verb.decides() {
             let (subject, cost) = (&request.subject, request.cost);
-            let known = |rule: &Rule| self.denied.refusal(&rule.identity, subject, cost);
+            let takes = request.verb == Verb::Take;
+            let known = |rule: &Rule| {
+                let identity = &rule.identity;
+                self.denied.refusal(identity, subject, cost, takes)
+            };
             if let Some(refusal) = request.rules.iter().find_map(|rule| known(rule)) {
-                // As Redis would have: who asks for what is in flight, too, is told its name.
-                let id = request.id.clone();
-                return slot.answer(Ok(Answer::Decision(Decision { id, ..refusal })));
+                return slot.answer(Ok(Answer::Decision(refusal)));
             }
         }
         // Not only when it is sent: what waits until then is asked by the limits of now, and those may be declared anew.
