@@ -303,10 +303,15 @@ impl Metrics {
         let page = self.render();
         let told = |line: &&str| !line.starts_with('#') && !line.contains("_bucket{");
         let samples = page.lines().filter(told);
-        samples
+        let mut samples: Vec<_> = samples
             .filter_map(|line| line.rsplit_once(' '))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()
+            .collect();
+        // The labels of a metric come in no order, another one every time.
+        for metric in samples.chunk_by_mut(|one, next| metric_of(&one.0) == metric_of(&next.0)) {
+            metric.sort();
+        }
+        samples
     }
 
     /// The page in Prometheus' text format.
@@ -439,6 +444,11 @@ impl Metrics {
     }
 }
 
+/// The name of a sample's metric, without the labels.
+fn metric_of(sample: &str) -> &str {
+    sample.split('{').next().unwrap_or_default()
+}
+
 fn add(registry: &mut Registry, metric: Metric, this: impl Registrable) {
     // The encoder puts `_total` behind a counter's name and a full stop behind its help by itself.
     let name = metric.name.trim_end_matches("_total");
@@ -448,6 +458,20 @@ fn add(registry: &mut Registry, metric: Metric, this: impl Registrable) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lines_of_a_metric_are_sorted_by_their_labels() {
+        let metrics = Metrics::new();
+        let names = ["g", "c", "a", "e", "b", "d", "f"];
+        for name in names {
+            metrics.observe_restarts(name, 1);
+        }
+        let lines = metrics.lines();
+        let restarts = lines.iter().filter(|line| line.0.contains("restarts"));
+        let restarts: Vec<_> = restarts.map(|line| &line.0).collect();
+        assert_eq!(restarts.len(), names.len());
+        assert!(restarts.is_sorted(), "{restarts:?}");
+    }
 
     #[test]
     fn the_page_has_every_metric_of_the_table() {
