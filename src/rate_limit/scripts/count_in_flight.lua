@@ -4,7 +4,7 @@
 -- ARGV  none of its own
 -- Returns nothing
 -- Why a script: see `serve_requests`, of which this is a part.
-algorithms.concurrency = (function()
+makers.concurrency = function()
   local function after(now)
     return string.format('(%.0f', now)
   end
@@ -48,4 +48,4 @@ algorithms.concurrency = (function()
       return own > ask.now and 1 or 0
     end,
   }
-end)()
+end
