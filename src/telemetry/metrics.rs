@@ -308,7 +308,9 @@ impl Metrics {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         // The labels of a metric come in no order, another one every time.
-        for metric in samples.chunk_by_mut(|one, next| metric_of(&one.0) == metric_of(&next.0)) {
+        let name =
+            |sample: &(String, String)| sample.0.find('{').map(|end| sample.0[..end].to_owned());
+        for metric in samples.chunk_by_mut(|one, next| name(one) == name(next)) {
             metric.sort();
         }
         samples
@@ -444,11 +446,6 @@ impl Metrics {
     }
 }
 
-/// The name of a sample's metric, without the labels.
-fn metric_of(sample: &str) -> &str {
-    sample.split('{').next().unwrap_or_default()
-}
-
 fn add(registry: &mut Registry, metric: Metric, this: impl Registrable) {
     // The encoder puts `_total` behind a counter's name and a full stop behind its help by itself.
     let name = metric.name.trim_end_matches("_total");
@@ -462,15 +459,10 @@ mod tests {
     #[test]
     fn the_lines_of_a_metric_are_sorted_by_their_labels() {
         let metrics = Metrics::new();
-        let names = ["g", "c", "a", "e", "b", "d", "f"];
-        for name in names {
-            metrics.observe_restarts(name, 1);
-        }
-        let lines = metrics.lines();
-        let restarts = lines.iter().filter(|line| line.0.contains("restarts"));
-        let restarts: Vec<_> = restarts.map(|line| &line.0).collect();
-        assert_eq!(restarts.len(), names.len());
-        assert!(restarts.is_sorted(), "{restarts:?}");
+        ["g", "c", "a", "e", "b", "d", "f"].map(|name| metrics.observe_restarts(name, 1));
+        let mut lines = metrics.lines();
+        lines.retain(|(name, _)| name.contains("restarts"));
+        assert!(lines.len() == 7 && lines.is_sorted(), "{lines:?}");
     }
 
     #[test]
