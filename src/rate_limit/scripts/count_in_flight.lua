@@ -43,7 +43,11 @@ makers.concurrency = function()
       return deadline(redis.call('ZREVRANGE', ask.key, 0, 0, 'WITHSCORES')) - ask.now
     end,
     release = function(ask)
-      local own = tonumber(redis.call('ZSCORE', ask.key, ask.id) or 0)
+      -- No number: another algorithm's value, from before the limit was declared anew.
+      local own = tonumber(redis.pcall('ZSCORE', ask.key, ask.id) or 0)
+      if not own then
+        return 0
+      end
       redis.call('ZREM', ask.key, ask.id)
       return own > ask.now and 1 or 0
     end,

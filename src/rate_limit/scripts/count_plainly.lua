@@ -1,5 +1,6 @@
 -- The fixed windows of RATE.FIXED: a plain counter a window, under a key that ends with the window's start in seconds, as
--- many programs count by themselves. `ask.key` is what stands before it.
+-- many programs count by themselves. `ask.key` is what stands before it. Windows of other lengths that begin at the same time
+-- have the same key, so it lives until the longest of them is over.
 -- KEYS  none of its own
 -- ARGV  none of its own
 -- Returns nothing
@@ -13,7 +14,8 @@ makers.plain = function()
     end,
     take = function(ask, held)
       held.used = held.used + ask.cost
-      keep_words(held.key, held.start + ask.span - ask.now, '%.0f', held.used)
+      local life_us = math.max(held.start + ask.span - ask.now, 1000 * redis.call('PTTL', held.key))
+      keep_words(held.key, life_us, '%.0f', held.used)
     end,
     wait = algorithm('fixed_window').wait,
     reset = algorithm('fixed_window').reset,
