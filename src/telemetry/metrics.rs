@@ -308,8 +308,7 @@ impl Metrics {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         // The labels of a metric come in no order, another one every time.
-        let name =
-            |sample: &(String, String)| sample.0.find('{').map(|end| sample.0[..end].to_owned());
+        let name = |sample: &(String, String)| sample.0.split('{').next().map(str::to_owned);
         for metric in samples.chunk_by_mut(|one, next| name(one) == name(next)) {
             metric.sort();
         }
@@ -459,7 +458,9 @@ mod tests {
     #[test]
     fn the_lines_of_a_metric_are_sorted_by_their_labels() {
         let metrics = Metrics::new();
-        ["g", "c", "a", "e", "b", "d", "f"].map(|name| metrics.observe_restarts(name, 1));
+        for name in ["g", "c", "a", "e", "b", "d", "f"] {
+            metrics.observe_restarts(name, 1);
+        }
         let mut lines = metrics.lines();
         lines.retain(|(name, _)| name.contains("restarts"));
         assert!(lines.len() == 7 && lines.is_sorted(), "{lines:?}");
