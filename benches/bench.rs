@@ -20,6 +20,7 @@ mod s10_waiting_patterns;
 mod s11_commit_to_gone;
 mod s12_writers;
 mod s13_drain;
+mod s15_limits;
 mod s16_locks;
 mod s17_at_rest;
 mod s18_idle_connections;
@@ -51,6 +52,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("s11", s11_commit_to_gone::run),
     ("s12", s12_writers::run),
     ("s13", s13_drain::run),
+    ("s15", s15_limits::run),
     ("s16", s16_locks::run),
     ("s17", s17_at_rest::run),
     ("s18", s18_idle_connections::run),

@@ -20,6 +20,7 @@ pub mod machine;
 pub mod pgbench;
 pub mod process;
 pub mod proxy;
+pub mod redis_benchmark;
 pub mod request;
 pub mod rounds;
 pub mod table;

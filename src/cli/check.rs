@@ -53,13 +53,28 @@ pub(super) fn run(path: &Path, args: &Args) -> u8 {
         if !config.invalidation.watches.is_empty() {
             println!("every watched table has its triggers");
         }
+        if config.locks.is_declared {
+            println!("what locks need is installed");
+        }
     }
-    println!(
-        "configuration ok: {}, {}",
-        counted(config.caches.len(), "cache"),
-        counted(config.namespaces.len(), "namespace")
-    );
+    println!("configuration ok: {}", contents(&config));
     0
+}
+
+/// What is declared, in a few words.
+fn contents(config: &Config) -> String {
+    let mut parts = vec![
+        counted(config.caches.len(), "cache"),
+        counted(config.namespaces.len(), "namespace"),
+    ];
+    if !config.limits.is_empty() {
+        parts.push(counted(config.limits.len(), "limit"));
+    }
+    if config.locks.is_declared {
+        let most = config.locks.max_ttl;
+        parts.push(format!("locks of up to {most:?}"));
+    }
+    parts.join(", ")
 }
 
 /// Prepares every query on Postgres and runs it once without keys; looks for the triggers of watched tables. Err: the exit code and what to say.

@@ -28,6 +28,8 @@ enum Action {
     Reset(Named),
     /// Give back what was taken and not used
     Refund(Amount),
+    /// End a request that is in flight, of a limit that counts those: by the id that `check` told; exit code 1 if none has it
+    Release(Flight),
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -50,6 +52,14 @@ struct Amount {
     cost: u64,
 }
 
+#[derive(clap::Args, Clone, Debug)]
+struct Flight {
+    #[command(flatten)]
+    named: Named,
+    /// Its id
+    id: OsString,
+}
+
 pub(super) fn run(path: &Path, args: Args) -> u8 {
     let config = match check::offline(path) {
         Ok(config) => config,
@@ -58,20 +68,21 @@ pub(super) fn run(path: &Path, args: Args) -> u8 {
             return exit::CONFIG;
         }
     };
-    let (command, named, cost) = match args.action {
-        Action::Check(amount) => ("RATE.CHECK", amount.named, Some(amount.cost)),
-        Action::Peek(amount) => ("RATE.PEEK", amount.named, Some(amount.cost)),
-        Action::Reset(named) => ("RATE.RESET", named, None),
-        Action::Refund(amount) => ("RATE.REFUND", amount.named, Some(amount.cost)),
+    let cost = |cost: u64| cost.to_string().into_bytes();
+    let (command, named, rest) = match args.action {
+        Action::Check(Amount { named, cost: n }) => {
+            ("RATE.CHECK", named, vec![b"COST".to_vec(), cost(n)])
+        }
+        Action::Peek(Amount { named, cost: n }) => {
+            ("RATE.PEEK", named, vec![b"COST".to_vec(), cost(n)])
+        }
+        Action::Reset(named) => ("RATE.RESET", named, vec![]),
+        Action::Refund(Amount { named, cost: n }) => ("RATE.REFUND", named, vec![cost(n)]),
+        Action::Release(Flight { named, id }) => ("RATE.RELEASE", named, vec![id.into_vec()]),
     };
     let mut words = vec![command.as_bytes().to_vec()];
     words.extend([named.limit.into_vec(), named.subject.into_vec()]);
-    if let Some(cost) = cost {
-        if command != "RATE.REFUND" {
-            words.push(b"COST".to_vec());
-        }
-        words.push(cost.to_string().into_bytes());
-    }
+    words.extend(rest);
     let answer = match ask::ask_within(PATIENCE, &config, &words) {
         Ok(answer) => answer,
         Err(error) => {
@@ -98,6 +109,7 @@ enum Said {
     Decision(Decision),
     Reset { was_there: bool },
     Refunded(i64),
+    Released { was_there: bool },
 }
 
 struct Decision {
@@ -118,6 +130,9 @@ impl Said {
             Reply::Int(number) if command == "RATE.RESET" => Some(Said::Reset {
                 was_there: *number == 1,
             }),
+            Reply::Int(number) if command == "RATE.RELEASE" => Some(Said::Released {
+                was_there: *number == 1,
+            }),
             Reply::Int(number) => Some(Said::Refunded(*number)),
             Reply::List(elements) => Decision::of(elements).map(Said::Decision),
             _ => None,
@@ -130,6 +145,8 @@ impl Said {
             Said::Reset { was_there: true } => "forgot what was taken".to_owned(),
             Said::Reset { was_there: false } => "nothing was taken".to_owned(),
             Said::Refunded(amount) => format!("gave back {amount}"),
+            Said::Released { was_there: true } => "released".to_owned(),
+            Said::Released { was_there: false } => "nothing in flight has this id".to_owned(),
         }
     }
 
@@ -138,12 +155,14 @@ impl Said {
             Said::Decision(decision) => decision.json(),
             Said::Reset { was_there } => json!({ "reset": was_there }),
             Said::Refunded(amount) => json!({ "refunded": amount }),
+            Said::Released { was_there } => json!({ "released": was_there }),
         }
     }
 
     fn exit_code(&self) -> u8 {
         match self {
-            Said::Decision(Decision { allowed: false, .. }) => exit::FAILED,
+            Said::Decision(Decision { allowed: false, .. })
+            | Said::Released { was_there: false } => exit::FAILED,
             _ => 0,
         }
     }
@@ -195,10 +214,13 @@ impl Decision {
             }
         };
         let left = format!("{} of {} left", self.remaining, self.limit);
-        let reset = Duration::from_millis(u64::try_from(self.reset_ms).unwrap_or(0));
+        let reset = match u64::try_from(self.reset_ms) {
+            Ok(ms @ 1..) => format!(", all of it in {:?}", Duration::from_millis(ms)),
+            _ => String::new(),
+        };
         let id = self.id.iter().map(|id| format!(", id {id}"));
         let id: String = id.collect();
-        format!("{verdict}; {left}, all of it in {reset:?}{id}")
+        format!("{verdict}; {left}{reset}{id}")
     }
 
     fn json(&self) -> serde_json::Value {

@@ -50,6 +50,19 @@ pub(super) fn run(path: &Path, args: &Args) -> u8 {
     }
 }
 
+/// Installs what the configuration needs.
+///
+/// # Errors
+/// What to say.
+pub(super) fn install(config: &Config) -> Result<(), String> {
+    let args = Args {
+        dry_run: false,
+        uninstall: false,
+    };
+    let done = migrate(config, &args).map_err(|(_code, report)| report);
+    done.map(drop)
+}
+
 /// The steps that were taken, or would be. Err: the exit code and what to say.
 fn migrate(config: &Config, args: &Args) -> Result<Vec<Step>, (u8, String)> {
     let Some(postgres) = &config.postgres else {

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::lock::{LockActor, LockHandle, LockParts};
-use crate::repository::{Fences, RepositoryError};
+use crate::repository::{Fences, Repository, RepositoryError};
 use crate::store::Store;
 use crate::supervisor::{ChildSpec, RestartPolicy};
 use crate::telemetry::Metrics;
@@ -14,10 +14,12 @@ pub(super) fn parts(
     config: &Config,
     store: Store,
     metrics: Metrics,
+    repository: Option<&Repository>,
     runtime: Handle,
 ) -> Result<LockParts, RepositoryError> {
-    let postgres = config.postgres.as_ref();
-    let fences = postgres.map(|postgres| Fences::new(postgres, runtime));
+    let database = repository.zip(config.postgres.as_ref());
+    let fences =
+        database.map(|(repository, postgres)| Fences::beside(repository, postgres, runtime));
     Ok(LockParts::new(
         config.locks,
         store,

@@ -208,7 +208,8 @@ impl Running {
             return Ok(()); // never: there is one core at least
         };
         let runtime = self.io_threads.handle();
-        let locks = locking::parts(config, store.clone(), self.metrics.clone(), runtime)?;
+        let (metrics, repository) = (self.metrics.clone(), self.repository.as_ref());
+        let locks = locking::parts(config, store.clone(), metrics, repository, runtime)?;
         let locks = locking::child(locks, self.locks.clone(), arbiter.clone());
         let limits = self.reloading.rate_limits();
         let guards = guarding::children(config, store, self.metrics.clone(), limits, arbiter);

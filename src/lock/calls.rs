@@ -190,6 +190,8 @@ impl Calls {
                 && !fences.is_empty()
             {
                 let lock = String::from_utf8_lossy(&name).into_owned();
+                // Of who is still waiting for a fence there is none.
+                let fences: Vec<i64> = fences.iter().flatten().copied().collect();
                 tracing::warn!(target: "cachewarden::audit", by, lock, ?fences, "a lock was taken away");
             }
             let was_held = taken.map(|fences| !fences.is_empty());

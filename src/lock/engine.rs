@@ -478,3 +478,7 @@ pub(super) fn unavailable() -> LockError {
     let actor = super::messages::NAME;
     LockError::Actor(AskError::Unavailable { actor })
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

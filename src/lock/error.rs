@@ -34,7 +34,7 @@ pub enum LockError {
     #[error("{0}")]
     Store(StoreError),
     /// A lock needs a fencing token, and Postgres mints none.
-    #[error("no fencing token can be had: {0}")]
+    #[error("no lock can be had: {0}")]
     Fence(RepositoryError),
     /// There is no `[postgres]` that mints fencing tokens.
     #[error("no fencing token can be had: there is no [postgres]")]
@@ -65,7 +65,10 @@ impl LockError {
         match self {
             LockError::Invalid(_) => "mend the request",
             LockError::Store(_) => "start Redis, or check [redis] url",
-            LockError::Fence(RepositoryError::Fence { .. }) => "run `cachewarden migrate`",
+            LockError::Fence(RepositoryError::Fence { is_installed, .. }) => match is_installed {
+                false => "run `cachewarden migrate`",
+                true => "mend what it names",
+            },
             LockError::Fence(_) => "start Postgres, or check [postgres] url",
             LockError::NoDatabase => "declare [postgres]",
             LockError::LostOnTheWay => "ask again, with a longer ttl if Postgres is slow",

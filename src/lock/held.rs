@@ -54,7 +54,7 @@ struct Bound {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) renew: Vec<Renewal>,
-    /// Lost, for no renewal was acknowledged in time. Redis may hold them still.
+    /// Lost, for no renewal was acknowledged in time, or nobody hears of their session any more. Redis may hold them still.
     pub(super) lost: Vec<Letting>,
 }
 
@@ -161,8 +161,13 @@ impl Held {
             let Some(hold) = self.entries.get(&holder).map(|entry| entry.hold.clone()) else {
                 continue;
             };
-            if hold.session.is_none() {
+            let Some(session) = &hold.session else {
                 self.forget(&holder);
+                continue;
+            };
+            if session.lost.is_closed() {
+                // It has ended, and its `EndSession` was lost: with an actor that was restarting, for one.
+                found.lost.extend(self.end(session.id));
             } else if hold.ends <= now {
                 self.lose(&holder, None);
                 found.lost.push(letting(holder, &hold));
@@ -229,7 +234,9 @@ impl Held {
 
     /// Renewals that were under way are nobody's any more: all are due.
     pub(super) fn begin_anew(&mut self, now: Instant) {
-        let holders: Vec<_> = self.entries.keys().cloned().collect();
+        let renewed = self.entries.iter();
+        let renewed = renewed.filter(|(_, entry)| entry.hold.session.is_some());
+        let holders: Vec<_> = renewed.map(|(holder, _)| holder.clone()).collect();
         for holder in holders {
             self.not_renewed(&holder, now);
         }

@@ -130,3 +130,33 @@ fn a_renewal_that_went_with_its_actor_is_asked_for_anew() {
     assert!(again < now + TTL / 2);
     assert_eq!(renewed(&held.due(again)), std::slice::from_ref(&one));
 }
+
+#[test]
+fn a_session_that_ended_without_a_word_holds_nothing_after_the_next_look() {
+    let (lost, told) = mpsc::channel(4);
+    let (mut held, now) = (Held::default(), Instant::now());
+    let (one, other) = (holder("a"), holder("b"));
+    held.hold(one.clone(), hold(now, Some(&lost)));
+    let longer = Hold {
+        ttl: 2 * TTL,
+        ends: now + 2 * TTL,
+        ..hold(now, Some(&lost))
+    };
+    held.hold(other.clone(), longer);
+    drop(told);
+    let due = held.due(now + TTL / 3);
+    assert_eq!(due.renew, []);
+    let mut names: Vec<_> = due.lost.into_iter().map(|one| one.name).collect();
+    names.sort();
+    assert_eq!(names, [one.0, other.0]);
+    assert_eq!((held.len(), held.of_sessions()), (0, 0));
+    assert_eq!((held.sessions.len(), held.next_due()), (0, None));
+}
+
+#[test]
+fn what_nobody_renews_is_known_until_it_ends_also_after_a_restart() {
+    let (mut held, now) = (Held::default(), Instant::now());
+    held.hold(holder("a"), hold(now, None));
+    held.begin_anew(now);
+    assert_eq!((held.len(), held.next_due()), (1, Some(now + TTL)));
+}

@@ -27,7 +27,8 @@ pub struct SessionId(pub u64);
 #[derive(Clone, Debug)]
 pub struct Session {
     pub id: SessionId,
-    /// Told at most as often as there is room; what is not told can be asked for ([`Info`]).
+    /// Told at most as often as there is room; what is not told can be asked for ([`Info`]). Its receiver dropped, the
+    /// session has ended.
     pub lost: mpsc::Sender<Lost>,
 }
 

@@ -169,7 +169,8 @@ impl Queues {
                 line.is_marked = tried.next.is_some();
                 line.settled = tried.next.map(|(ticket, ..)| ticket);
                 line.is_awake |= tried.kind != Kind::Exclusive;
-                if line.waiters.len() > 1 {
+                // Nobody else wakes the next one if the release that follows fails, or comes too late.
+                if line.waiters.len() > usize::from(was_there) {
                     let at = now + POLL_EVERY.min(ttl + ROUNDING);
                     Self::retry(&mut self.retries, &tried.name, line, at);
                 }

@@ -184,6 +184,24 @@ fn who_left_while_it_was_tried_for_is_told_and_the_line_goes_on() {
     assert_eq!(world.tried(), [(second, true)]);
 }
 
+/// The release that follows may come too late, or fail: then nobody else says that the lock is free.
+#[test]
+fn who_is_next_looks_by_itself_though_the_one_before_left_while_it_was_tried_for() {
+    let mut world = World::new();
+    let (first, second) = (world.wait(Kind::Exclusive), world.wait(Kind::Exclusive));
+    assert_eq!(world.tried(), [(first, true)]);
+    assert_eq!(world.tried(), [(second, false)]);
+    world.now += POLL_EVERY;
+    assert_eq!(world.queues.due(world.now), []);
+    let tries = world.tries();
+    world.queues.leave(&LOCK, first);
+    assert!(!world.take(&tries[0]), "{first} has left");
+    assert_eq!(world.tried(), [], "it is told that it is next");
+    world.now += POLL_EVERY;
+    assert_eq!(world.queues.due(world.now), []);
+    assert_eq!(world.tried(), [(second, true)]);
+}
+
 #[test]
 fn who_lost_it_on_the_way_is_back_in_its_old_place() {
     let mut world = World::new();

@@ -82,8 +82,14 @@ impl Denied {
     }
 
     /// The refusal that stands against a request of this cost to the limit that is told apart by `identity`: a declared
-    /// one's name.
-    pub fn refusal(&self, identity: &str, subject: &[u8], cost: u64) -> Option<Decision> {
+    /// one's name. `takes`: it is told to somebody who does not only look, and counts as a decision.
+    pub fn refusal(
+        &self,
+        identity: &str,
+        subject: &[u8],
+        cost: u64,
+        takes: bool,
+    ) -> Option<Decision> {
         let subject = self.subject(identity.as_bytes(), subject);
         let now = Instant::now();
         let mut shard = self.shard(subject).lock();
@@ -97,7 +103,7 @@ impl Denied {
         // What costs more or less waits for another time, or for ever.
         (cost == refusal.cost).then(|| {
             self.0.metrics.limits.known.inc();
-            refusal.rule.metrics.refused.inc();
+            refusal.rule.metrics.refused.inc_by(u64::from(takes));
             refusal.decision(now)
         })
     }

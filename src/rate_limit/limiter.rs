@@ -1,6 +1,6 @@
 //! What the actor thinks: what is answered at once, what goes to Redis, and what becomes of its answer.
 
-use super::denied::{Denied, Mark};
+use super::denied::Denied;
 use super::local::Local;
 use super::messages::{Check, Decision, Fixed, Reload, Throttle};
 use super::queue::{Answer, Collector, Job, Queue, Slot};
@@ -12,7 +12,6 @@ use super::{LimitError, RateLimitParts};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Promise;
 use crate::telemetry::LimitMetrics;
-use smallvec::SmallVec;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -22,8 +21,6 @@ const MAX_ASKED: usize = 10_000;
 /// Requests on their way to Redis.
 pub struct Batch {
     jobs: Vec<Job>,
-    /// What was heard of each request's limits when it was sent.
-    marks: Vec<SmallVec<[Mark; 1]>>,
     asked: Instant,
 }
 
@@ -108,14 +105,24 @@ impl Limiter {
         };
         if request.verb.decides() {
             let (subject, cost) = (&request.subject, request.cost);
-            let known = |rule: &Rule| self.denied.refusal(&rule.identity, subject, cost);
+            let takes = request.verb == Verb::Take;
+            let known = |rule: &Rule| {
+                let identity = &rule.identity;
+                self.denied.refusal(identity, subject, cost, takes)
+            };
             if let Some(refusal) = request.rules.iter().find_map(|rule| known(rule)) {
-                // As Redis would have: who asks for what is in flight, too, is told its name.
-                let id = request.id.clone();
-                return slot.answer(Ok(Answer::Decision(Decision { id, ..refusal })));
+                return slot.answer(Ok(Answer::Decision(refusal)));
             }
         }
-        self.queue.add(Job { request, slot });
+        // Not only when it is sent: what waits until then is asked by the limits of now, and those may be declared anew.
+        let rules = request.rules.iter();
+        let marks = rules.map(|rule| self.denied.mark(rule, &request.subject));
+        let marks = marks.collect();
+        self.queue.add(Job {
+            request,
+            marks,
+            slot,
+        });
     }
 
     /// Whether something waits for a script.
@@ -131,14 +138,7 @@ impl Limiter {
     /// What goes to Redis now.
     pub fn next(&mut self) -> Option<Batch> {
         let jobs = self.queue.next()?;
-        let mark = |request: &Request| {
-            let marks = request.rules.iter();
-            marks
-                .map(|rule| self.denied.mark(rule, &request.subject))
-                .collect()
-        };
         Some(Batch {
-            marks: jobs.iter().map(|job| mark(&job.request)).collect(),
             jobs,
             asked: Instant::now(),
         })
@@ -151,8 +151,12 @@ impl Limiter {
             Ok(served) => served,
             Err(error) => return self.without_redis(batch, &error),
         };
-        let jobs = batch.jobs.into_iter().zip(batch.marks);
-        for ((Job { request, slot }, marks), served) in jobs.zip(served) {
+        for (job, served) in batch.jobs.into_iter().zip(served) {
+            let Job {
+                request,
+                marks,
+                slot,
+            } = job;
             match served {
                 Served::Given(given) => {
                     self.gave_back(&request);
@@ -180,7 +184,7 @@ impl Limiter {
     /// Each limit answers as it is declared to.
     fn without_redis(&mut self, batch: Batch, error: &StoreError) {
         tracing::debug!(%error, "limits answer without redis");
-        for Job { request, slot } in batch.jobs {
+        for Job { request, slot, .. } in batch.jobs {
             if request.verb.decides() {
                 let verdicts = self.local.verdicts(&request);
                 answer(&request, slot, &verdicts, false);
@@ -229,3 +233,7 @@ fn count(metrics: &LimitMetrics, shadow: bool, fits: bool, asked: bool) {
     };
     counter.inc();
 }
+
+#[cfg(test)]
+#[path = "limiter_tests.rs"]
+mod tests;

@@ -32,7 +32,7 @@ pub struct Decision {
     pub retry_after: Option<Duration>,
     /// After which time the limit has all of it again, if nobody else asks.
     pub reset_after: Duration,
-    /// The request's name among those in flight; none if no limit of the check is a `concurrency`.
+    /// The request's name among those in flight; none if it was refused, or no limit of the check is a `concurrency`.
     pub id: Option<Bytes>,
 }
 

@@ -1,9 +1,11 @@
 //! Requests that wait for Redis go together: what lay in the mailbox, and what came while scripts were out.
 
 use super::LimitError;
+use super::denied::Mark;
 use super::messages::Decision;
 use super::requests::Request;
 use crate::supervisor::Promise;
+use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -17,6 +19,8 @@ const MAX_SCRIPTS: usize = 2;
 /// A request, and who waits for its answer.
 pub struct Job {
     pub request: Request,
+    /// What was heard of each of its limits when it came.
+    pub marks: SmallVec<[Mark; 1]>,
     pub slot: Slot,
 }
 

@@ -1,10 +1,12 @@
 //! The two scripts, with types.
 
 use super::requests::{Request, Verb};
+use super::rule::Rule;
 use super::verdict::Verdict;
 use crate::keyspace::names::{INSTANCES, LIMITS_CHANNEL};
 use crate::store::{Reply, Script, Store, StoreError};
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The parts of `serve_requests` behind its clock, in their order.
@@ -101,9 +103,19 @@ impl Scripts {
 fn words(requests: &[&Request]) -> (Vec<Vec<u8>>, Vec<Bytes>) {
     let mut buffer = itoa::Buffer::new();
     let mut number = |number: u64| Bytes::copy_from_slice(buffer.format(number).as_bytes());
+    let rules = distinct(requests);
     let (mut keys, mut args) = (Vec::new(), Vec::new());
     args.push(number(requests.len() as u64));
     args.push(Bytes::from_static(LIMITS_CHANNEL.as_bytes()));
+    args.push(number(rules.len() as u64));
+    for rule in &rules {
+        let numbers = rule.numbers;
+        args.push(Bytes::from_static(numbers.kind.name().as_bytes()));
+        args.push(number(numbers.rate));
+        args.push(number(numbers.span_us));
+        args.push(number(numbers.capacity));
+        args.push(Bytes::from_static(if rule.shadow { b"0" } else { b"1" }));
+    }
     for request in requests {
         args.push(Bytes::from_static(request.verb.name().as_bytes()));
         args.push(number(request.cost));
@@ -113,16 +125,23 @@ fn words(requests: &[&Request]) -> (Vec<Vec<u8>>, Vec<Bytes>) {
         });
         args.push(number(request.rules.len() as u64));
         for rule in &request.rules {
-            let numbers = rule.numbers;
             keys.push(rule.key(&request.subject));
-            args.push(Bytes::from_static(numbers.kind.name().as_bytes()));
-            args.push(number(numbers.rate));
-            args.push(number(numbers.span_us));
-            args.push(number(numbers.capacity));
-            args.push(Bytes::from_static(if rule.shadow { b"0" } else { b"1" }));
+            let place = rules.iter().position(|one| Arc::ptr_eq(one, rule));
+            args.push(number(place.map_or(0, |place| place as u64 + 1)));
         }
     }
     (keys, args)
+}
+
+/// The limits of all requests, each once. They are few: what is asked at the same time is mostly of the same limits.
+fn distinct<'a>(requests: &[&'a Request]) -> Vec<&'a Arc<Rule>> {
+    let mut rules: Vec<&Arc<Rule>> = Vec::new();
+    for rule in requests.iter().flat_map(|request| &request.rules) {
+        if !rules.iter().any(|one| Arc::ptr_eq(one, rule)) {
+            rules.push(rule);
+        }
+    }
+    rules
 }
 
 /// What other daemons are told to forget: the limit, a zero byte, the subject.

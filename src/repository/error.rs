@@ -48,9 +48,9 @@ pub enum RepositoryError {
         action: &'static str,
         message: String,
     },
-    /// Postgres mints no fencing tokens.
+    /// Postgres mints no fencing tokens: what they need is not installed, or it says no.
     #[error("postgres mints no fencing token: {message}")]
-    Fence { message: String },
+    Fence { message: String, is_installed: bool },
     /// The runtime that the repository was given is gone.
     #[error("the runtime of the postgres connections has stopped")]
     Stopped,

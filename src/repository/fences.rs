@@ -11,18 +11,20 @@
 //! logged before is on disk. (A transaction id alone would not do: who has logged nothing else does not wait.)
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Statement};
 
-use super::RepositoryError;
 use super::connect::Connector;
 use super::dsn::Dsn;
 use super::error::describe;
+use super::{Repository, RepositoryError};
 use crate::config;
 
 /// Mints that run at once: each is a connection.
@@ -31,6 +33,9 @@ const CONNECTIONS: usize = 4;
 pub const MAX_MINT: usize = 10_000;
 /// What our own wait for an answer adds to the server's limit.
 const ANSWER_MARGIN: Duration = Duration::from_secs(2);
+
+/// What Postgres says while the sequence is not installed.
+const NOT_THERE: [SqlState; 2] = [SqlState::INVALID_SCHEMA_NAME, SqlState::UNDEFINED_TABLE];
 
 const MINT: &str = "\
 SELECT nextval('cachewarden.fence_tokens') FROM pg_logical_emit_message(true, 'cachewarden', '') AS logged, generate_series(1, $1::bigint) ORDER BY 1";
@@ -45,6 +50,10 @@ struct Inner {
     patience: Duration,
     slots: Semaphore,
     idle: Mutex<Vec<Connection>>,
+    /// Whether Postgres can be reached, as far as anybody knows.
+    up: Arc<AtomicBool>,
+    /// Whether it was told that there are no tokens.
+    is_told: AtomicBool,
 }
 
 struct Connection {
@@ -58,6 +67,26 @@ impl Fences {
     /// # Errors
     /// If the URL cannot be used.
     pub fn new(postgres: &config::Postgres, runtime: Handle) -> Result<Self, RepositoryError> {
+        Self::telling(Arc::default(), postgres, runtime)
+    }
+
+    /// The same; what they find out about Postgres, [`Repository::is_up`] tells as well.
+    ///
+    /// # Errors
+    /// If the URL cannot be used.
+    pub fn beside(
+        repository: &Repository,
+        postgres: &config::Postgres,
+        runtime: Handle,
+    ) -> Result<Self, RepositoryError> {
+        Self::telling(Arc::clone(&repository.0.loader.up), postgres, runtime)
+    }
+
+    fn telling(
+        up: Arc<AtomicBool>,
+        postgres: &config::Postgres,
+        runtime: Handle,
+    ) -> Result<Self, RepositoryError> {
         let dsn = Dsn::parse(postgres.url.expose())?;
         let connector = Connector::minting(dsn, postgres.statement_timeout);
         Ok(Self(Arc::new(Inner {
@@ -66,6 +95,8 @@ impl Fences {
             patience: postgres.statement_timeout + ANSWER_MARGIN,
             slots: Semaphore::new(CONNECTIONS),
             idle: Mutex::new(Vec::new()),
+            up,
+            is_told: AtomicBool::new(false),
         })))
     }
 
@@ -77,6 +108,29 @@ impl Fences {
     pub async fn mint(&self, count: usize) -> Result<Vec<i64>, RepositoryError> {
         let slot = self.0.slots.acquire().await;
         let _slot = slot.map_err(|_closed| RepositoryError::Stopped)?;
+        let minted = self.minted(count).await;
+        self.tell(minted.as_ref().err());
+        minted
+    }
+
+    /// Says it once when there are no tokens, and once when there are again.
+    fn tell(&self, error: Option<&RepositoryError>) {
+        if matches!(error, Some(RepositoryError::Stopped)) {
+            return; // the daemon's own end says nothing of Postgres
+        }
+        let is_away = matches!(error, Some(RepositoryError::Connect(_)));
+        self.0.up.store(!is_away, Ordering::Relaxed);
+        let was_told = self.0.is_told.swap(error.is_some(), Ordering::Relaxed);
+        match error {
+            Some(error) if !was_told => {
+                tracing::warn!(%error, "no lock can be acquired without a fencing token");
+            }
+            None if was_told => tracing::info!("locks have fencing tokens again"),
+            _ => {}
+        }
+    }
+
+    async fn minted(&self, count: usize) -> Result<Vec<i64>, RepositoryError> {
         // One that died while it lay idle says nothing of Postgres now.
         let idle = self.0.idle.lock().pop();
         let connection = match idle.filter(|idle| !idle.client.is_closed()) {
@@ -109,16 +163,20 @@ impl Fences {
     ) -> Result<T, RepositoryError> {
         let patience = self.0.patience;
         let answer = timeout(patience, answer).await;
-        let answer = answer.map_err(|_elapsed| RepositoryError::Fence {
-            message: format!("no answer within {} ms", patience.as_millis()),
-        })?;
-        answer.map_err(
-            |error| match error.is_closed() || error.as_db_error().is_none() {
-                true => RepositoryError::Connect(describe(&error)),
-                false => RepositoryError::Fence {
-                    message: describe(&error),
+        let silent = |_elapsed| {
+            let patience = patience.as_millis();
+            RepositoryError::Connect(format!("no answer within {patience} ms"))
+        };
+        let answer = answer.map_err(silent)?;
+        answer.map_err(|error| {
+            let message = describe(&error);
+            match error.code() {
+                Some(code) if !error.is_closed() => RepositoryError::Fence {
+                    message,
+                    is_installed: !NOT_THERE.contains(code),
                 },
-            },
-        )
+                _ => RepositoryError::Connect(message),
+            }
+        })
     }
 }

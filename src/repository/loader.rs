@@ -39,7 +39,8 @@ pub(super) struct Loader {
     pub statement_timeout: Duration,
     pub connector: Arc<Connector>,
     pub statements: AtomicU64,
-    pub up: AtomicBool,
+    /// What the last attempt to reach Postgres found: one for loads, a check, or fencing tokens.
+    pub up: Arc<AtomicBool>,
     probing: AtomicBool,
     closed: AtomicBool,
     ended: Notify,
@@ -62,7 +63,7 @@ impl Loader {
             runtime,
             statement_timeout,
             statements: AtomicU64::new(0),
-            up: AtomicBool::new(false),
+            up: Arc::default(),
             probing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             ended: Notify::new(),

@@ -111,7 +111,7 @@ pub struct Stats {
     pub running: usize,
     /// Keys that wait for a statement now.
     pub waiting: usize,
-    /// What the last attempt to get a connection found.
+    /// What the last attempt to get a connection found: for loads, a check, or fencing tokens.
     pub up: bool,
 }
 
@@ -216,6 +216,7 @@ impl Repository {
 
     async fn check_all(&self) -> Result<Vec<QueryProblem>, RepositoryError> {
         let client = self.0.connector.client().await;
+        self.0.loader.up.store(client.is_ok(), Ordering::Relaxed);
         let client = client.map_err(RepositoryError::Connect)?;
         let mut problems = Vec::new();
         for (cache, declared) in self.0.caches.iter().enumerate() {

@@ -44,7 +44,10 @@ impl RateLimits {
     /// The refusal that stands against a request of one limit; of several, and of what is wrong, the actor knows more.
     pub(super) fn refusal(&self, asked: &rate_limit::Asked) -> Option<Decision> {
         let name = std::str::from_utf8(&asked.limits).ok()?;
-        let refusal = self.denied.refusal(name, &asked.subject, asked.cost)?;
+        let takes = asked.ask == rate_limit::Ask::Take;
+        let refusal = self
+            .denied
+            .refusal(name, &asked.subject, asked.cost, takes)?;
         // What commands ask for by themselves is remembered as well, under names that nobody may use.
         (refusal.policy.name == name).then_some(refusal)
     }

@@ -51,7 +51,7 @@ impl LockSession {
         let Some(Open { session, .. }) = self.0.take() else {
             return;
         };
-        // Not told, the actor finds out by itself: nobody hears any more what it would tell the session.
+        // Not told, the actor finds out at the next renewal: nobody hears any more what it would tell the session.
         let session = session.id;
         let _found_out = door.locks.end_session.tell(EndSession { session });
     }

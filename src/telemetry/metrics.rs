@@ -303,10 +303,16 @@ impl Metrics {
         let page = self.render();
         let told = |line: &&str| !line.starts_with('#') && !line.contains("_bucket{");
         let samples = page.lines().filter(told);
-        samples
+        let mut samples: Vec<_> = samples
             .filter_map(|line| line.rsplit_once(' '))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()
+            .collect();
+        // The labels of a metric come in no order, another one every time.
+        let name = |sample: &(String, String)| sample.0.split('{').next().map(str::to_owned);
+        for metric in samples.chunk_by_mut(|one, next| name(one) == name(next)) {
+            metric.sort();
+        }
+        samples
     }
 
     /// The page in Prometheus' text format.
@@ -448,6 +454,17 @@ fn add(registry: &mut Registry, metric: Metric, this: impl Registrable) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lines_of_a_metric_are_sorted_by_their_labels() {
+        let metrics = Metrics::new();
+        for name in ["g", "c", "a", "e", "b", "d", "f"] {
+            metrics.observe_restarts(name, 1);
+        }
+        let mut lines = metrics.lines();
+        lines.retain(|(name, _)| name.contains("restarts"));
+        assert!(lines.len() == 7 && lines.is_sorted(), "{lines:?}");
+    }
 
     #[test]
     fn the_page_has_every_metric_of_the_table() {

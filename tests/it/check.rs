@@ -98,10 +98,19 @@ async fn a_good_file_is_counted_and_what_is_not_served_is_said_once() {
         [namespaces.calc]
         prefix = "calc:"
         ttl = "5m"
+        [limits.api]
+        algorithm = "fixed_window"
+        limit = 1
+        window = "1m"
+        [locks]
+        max_ttl = "90s"
     "#;
     let (code, stdout, stderr) = check(config, false).await;
     assert_eq!(code, Some(0), "{stderr}");
-    assert_eq!(stdout, "configuration ok: 2 caches, 1 namespace\n");
+    assert_eq!(
+        stdout,
+        "configuration ok: 2 caches, 1 namespace, 1 limit, locks of up to 90s\n"
+    );
     let lines: Vec<&str> = stderr.lines().collect();
     assert_eq!(lines.len(), 1, "{stderr}");
     for part in [

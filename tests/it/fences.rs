@@ -100,8 +100,12 @@ async fn a_mint_says_what_is_missing_and_works_once_it_is_there() {
     assert!(stderr.contains("cachewarden migrate"), "{stderr}");
     world.migrate().await;
     assert_eq!(fences.mint(1).await.unwrap().len(), 1);
-    let (code, _, stderr) = world.run(&["check", "--connect"]).await;
+    let (code, stdout, stderr) = world.run(&["check", "--connect"]).await;
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(
+        stdout.contains("what locks need is installed\n"),
+        "{stdout}"
+    );
 }
 
 /// Who has no `[locks]` may still take locks: then `migrate` installs what they need, and nobody misses it before.

@@ -27,6 +27,12 @@ pub enum DemoError {
         /// What `psql` said.
         message: String,
     },
+    /// What the configuration needs could not be installed.
+    #[error("cannot install what the configuration needs: {report}")]
+    Migrate {
+        /// What `cachewarden migrate` would say.
+        report: String,
+    },
     /// Postgres gave something that is no JSON for a query that gives JSON.
     #[error("postgres gave no JSON for `{sql}`")]
     NotJson {

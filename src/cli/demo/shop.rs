@@ -5,8 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use super::super::migrate;
 use super::DemoError;
 use super::servers::{Folder, Postgres, PostgresOptions, Redis, RedisOptions, free_port};
+use crate::config::Config;
 
 const SCHEMA: &str = include_str!("../../../demo/schema.sql");
 const DATA: &str = include_str!("../../../demo/data.sql");
@@ -25,10 +27,10 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// Starts both servers and loads the shop: a few seconds.
+    /// Starts both servers, loads the shop, and installs what its configuration needs: a few seconds. It blocks.
     ///
     /// # Errors
-    /// [`DemoError::Server`] when a server is missing or does not start, and what `psql` says when loading fails.
+    /// [`DemoError::Server`] when a server is missing or does not start, and what `psql` or `migrate` says when loading fails.
     pub fn open() -> Result<Self, DemoError> {
         let folder = Folder::new()?;
         let redis = Redis::start(&folder, &RedisOptions::default())?;
@@ -57,6 +59,9 @@ impl Shop {
             config,
         };
         shop.psql("load the shop", &format!("{SCHEMA}{DATA}"))?;
+        let installed = Config::load(&shop.config).map_err(|problems| problems.to_string());
+        let installed = installed.and_then(|config| migrate::install(&config));
+        installed.map_err(|report| DemoError::Migrate { report })?;
         Ok(shop)
     }
 

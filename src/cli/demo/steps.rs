@@ -65,7 +65,7 @@ pub(super) enum Want {
     /// A number from the first to the last.
     Between(i64, i64),
     Nil,
-    /// An error that begins with this.
+    /// An error that begins with this; of SQL, too.
     Error(&'static str),
     /// A list of answers, each as wanted.
     Each(&'static [Want]),
@@ -99,6 +99,20 @@ const fn reading(found: Found, words: &'static [&'static str], want: Want) -> St
         found: Some(found),
     }
 }
+
+/// Who acquires locks brings tokens along, so that the commands can be copied; without them one is made up.
+const ANN: &str = "aaaaaaaa-0000-4000-8000-000000000001";
+const BOB: &str = "bbbbbbbb-0000-4000-8000-000000000002";
+/// Two windows of ten minutes: after them, what was counted in the first counts for nothing.
+const WINDOWS_MS: Want = Want::Between(1, 1_200_000);
+const LOGIN_REFUSED: Want = Want::Each(&[
+    Want::Int(0),
+    Want::Int(2),
+    Want::Int(0),
+    WINDOWS_MS,
+    WINDOWS_MS,
+    Want::Text("login"),
+]);
 
 /// Everything, in the order of the tour.
 pub(super) const CHAPTERS: &[Chapter] = &[
@@ -238,6 +252,103 @@ pub(super) const CHAPTERS: &[Chapter] = &[
         ],
     },
     Chapter {
+        title: "A lock is held by one, and has a number, its fence: Postgres refuses whoever has lost it",
+        steps: &[
+            step(
+                Ask(&["LOCK.ACQUIRE", "reports", "60000", "TOKEN", ANN]),
+                Want::Each(&[Want::Text(ANN), Want::Int(1)]),
+            ),
+            step(
+                Ask(&["LOCK.ACQUIRE", "reports", "60000", "TOKEN", BOB]),
+                Want::Nil,
+            ),
+            step(
+                Ask(&["LOCK.INFO", "reports"]),
+                Want::Fields(&[("held", Want::Int(1)), ("fence", Want::Int(1))]),
+            ),
+            step(Ask(&["LOCK.RELEASE", "reports", ANN]), Want::Int(1)),
+            step(
+                Ask(&["LOCK.ACQUIRE", "reports", "60000", "TOKEN", BOB]),
+                Want::Each(&[Want::Text(BOB), Want::Int(2)]),
+            ),
+            step(
+                Sql(
+                    "BEGIN; SELECT cachewarden.fence('reports', 2); UPDATE courses SET level = 'revised' WHERE id = 50; COMMIT",
+                ),
+                Want::Nothing,
+            ),
+            // Whoever had the lock before, and has slept since.
+            step(
+                Sql(
+                    "BEGIN; SELECT cachewarden.fence('reports', 1); UPDATE courses SET level = 'late' WHERE id = 50; COMMIT",
+                ),
+                Want::Error("the lock of 'reports' is held by another"),
+            ),
+            reading(
+                Miss,
+                &["GET", "v2:courses:50"],
+                Want::Row(
+                    "SELECT id, slug, title, 'revised' AS level, json_build_object('cents', price_cents, 'currency', 'EUR') AS price \
+                     FROM courses WHERE id = 50",
+                ),
+            ),
+            step(Ask(&["LOCK.RELEASE", "reports", BOB]), Want::Int(1)),
+        ],
+    },
+    Chapter {
+        title: "A limit: allowed or not, of how many, how many are left, in how many milliseconds to ask again, and all is forgotten",
+        steps: &[
+            step(
+                Ask(&["RATE.CHECK", "login", "mallory"]),
+                Want::Each(&[
+                    Want::Int(1),
+                    Want::Int(2),
+                    Want::Int(1),
+                    Want::Int(0),
+                    WINDOWS_MS,
+                    Want::Text(""),
+                ]),
+            ),
+            step(
+                Ask(&["RATE.CHECK", "login", "mallory"]),
+                Want::Each(&[
+                    Want::Int(1),
+                    Want::Int(2),
+                    Want::Int(0),
+                    Want::Int(0),
+                    WINDOWS_MS,
+                    Want::Text(""),
+                ]),
+            ),
+            step(Ask(&["RATE.CHECK", "login", "mallory"]), LOGIN_REFUSED),
+            // Several limits: all let it through, or none takes anything.
+            step(Ask(&["RATE.CHECK", "api,login", "mallory"]), LOGIN_REFUSED),
+            step(
+                Ask(&["RATE.PEEK", "api", "mallory"]),
+                Want::Each(&[
+                    Want::Int(1),
+                    Want::Int(5),
+                    Want::Int(5),
+                    Want::Int(0),
+                    Want::Int(0),
+                    Want::Text(""),
+                ]),
+            ),
+            step(Ask(&["RATE.RESET", "login", "mallory"]), Want::Int(1)),
+            step(
+                Ask(&["RATE.PEEK", "login", "mallory"]),
+                Want::Each(&[
+                    Want::Int(1),
+                    Want::Int(2),
+                    Want::Int(2),
+                    Want::Int(0),
+                    Want::Int(0),
+                    Want::Text(""),
+                ]),
+            ),
+        ],
+    },
+    Chapter {
         title: "Postgres hangs: hits go on",
         steps: &[
             step(
@@ -252,11 +363,28 @@ pub(super) const CHAPTERS: &[Chapter] = &[
         ],
     },
     Chapter {
-        title: "Redis dies: Postgres answers; Redis is back, empty: caching resumes by itself",
+        title: "Redis dies: Postgres answers, limits do what they say; Redis is back, empty: caching resumes by itself",
         steps: &[
             step(Break("kill Redis", |shop| shop.redis.kill()), Want::Nothing),
             step(Ask(&["GET", "courses:42"]), COURSE_42),
             step(Ask(&["GET", "courses:43"]), COURSE_43),
+            // Each limit says what it does without Redis.
+            step(
+                Ask(&["RATE.CHECK", "api", "ann"]),
+                Want::Each(&[
+                    Want::Int(1),
+                    Want::Int(5),
+                    Want::Int(5),
+                    Want::Int(0),
+                    Want::Int(0),
+                    Want::Text(""),
+                ]),
+            ),
+            step(Ask(&["RATE.CHECK", "login", "ann"]), LOGIN_REFUSED),
+            step(
+                Ask(&["LOCK.ACQUIRE", "reports", "60000"]),
+                Want::Error("UNAVAILABLE"),
+            ),
             step(
                 Break("start Redis", |shop| shop.redis.start_again()),
                 Want::Nothing,

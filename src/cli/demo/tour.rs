@@ -92,10 +92,20 @@ impl Walk<'_> {
                 })
             }
             Act::Sql(statement) => {
-                self.shop.psql("change the shop", statement)?;
-                Ok(Outcome {
-                    line: format!("psql: {statement}"),
-                    complaint: None,
+                let line = format!("psql: {statement}");
+                let answer = match self.shop.psql("change the shop", statement) {
+                    Err(DemoError::Refused { message, .. }) => Reply::Error(refusal(&message)),
+                    printed => Reply::Text(printed?),
+                };
+                Ok(match (&step.want, &answer) {
+                    (Want::Nothing, Reply::Text(_)) => Outcome {
+                        line,
+                        complaint: None,
+                    },
+                    (want, answer) => Outcome {
+                        line: format!("{line} → {}", shorten(answer)),
+                        complaint: self.complaint(want, answer, None)?,
+                    },
                 })
             }
             Act::Break(name, action) => {
@@ -224,6 +234,13 @@ fn first_complaint<'a>(
 fn against(truth: Value, reply: &Reply) -> Result<Option<String>, DemoError> {
     let same = matches!(reply, Reply::Text(text) if serde_json::from_str::<Value>(text).is_ok_and(|value| value == truth));
     Ok((!same).then(|| format!("Postgres says {truth}")))
+}
+
+/// What Postgres says of a statement, without the place of it and the hints.
+fn refusal(message: &str) -> String {
+    let first = message.lines().next().unwrap_or_default();
+    let said = first.split_once("ERROR:").map_or(first, |(_, said)| said);
+    said.trim().to_owned()
 }
 
 fn found(exists: &Reply) -> Found {

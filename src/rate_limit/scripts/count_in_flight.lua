@@ -4,7 +4,7 @@
 -- ARGV  none of its own
 -- Returns nothing
 -- Why a script: see `serve_requests`, of which this is a part.
-algorithms.concurrency = (function()
+makers.concurrency = function()
   local function after(now)
     return string.format('(%.0f', now)
   end
@@ -43,9 +43,13 @@ algorithms.concurrency = (function()
       return deadline(redis.call('ZREVRANGE', ask.key, 0, 0, 'WITHSCORES')) - ask.now
     end,
     release = function(ask)
-      local own = tonumber(redis.call('ZSCORE', ask.key, ask.id) or 0)
+      -- No number: another algorithm's value, from before the limit was declared anew.
+      local own = tonumber(redis.pcall('ZSCORE', ask.key, ask.id) or 0)
+      if not own then
+        return 0
+      end
       redis.call('ZREM', ask.key, ask.id)
       return own > ask.now and 1 or 0
     end,
   }
-end)()
+end

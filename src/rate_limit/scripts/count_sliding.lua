@@ -5,7 +5,7 @@
 -- ARGV  none of its own
 -- Returns nothing
 -- Why a script: see `serve_requests`, of which this is a part.
-algorithms.sliding_window = (function()
+makers.sliding_window = function()
   local function weigh(ask, held)
     local whole, part = divide_product(held.start + ask.span - ask.now, held.before, ask.span)
     held.used = held.count + whole + (part > 0 and 1 or 0)
@@ -59,4 +59,4 @@ algorithms.sliding_window = (function()
       return given
     end,
   }
-end)()
+end

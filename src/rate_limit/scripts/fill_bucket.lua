@@ -9,7 +9,7 @@
 -- ARGV  none of its own
 -- Returns nothing
 -- Why a script: see `serve_requests`, of which this is a part.
-algorithms.token_bucket = (function()
+makers.token_bucket = function()
   local function weigh(ask, held)
     local whole, part = divide_product(held.ahead, ask.rate, ask.span)
     held.used = whole + math.ceil((part + held.parts) / ask.span)
@@ -60,4 +60,4 @@ algorithms.token_bucket = (function()
       return given
     end,
   }
-end)()
+end

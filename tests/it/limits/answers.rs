@@ -8,7 +8,7 @@ use cachewarden::rate_limit::{Ask, Fixed, Throttle};
 use super::super::support::resp::{Client, Value};
 use super::super::support::servers::redis;
 use super::super::support::world::{keys_with_life, raw};
-use super::{allowed, ask, asked, check, daemon, peek, refund, reset};
+use super::{allowed, ask, asked, check, daemon, peek, refund, release, reset};
 
 /// Windows so long that no test meets the end of one.
 const LIMITS: &str = r#"
@@ -247,6 +247,11 @@ async fn what_somebody_else_left_under_a_key_is_no_count_and_hurts_nobody() {
             let mut command = vec![plant[0], &key];
             command.extend(&plant[1..]);
             raw.command(&command).await;
+            if limit == "flights" {
+                let id = Bytes::from_static(b"no such id");
+                let ended = release(&daemon.warden, limit, "ann", &id).await;
+                assert_eq!(ended, Ok(false), "{plant:?}");
+            }
             let first = check(&daemon.warden, limit, "ann", 1).await;
             assert!(
                 first.allowed && first.remaining == 4,

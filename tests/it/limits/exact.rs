@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cachewarden::cli::demo::servers::Redis;
 use cachewarden::config::{Algorithm, Config, Limit, OnRedisError};
 use cachewarden::rate_limit::{
     Ask, Asked, Claim, Counter, Kind, Request, Rule, Rules, Scripts, Served, Verb, Verdict,
@@ -16,7 +17,9 @@ use fastrand::Rng;
 
 use super::super::support::DEADLINE;
 use super::super::support::daemon::config_without_postgres;
+use super::super::support::resp::Value;
 use super::super::support::servers::redis;
+use super::super::support::world::raw;
 
 /// Takes the time of each request from behind the arguments.
 const CLOCK: &str = "
@@ -390,17 +393,43 @@ fn in_flight_promise(limit: &Limit, log: &Log) {
     }
 }
 
-#[actix_rt::test]
-async fn the_script_answers_what_exact_counters_answer() {
-    let redis = redis();
+/// A connection to this Redis.
+async fn connected(redis: &Redis) -> Store {
     let config = Config::from_toml(&config_without_postgres(&redis.redis_url(), "")).unwrap();
     let store = Store::siblings(&config.redis, 1).unwrap().remove(0);
     actix_rt::spawn(store.clone().keep());
-    let up = store.up().wait_for(|up| *up).await.map(drop);
-    tokio::time::timeout(DEADLINE, async { up })
-        .await
-        .unwrap()
-        .unwrap();
+    let mut up = store.up();
+    let up = tokio::time::timeout(DEADLINE, up.wait_for(|up| *up)).await;
+    up.unwrap().unwrap();
+    store
+}
+
+/// Windows of different lengths that begin together have one counter: the key says no more.
+#[actix_rt::test]
+async fn a_counter_lives_until_the_longest_window_that_counts_in_it_is_over() {
+    let redis = redis();
+    let (store, mut raw) = (connected(&redis).await, raw(&redis).await);
+    let scripts = Scripts::with_clock(CLOCK);
+    let hour = NOW / 3_600_000_000 * 3_600_000_000;
+    for seconds in [3600, 60] {
+        let (window, metrics) = (Duration::from_secs(seconds), Metrics::new());
+        let rule = Rule::fixed(100, window, OnRedisError::Allow, &metrics).unwrap();
+        let request = Request::alone(rule, Bytes::from_static(b"ann"), 1).unwrap();
+        let (requests, times) = ([&request], [hour.to_string()]);
+        scripts.serve(&store, &requests, &times).await.unwrap();
+    }
+    let key = format!("ratelimit:ann:{}", hour / 1_000_000);
+    assert_eq!(raw.command(&["GET", &key]).await, Value::bulk("2"));
+    let Value::Int(life_ms) = raw.command(&["PTTL", &key]).await else {
+        panic!("PTTL gave no number")
+    };
+    assert!(life_ms > 60_000, "{life_ms}");
+}
+
+#[actix_rt::test]
+async fn the_script_answers_what_exact_counters_answer() {
+    let redis = redis();
+    let store = connected(&redis).await;
     let scripts = Scripts::with_clock(CLOCK);
     let first = fastrand::u64(..1 << 48);
     let (mut refused, mut asked) = (0, 0);

@@ -82,6 +82,16 @@ async fn who_is_over_its_limit_costs_redis_nothing_more() {
     assert!(!seen.allowed && seen.remaining == 0, "{seen:?}");
     assert!(seen.retry_after > Some(DEADLINE) && seen.reset_after > DEADLINE);
     assert_eq!(asked_of_redis(&mut monitor).await, 0);
+    // Who only looks is not counted as refused, as when Redis is asked.
+    let told = async || {
+        let label = "limit=\"api\",decision=\"refused\"";
+        let mut client = daemon.client().await;
+        let told = figure(&mut client, "cachewarden_limit_decisions_total", label);
+        told.await
+    };
+    let before = told().await;
+    peek(warden, "api", "ann").await;
+    assert_eq!(told().await, before);
     // What asks for another amount has to wait for another time.
     let never = check(warden, "api", "ann", 6).await;
     assert_eq!((never.allowed, never.retry_after), (false, None));

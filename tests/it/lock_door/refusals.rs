@@ -168,3 +168,59 @@ async fn what_a_lock_needs_and_lacks_is_said() {
     );
     super::until_free(&mut client, "a").await;
 }
+
+/// A daemon that loads nothing learns of Postgres from its locks alone.
+#[tokio::test]
+async fn a_postgres_that_mints_no_fences_is_told_in_the_answer_the_log_and_info() {
+    use super::super::support::DEADLINE;
+    use super::super::support::daemon::Spawned;
+    use super::super::support::eventually::eventually;
+    use super::super::support::servers::redis;
+    use super::super::support::watched::Watched;
+    use super::super::support::world::figure;
+    const UP: &str = "cachewarden_postgres_up";
+    let (mut postgres, database) = Watched::start_apart("SELECT 1", "[locks]\n").await;
+    let redis = redis();
+    let quick = "postgres.statement_timeout = \"50ms\"\n[locks]\n";
+    let daemon = Spawned::start(database.database.url(), &redis.redis_url(), quick).await;
+    let mut client = daemon.client().await;
+    assert_eq!(
+        figure(&mut client, UP, "").await,
+        1,
+        "it was there at the start"
+    );
+    acquired(&mut client, &["a", LONG]).await;
+    postgres.freeze().unwrap();
+    let answer = client.command(&["LOCK.ACQUIRE", "b", LONG]).await;
+    let line = answer.error();
+    assert!(
+        line.contains("no answer within") && line.contains("; start Postgres"),
+        "{line}"
+    );
+    postgres.thaw().unwrap();
+    postgres.kill().unwrap();
+    for name in ["c", "d"] {
+        let answer = client.command(&["LOCK.ACQUIRE", name, LONG]).await;
+        let line = answer.error();
+        let said = line.starts_with("UNAVAILABLE no lock can be had: postgres cannot be reached");
+        assert!(said && line.contains("; start Postgres"), "{line}");
+    }
+    assert_eq!(figure(&mut client, UP, "").await, 0);
+    postgres.start_again().unwrap();
+    eventually(DEADLINE, async || {
+        match client.command(&["LOCK.ACQUIRE", "e", LONG]).await {
+            Value::Array(_) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    assert_eq!(figure(&mut client, UP, "").await, 1);
+    let log = daemon.stderr();
+    let told = |what: &str| log.matches(what).count();
+    assert_eq!(
+        told("no lock can be acquired without a fencing token"),
+        1,
+        "{log}"
+    );
+    assert_eq!(told("locks have fencing tokens again"), 1, "{log}");
+}

@@ -94,6 +94,20 @@ async fn what_a_session_holds_is_renewed_until_it_ends() {
 }
 
 #[tokio::test]
+async fn a_session_whose_end_nobody_was_told_of_lets_go_as_well() {
+    let world = World::start().await;
+    let daemon = world.daemon().await;
+    let locks = daemon.warden.locks();
+    let one = connect(1);
+    let grant = acquire(locks, one.with(alone("a"))).await;
+    until_renewed(locks, "a", grant.fence).await;
+    // As if the actor had been restarting just then, or the connection had panicked.
+    drop(one);
+    until_free(locks, "a").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_session_is_told_once_what_was_taken_away_from_it() {
     let world = World::start().await;
     let (here, there) = (world.daemon().await, world.daemon().await);
