@@ -32,14 +32,14 @@ const LIMITS: [&str; 3] = ["fixed", "sliding", "bucket"];
 const HOUR: i64 = 3600;
 
 /// A process' own time of day. Only that jumps: the kernel's monotonic clock never does.
-struct Clock {
+pub struct Clock {
     library: PathBuf,
     offset: PathBuf,
 }
 
 impl Clock {
     /// The library that shows it is small, and made for each test.
-    fn new(folder: &Folder) -> Self {
+    pub fn new(folder: &Folder) -> Self {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/clock.c");
         let clock = Self {
             library: folder.path().join("clock.so"),
@@ -55,7 +55,7 @@ impl Clock {
     }
 
     /// Jumps to so many seconds beside the real time.
-    fn set(&self, offset_s: i64) {
+    pub fn set(&self, offset_s: i64) {
         let mut options = File::options();
         options.create(true).truncate(false).write(true);
         let file = options.open(&self.offset).unwrap();
@@ -63,7 +63,7 @@ impl Clock {
         file.write_all_at(&offset_s.to_ne_bytes(), 0).unwrap();
     }
 
-    fn env(&self) -> Vec<(String, String)> {
+    pub fn env(&self) -> Vec<(String, String)> {
         [
             ("LD_PRELOAD", &self.library),
             ("CLOCK_OFFSET", &self.offset),

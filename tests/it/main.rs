@@ -29,6 +29,7 @@ mod drain_claims;
 mod explain;
 mod fences;
 mod frozen;
+mod guards;
 mod heartbeats;
 mod huge_values;
 mod indexes;
