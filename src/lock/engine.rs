@@ -3,6 +3,7 @@
 //! take (Redis) → mint (Postgres) → confirm (Redis) → answered. All I/O runs in local tasks that end by sending an
 //! [`Event`]; the engine itself never waits. What belongs to somebody who is gone meanwhile is let go when it comes back.
 
+use super::asking::{Asker, Asking};
 use super::calls::Calls;
 use super::events::{Curious, Event, Extending, Passage, Releasing, Trying};
 use super::held::{Held, Hold, MAX_OF_SESSIONS};
@@ -22,24 +23,6 @@ use uuid::Uuid;
 
 /// How often those are looked for who went away without a word.
 const PRUNE_EVERY: Duration = Duration::from_secs(1);
-
-/// Who is told what became of an acquisition.
-pub(super) type Asker = Promise<Result<Option<Grant>, LockError>>;
-
-/// An acquisition under way.
-struct Asking {
-    acquire: Acquire,
-    promise: Asker,
-    since: Instant,
-}
-
-impl Asking {
-    /// Until when it waits; none: it does not.
-    fn until(&self) -> Option<Instant> {
-        let waits = !self.acquire.wait.is_zero();
-        waits.then(|| self.since + self.acquire.wait)
-    }
-}
 
 /// All that is under way in one daemon.
 pub(super) struct Engine {
@@ -219,7 +202,11 @@ impl Engine {
             Event::Extended { out, sent, answer } => self.on_extended(out, sent, answer),
             Event::Released { out, answer } => self.on_released(out, answer),
             Event::Left => {}
-            Event::Forced { name } => self.queues.wake(&name),
+            Event::Forced { name } => {
+                self.queues.wake(&name);
+                // Who held it is told now, and not when it would have been renewed.
+                self.held.lock().renew_now(&name, Instant::now());
+            }
             Event::Seen { answer, curious } => {
                 told::tell(answer, curious, &self.queues, &self.held.lock());
             }
@@ -356,6 +343,19 @@ impl Engine {
                 .filter(|(_, asking)| !asking.promise.is_awaited());
             let gone: Vec<_> = gone.map(|(ticket, _)| *ticket).collect();
             gone.into_iter().for_each(|ticket| self.give_up(ticket));
+            self.answer_overdue(now);
+        }
+    }
+
+    /// Redis or Postgres may be slower than anybody wants to wait. What they still answer is let go.
+    fn answer_overdue(&mut self, now: Instant) {
+        let overdue = self.asking.iter().filter_map(|(ticket, asking)| {
+            let answer = asking.overdue(now)?;
+            Some((*ticket, asking.acquire.name.clone(), answer))
+        });
+        for (ticket, name, answer) in overdue.collect::<Vec<_>>() {
+            self.queues.leave(&name, ticket);
+            self.answer(ticket, answer);
         }
     }
 

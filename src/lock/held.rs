@@ -184,6 +184,22 @@ impl Held {
         found
     }
 
+    /// What sessions hold under this name is to be renewed now: somebody may have taken it away.
+    pub(super) fn renew_now(&mut self, name: &Bytes, now: Instant) {
+        let of_sessions = self
+            .entries
+            .iter()
+            .filter(|(holder, entry)| holder.0 == *name && entry.hold.session.is_some());
+        let holders: Vec<Holder> = of_sessions.map(|(holder, _)| holder.clone()).collect();
+        for holder in holders {
+            let due = self.note(&holder, now);
+            if let Some(entry) = self.entries.get_mut(&holder) {
+                self.due.remove(&entry.due);
+                entry.due = due;
+            }
+        }
+    }
+
     /// When something is due next.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.due.first_key_value().map(|((at, _), _)| *at)

@@ -22,6 +22,7 @@
 //! daemon that is frozen, a Redis that is restarted empty, a Postgres that is killed or frozen.
 
 mod actor;
+mod asking;
 mod bounds;
 mod calls;
 mod engine;

@@ -71,8 +71,9 @@ async fn a_session_is_told_of_a_lock_that_it_has_lost() {
         world.client().await,
     );
     newer.command(&["HELLO", "3"]).await;
-    let (token, fence) = acquired(&mut newer, &["a", "600", "SESSION"]).await;
-    acquired(&mut older, &["b", "600", "SESSION"]).await;
+    let (token, fence) = acquired(&mut newer, &["a", "600000", "SESSION"]).await;
+    // Long before it would be renewed.
+    acquired(&mut older, &["b", "600000", "SESSION"]).await;
     for name in ["a", "b"] {
         assert_eq!(thief.command(&["LOCK.FORCE", name]).await, Value::Int(1));
     }

@@ -3,8 +3,11 @@
 use tokio::time::timeout;
 
 use super::super::support::DEADLINE;
+use super::super::support::daemon::{InProcess, config};
 use super::super::support::resp::{Value, frame};
-use super::{LONG, SECOND, World, acquired, granted, info, until_waiting};
+use super::super::support::servers::redis;
+use super::super::support::watched::Watched;
+use super::{LONG, SECOND, World, acquired, granted, info, until_free, until_waiting};
 
 #[tokio::test]
 async fn a_lock_goes_to_who_has_waited_longest_when_it_is_released() {
@@ -149,5 +152,28 @@ async fn a_release_in_one_daemon_wakes_who_waits_in_another() {
         holder.command(&["LOCK.RELEASE", "a", &token]).await;
         let (token, _) = granted(&waiter.read().await.unwrap());
         waiter.command(&["LOCK.RELEASE", "a", &token]).await;
+    }
+}
+
+/// A Postgres that hangs keeps nobody waiting for longer than they said, and no lock of theirs afterwards.
+#[tokio::test]
+async fn the_deadline_holds_while_postgres_does_not_answer() {
+    let sections = "postgres.statement_timeout = \"10m\"\n[locks]\n";
+    let (mut postgres, database) = Watched::start_apart("SELECT 1", sections).await;
+    let redis = redis();
+    let text = config(database.database.url(), &redis.redis_url(), sections);
+    let daemon = InProcess::start(&text).await;
+    let (mut client, mut other) = (daemon.client().await, daemon.client().await);
+    acquired(&mut client, &["warm", LONG]).await;
+    postgres.freeze().unwrap();
+    let wait = ["LOCK.ACQUIRE", "a", LONG, "WAIT", "300"];
+    assert_eq!(client.command(&wait).await, Value::Nil);
+    let brief = ["LOCK.ACQUIRE", "b", "300"];
+    let answer = other.command(&brief).await;
+    assert!(answer.error().starts_with("UNAVAILABLE "), "{answer:?}");
+    postgres.thaw().unwrap();
+    for name in ["a", "b"] {
+        until_free(&mut client, name).await;
+        acquired(&mut client, &[name, LONG]).await;
     }
 }

@@ -195,7 +195,10 @@ async fn an_actor_that_panics_is_replaced_and_what_was_held_stays_held() {
     let locks = daemon.warden.locks();
     let held = acquire(locks, alone("a")).await;
     let mut session = connect(1);
-    let bound = acquire(locks, session.with(alone("bound"))).await;
+    // Longer than a restart takes on a busy machine.
+    let ttl = Duration::from_secs(5);
+    let bound = session.with(alone("bound"));
+    let bound = acquire(locks, Acquire { ttl, ..bound }).await;
     let waits = spawn(locks, waiting("a"));
     until_waiting(locks, "a", 1).await;
     let wait = Duration::from_millis(1);
