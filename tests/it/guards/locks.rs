@@ -195,10 +195,10 @@ async fn storm(seed: u64, faults: &[Fault], is_fenced: bool) -> Outcome {
         world.suffer(*fault, random.usize(..3), lasts, tell).await;
         outcome.faults += 1;
         let acquired = outcome.calm(&field).await;
-        println!(
-            "guards: {fault:?} and calm again in {:.1?}, {acquired} acquisitions",
-            before.elapsed()
-        );
+        let took = before.elapsed();
+        super::tell(&format!(
+            "{fault:?} and calm again in {took:.1?}, {acquired} acquisitions"
+        ));
     }
     field.over.store(true, SeqCst);
     outcome.refused = clients.join_all().await.into_iter().sum();

@@ -52,6 +52,14 @@ fn asked(name: &str) -> Option<u64> {
 
 fn seed() -> u64 {
     let seed = asked("GUARDS_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
-    println!("guards: GUARDS_SEED={seed}");
+    tell(&format!("GUARDS_SEED={seed}"));
     seed
+}
+
+#[allow(
+    clippy::print_stdout,
+    reason = "the course of a storm is told as it goes"
+)]
+fn tell(what: &str) {
+    println!("guards: {what}");
 }
