@@ -178,7 +178,7 @@ async fn values_that_turn_out_huge_are_served_from_redis_from_the_second_try_on(
     }
     assert_all_huge(&mut client, "mixed", ids.clone()).await;
     // This many at once took too long, as it had to for the test to mean anything. Every connection tells of it.
-    let outages = 3; // Of two serving threads, and of upkeep.
+    let outages = 4; // Of two serving threads, of locks and limits, and of upkeep.
     eventually(DEADLINE, async || match world.outages() {
         told if told == outages => Ok(()),
         other => Err(other),
