@@ -27,13 +27,18 @@ pub fn offline(path: &Path) -> Result<Config, String> {
     })
 }
 
+/// The same for a subcommand: the mistakes were told, and there is its exit code.
+pub(super) fn offline_or_told(path: &Path) -> Result<Config, u8> {
+    offline(path).map_err(|report| {
+        exit::tell(report);
+        exit::CONFIG
+    })
+}
+
 pub(super) fn run(path: &Path, args: &Args) -> u8 {
-    let config = match offline(path) {
+    let config = match offline_or_told(path) {
         Ok(config) => config,
-        Err(report) => {
-            exit::tell(report);
-            return exit::CONFIG;
-        }
+        Err(code) => return code,
     };
     for warning in &config.warnings {
         exit::tell(format_args!("warning: {warning}"));

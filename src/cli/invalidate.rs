@@ -25,12 +25,9 @@ pub struct Args {
 }
 
 pub(super) fn run(path: &Path, args: Args) -> u8 {
-    let config = match check::offline(path) {
+    let config = match check::offline_or_told(path) {
         Ok(config) => config,
-        Err(report) => {
-            exit::tell(report);
-            return exit::CONFIG;
-        }
+        Err(code) => return code,
     };
     let (command, name, verb) = if args.dry_run {
         ("CACHE.COUNT", "would_remove", "this would remove")

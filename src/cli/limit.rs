@@ -61,12 +61,9 @@ struct Flight {
 }
 
 pub(super) fn run(path: &Path, args: Args) -> u8 {
-    let config = match check::offline(path) {
+    let config = match check::offline_or_told(path) {
         Ok(config) => config,
-        Err(report) => {
-            exit::tell(report);
-            return exit::CONFIG;
-        }
+        Err(code) => return code,
     };
     let cost = |cost: u64| cost.to_string().into_bytes();
     let (command, named, rest) = match args.action {

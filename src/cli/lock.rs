@@ -38,12 +38,9 @@ enum Action {
 }
 
 pub(super) fn run(path: &Path, args: Args) -> u8 {
-    let config = match check::offline(path) {
+    let config = match check::offline_or_told(path) {
         Ok(config) => config,
-        Err(report) => {
-            exit::tell(report);
-            return exit::CONFIG;
-        }
+        Err(code) => return code,
     };
     let (command, name) = match args.action {
         Action::List { prefix } => ("LOCK.LIST", prefix),

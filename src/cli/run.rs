@@ -15,12 +15,9 @@ use std::time::Duration;
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(path: &Path) -> u8 {
-    let config = match check::offline(path) {
+    let config = match check::offline_or_told(path) {
         Ok(config) => config,
-        Err(report) => {
-            exit::tell(report);
-            return exit::CONFIG;
-        }
+        Err(code) => return code,
     };
     if let Err(error) = logging::set_up(&config.log) {
         exit::tell(error);
