@@ -3,8 +3,7 @@
 use super::fields::Fields;
 use super::slot::Slot;
 use super::{problem, subject};
-use crate::rate_limit::{Ask, Asked, Check, Class, Decision, LimitError, RateLimitHandle, Release};
-use crate::supervisor::Handle;
+use crate::rate_limit::{Ask, Asked, Class, Decision, LimitError, RateLimitHandle};
 use actix_web::Error;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
@@ -61,8 +60,7 @@ type Cost = dyn Fn(&ServiceRequest) -> u64 + Send + Sync;
 /// ```
 #[derive(Clone)]
 pub struct RateLimit {
-    check: Handle<Check>,
-    release: Handle<Release>,
+    limiter: RateLimitHandle,
     /// With commas between them, and one by one.
     limits: Bytes,
     names: Arc<[Bytes]>,
@@ -79,8 +77,7 @@ impl RateLimit {
     pub fn new(handle: &RateLimitHandle, limits: &str) -> Self {
         let names: Vec<&str> = limits.split(',').map(str::trim).collect();
         Self {
-            check: handle.check.clone(),
-            release: handle.release.clone(),
+            limiter: handle.clone(),
             limits: Bytes::from(names.join(",")),
             names: names
                 .into_iter()
@@ -134,8 +131,7 @@ impl RateLimit {
     }
 
     async fn ask(&self, asked: Asked) -> Result<Decision, LimitError> {
-        let check = Check { asked: vec![asked] };
-        let mut answers = self.check.ask(check).await.map_err(LimitError::Actor)?;
+        let mut answers = self.limiter.decide(vec![asked]).await;
         let silence = || LimitError::Invalid("the limiter answered nothing".into());
         answers.pop().unwrap_or_else(|| Err(silence()))
     }
@@ -173,7 +169,7 @@ impl RateLimit {
             return Ok(response.map_into_boxed_body());
         };
         let mut slot = Slot {
-            release: self.release.clone(),
+            release: self.limiter.release.clone(),
             limits: Arc::clone(&self.names),
             subject: asked.subject.clone(),
             id: asked.id.clone(),

@@ -1,7 +1,9 @@
 //! The middleware in front of small apps, with an actor behind the handle that answers what the test says.
 
 use super::{OnError, RateLimit};
-use crate::rate_limit::{Asked, Check, Decision, LimitError, Policy, RateLimitHandle, Release};
+use crate::rate_limit::{
+    Asked, Check, Decision, Declared, LimitError, Policy, RateLimitHandle, Release,
+};
 use crate::store::StoreError;
 use actix::{Actor, Context, Handler, ResponseFuture};
 use actix_web::body::{BodySize, BoxBody, MessageBody, to_bytes};
@@ -79,7 +81,7 @@ impl Stage {
             asked: Arc::clone(&asked),
             released: sender,
         };
-        let (address, handle) = (actor.start(), RateLimitHandle::unbound());
+        let (address, handle) = (actor.start(), RateLimitHandle::unbound(Declared::default()));
         handle.check.bind(address.clone().recipient());
         handle.release.bind(address.recipient());
         Self {
@@ -305,7 +307,7 @@ async fn a_limiter_without_an_answer_stops_nobody_unless_told_to() {
         Stage::set(away),
         Stage::set(undeclared),
         Stage {
-            handle: RateLimitHandle::unbound(),
+            handle: RateLimitHandle::unbound(Declared::default()),
             ..Stage::set(allowed)
         },
     ];

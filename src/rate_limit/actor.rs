@@ -1,24 +1,21 @@
 //! The rate limit actor: takes messages, lets the limiter think and Redis count, answers. Thin.
 
 use super::LimitError;
+use super::declared::Declared;
 use super::denied::Denied;
 use super::fleet::{Fleet, register};
+use super::handle::RateLimitHandle;
 use super::limiter::Limiter;
 use super::listener::listen;
-use super::messages::{
-    Check, Decision, Fixed, RateLimitHandle, Refund, Release, Reload, Reset, Throttle,
-};
+use super::messages::{Check, Decision, Fixed, Refund, Release, Reload, Reset, Throttle};
 use super::queue::Slot;
 use super::requests::Verb;
 use super::scripts::Scripts;
-use crate::config::{Config, Limit, LimitDefaults, OnRedisError};
 use crate::store::Store;
 use crate::supervisor::{Later, Ping, Promise, Shutdown};
-use crate::telemetry::Metrics;
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture,
 };
-use parking_lot::RwLock;
 use std::sync::Arc;
 
 /// What the rate limit actor is made of; the same for every restart.
@@ -28,39 +25,21 @@ pub struct RateLimitParts {
     pub store: Store,
     pub(super) scripts: Arc<Scripts>,
     /// As declared, or reloaded since.
-    pub(super) limits: Arc<RwLock<Vec<Limit>>>,
-    /// Of limits that commands bring with them.
-    pub(super) defaults: Arc<RwLock<LimitDefaults>>,
+    pub(super) declared: Declared,
     pub(super) denied: Denied,
     pub(super) fleet: Fleet,
-    pub(super) metrics: Metrics,
 }
 
 impl RateLimitParts {
-    /// For the limits of `config`, counted in `store`.
-    pub fn new(config: &Config, store: Store, metrics: Metrics) -> Self {
+    /// For the limits behind `handle`, counted in `store`; others look into its memory of refusals as well.
+    pub fn new(handle: &RateLimitHandle, store: Store, denied: Denied) -> Self {
         Self {
             store,
             scripts: Arc::default(),
-            limits: Arc::new(RwLock::new(config.limits.clone())),
-            defaults: Arc::new(RwLock::new(config.limit_defaults)),
-            denied: Denied::new(metrics.clone()),
+            declared: handle.declared.clone(),
+            denied,
             fleet: Fleet::default(),
-            metrics,
         }
-    }
-
-    /// With a memory of refusals that others look into as well.
-    pub fn with_denied(self, denied: Denied) -> Self {
-        Self { denied, ..self }
-    }
-
-    /// Whether a limit is shared among daemons while Redis is away.
-    fn shares(&self) -> bool {
-        let is_local = |mode| mode == OnRedisError::Local;
-        let limits = self.limits.read();
-        let mut modes = limits.iter().map(|limit| limit.on_redis_error);
-        is_local(self.defaults.read().on_redis_error) || modes.any(is_local)
     }
 }
 
@@ -83,7 +62,7 @@ impl RateLimitActor {
     /// A fresh actor.
     pub fn new(parts: RateLimitParts) -> Self {
         Self {
-            limiter: Limiter::new(parts.clone()),
+            limiter: Limiter::new(&parts),
             parts,
             flush_noted: false,
             listens: false,
@@ -94,7 +73,26 @@ impl RateLimitActor {
 
     /// Points the handles at a started actor, or away from a dead one.
     pub fn bind(handle: &RateLimitHandle, address: Option<&Addr<Self>>) {
-        handle.bind_each(address);
+        match address {
+            Some(address) => {
+                handle.check.bind(address.clone().recipient());
+                handle.fixed.bind(address.clone().recipient());
+                handle.throttle.bind(address.clone().recipient());
+                handle.reset.bind(address.clone().recipient());
+                handle.refund.bind(address.clone().recipient());
+                handle.release.bind(address.clone().recipient());
+                handle.reload.bind(address.clone().recipient());
+            }
+            None => {
+                handle.check.unbind();
+                handle.fixed.unbind();
+                handle.throttle.unbind();
+                handle.reset.unbind();
+                handle.refund.unbind();
+                handle.release.unbind();
+                handle.reload.unbind();
+            }
+        }
     }
 
     /// Has what waits sent once all the mail that is here has been taken: what came together goes together.
@@ -132,7 +130,7 @@ impl RateLimitActor {
 
     /// Only what is shared needs to know how many share it.
     fn register_if_shared(&mut self, ctx: &mut Context<Self>) {
-        if self.parts.shares() && !std::mem::replace(&mut self.registers, true) {
+        if self.parts.declared.shares() && !std::mem::replace(&mut self.registers, true) {
             let (store, scripts) = (self.parts.store.clone(), Arc::clone(&self.parts.scripts));
             let registering = register(store, scripts, self.parts.fleet.clone());
             ctx.spawn(registering.into_actor(self));
@@ -187,7 +185,8 @@ impl Handler<Fixed> for RateLimitActor {
 
     fn handle(&mut self, fixed: Fixed, ctx: &mut Context<Self>) -> Self::Result {
         let (later, promise) = Later::new();
-        self.limiter.fixed(fixed, Slot::Decision(promise));
+        let request = self.parts.declared.fixed(fixed);
+        self.limiter.take(request, Slot::Decision(promise));
         self.flush_soon(ctx);
         later
     }
@@ -198,7 +197,8 @@ impl Handler<Throttle> for RateLimitActor {
 
     fn handle(&mut self, throttle: Throttle, ctx: &mut Context<Self>) -> Self::Result {
         let (later, promise) = Later::new();
-        self.limiter.throttle(throttle, Slot::Decision(promise));
+        let request = self.parts.declared.throttle(throttle);
+        self.limiter.take(request, Slot::Decision(promise));
         self.flush_soon(ctx);
         later
     }
@@ -241,7 +241,7 @@ impl Handler<Reload> for RateLimitActor {
     type Result = ();
 
     fn handle(&mut self, reload: Reload, ctx: &mut Context<Self>) {
-        self.limiter.reload(reload);
+        self.limiter.reload(&reload);
         self.register_if_shared(ctx);
     }
 }

@@ -1,18 +1,19 @@
 //! What the actor thinks: what is answered at once, what goes to Redis, and what becomes of its answer.
 
+use super::declared::Declared;
 use super::denied::Denied;
 use super::local::Local;
-use super::messages::{Check, Decision, Fixed, Reload, Throttle};
+use super::messages::{Check, Decision, Reload};
 use super::queue::{Answer, Collector, Job, Queue, Slot};
 use super::requests::{Request, Rules, Verb, require};
 use super::rule::Rule;
 use super::scripts::{Scripts, Served};
-use super::verdict::{Verdict, decide};
+use super::verdict::{Verdict, settle};
 use super::{LimitError, RateLimitParts};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Promise;
-use crate::telemetry::LimitMetrics;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Requests of one message: many times what a connection gathers.
@@ -26,8 +27,8 @@ pub struct Batch {
 
 /// Rules, refusals that stand, and what waits.
 pub struct Limiter {
-    parts: RateLimitParts,
-    rules: Rules,
+    declared: Declared,
+    rules: Arc<Rules>,
     denied: Denied,
     local: Local,
     queue: Queue,
@@ -35,14 +36,13 @@ pub struct Limiter {
 
 impl Limiter {
     /// Nothing waits yet.
-    pub fn new(parts: RateLimitParts) -> Self {
-        let rules = Rules::of(&parts.limits.read(), &parts.metrics);
+    pub fn new(parts: &RateLimitParts) -> Self {
         Self {
-            rules,
+            rules: parts.declared.rules(),
+            declared: parts.declared.clone(),
             denied: parts.denied.clone(),
             local: Local::new(parts.fleet.clone()),
             queue: Queue::default(),
-            parts,
         }
     }
 
@@ -59,42 +59,18 @@ impl Limiter {
         }
     }
 
-    /// Takes a request whose limit it brings with it.
-    pub fn fixed(&mut self, fixed: Fixed, slot: Slot) {
-        let mode = self.parts.defaults.read().on_redis_error;
-        let rule = Rule::fixed(fixed.limit, fixed.window, mode, &self.parts.metrics);
-        let request = rule.and_then(|rule| Request::alone(rule, fixed.subject, 1));
-        self.take(request, slot);
-    }
-
-    /// The same.
-    pub fn throttle(&mut self, throttle: Throttle, slot: Slot) {
-        let Throttle {
-            key,
-            max_burst,
-            count,
-            period,
-            quantity,
-        } = throttle;
-        let mode = self.parts.defaults.read().on_redis_error;
-        let rule = Rule::throttle(max_burst, count, period, mode, &self.parts.metrics);
-        let request = rule.and_then(|rule| Request::alone(rule, key, quantity));
-        self.take(request, slot);
+    /// From now on these are the limits. What is counted lies in Redis, under their names.
+    pub fn reload(&mut self, reload: &Reload) {
+        // For the actor that comes after this one, too.
+        self.declared.replace(&reload.limits, reload.defaults);
+        self.rules = self.declared.rules();
+        // They may have been raised.
+        self.denied.clear();
     }
 
     /// The declared limits.
     pub fn rules(&self) -> &Rules {
         &self.rules
-    }
-
-    /// From now on these are the limits. What is counted lies in Redis, under their names.
-    pub fn reload(&mut self, reload: Reload) {
-        self.rules = Rules::of(&reload.limits, &self.parts.metrics);
-        // For the actor that comes after this one, too.
-        *self.parts.limits.write() = reload.limits;
-        *self.parts.defaults.write() = reload.defaults;
-        // They may have been raised.
-        self.denied.clear();
     }
 
     /// Takes a request; answered at once if a refusal stands against it.
@@ -208,30 +184,10 @@ impl Batch {
 }
 
 fn answer(request: &Request, slot: Slot, verdicts: &[Verdict], asked: bool) {
-    let Some(decision) = decide(request, verdicts) else {
-        // Never: there is a verdict a limit, and at least one limit. Who waits is told that there is no answer.
-        return;
-    };
-    if request.verb == Verb::Take {
-        for (rule, verdict) in request.rules.iter().zip(verdicts) {
-            // What another limit has refused, this one has not let through.
-            if decision.allowed || !verdict.fits {
-                count(&rule.metrics, rule.shadow, verdict.fits, asked);
-            }
-        }
+    // Always: there is a verdict a limit, and at least one limit. Else who waits is told that there is no answer.
+    if let Some(decision) = settle(request, verdicts, asked) {
+        slot.answer(Ok(Answer::Decision(decision)));
     }
-    slot.answer(Ok(Answer::Decision(decision)));
-}
-
-fn count(metrics: &LimitMetrics, shadow: bool, fits: bool, asked: bool) {
-    let counter = match (asked, fits) {
-        (_, false) if shadow => &metrics.shadowed,
-        (true, true) => &metrics.allowed,
-        (true, false) => &metrics.refused,
-        (false, true) => &metrics.unasked_allowed,
-        (false, false) => &metrics.unasked_refused,
-    };
-    counter.inc();
 }
 
 #[cfg(test)]

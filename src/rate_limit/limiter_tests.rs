@@ -1,3 +1,4 @@
+use super::super::RateLimitHandle;
 use super::super::messages::{Ask, Asked};
 use super::*;
 use crate::config::Config;
@@ -38,9 +39,10 @@ fn config() -> Config {
 fn limiter() -> Limiter {
     let (config, metrics) = (config(), Metrics::new());
     let store = Store::siblings(&config.redis, 1).expect("a URL").remove(0);
-    let parts = RateLimitParts::new(&config, store, metrics);
+    let handle = RateLimitHandle::unbound(Declared::new(&config, metrics.clone()));
+    let parts = RateLimitParts::new(&handle, store, Denied::new(metrics));
     parts.denied.hears(true);
-    Limiter::new(parts)
+    Limiter::new(&parts)
 }
 
 /// Asks for ann, and whether Redis is to be asked for that.
@@ -65,7 +67,7 @@ fn answer(limiter: &mut Limiter, served: Served) {
 
 fn reload(limiter: &mut Limiter) {
     let config = config();
-    limiter.reload(Reload {
+    limiter.reload(&Reload {
         limits: config.limits,
         defaults: config.limit_defaults,
     });

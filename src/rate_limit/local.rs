@@ -16,8 +16,6 @@ use bytes::Bytes;
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
-/// When who is refused because nobody can be asked may ask again.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Subjects, and requests in flight, that are counted at most: about 200 bytes each.
 const MAX_COUNTED: usize = 65_536;
 /// Of one subject that is counted in flight: each request looks at all of them.
@@ -112,11 +110,11 @@ impl Local {
     fn look(&mut self, rule: &Rule, subject: &Bytes, claim: Claim<'_>) -> Seen {
         let numbers = rule.numbers.share(self.fleet.daemons());
         match rule.on_redis_error {
-            OnRedisError::Allow => Seen::Uncounted(Verdict::unasked(rule, true, ASK_AGAIN)),
+            OnRedisError::Allow => Seen::Uncounted(Verdict::unasked(rule, true)),
             OnRedisError::Local if numbers.capacity > 0 && numbers.rate > 0 => {
                 let whose = (rule.identity.clone(), subject.clone());
                 if !self.counters.contains_key(&whose) && self.is_full(claim.now) {
-                    return Seen::Uncounted(Verdict::unasked(rule, false, ASK_AGAIN));
+                    return Seen::Uncounted(Verdict::unasked(rule, false));
                 }
                 let counter = match self.counters.get(&whose) {
                     Some((_, counter)) => counter.at(claim.now, &numbers),
@@ -124,11 +122,11 @@ impl Local {
                 };
                 let fits = counter.fits(claim, &numbers);
                 if fits && numbers.kind == Kind::InFlight && self.is_crowded(&counter, claim.now) {
-                    return Seen::Uncounted(Verdict::unasked(rule, false, ASK_AGAIN));
+                    return Seen::Uncounted(Verdict::unasked(rule, false));
                 }
                 Seen::Counted(numbers, counter, fits)
             }
-            _ => Seen::Uncounted(Verdict::unasked(rule, false, ASK_AGAIN)),
+            _ => Seen::Uncounted(Verdict::unasked(rule, false)),
         }
     }
 

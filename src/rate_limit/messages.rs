@@ -1,9 +1,8 @@
 //! What one may ask the rate limit actor.
 
-use super::{LimitError, RateLimitActor};
+use super::LimitError;
 use crate::config;
-use crate::supervisor::Handle;
-use actix::{Addr, Message};
+use actix::Message;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +67,7 @@ pub struct Check {
 }
 
 /// Asks for a fixed window that is declared nowhere: `limit` requests of `subject` in each `window` of whole seconds.
-#[derive(Debug, Message)]
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Decision, LimitError>")]
 pub struct Fixed {
     pub subject: Bytes,
@@ -78,7 +77,7 @@ pub struct Fixed {
 
 /// Asks a token bucket that is declared nowhere, in the terms of redis-cell: `max_burst` + 1 at once, `count` in each
 /// `period`.
-#[derive(Debug, Message)]
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Decision, LimitError>")]
 pub struct Throttle {
     pub key: Bytes,
@@ -122,60 +121,4 @@ pub struct Reload {
     pub limits: Vec<config::Limit>,
     /// Of limits that commands bring with them.
     pub defaults: config::LimitDefaults,
-}
-
-/// Batches in flight; one more is answered *overloaded*.
-const MAX_IN_FLIGHT: usize = 20_000;
-/// Redis has a deadline of its own, which comes first.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// The handles of the rate limit actor. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct RateLimitHandle {
-    pub check: Handle<Check>,
-    pub fixed: Handle<Fixed>,
-    pub throttle: Handle<Throttle>,
-    pub reset: Handle<Reset>,
-    pub refund: Handle<Refund>,
-    pub release: Handle<Release>,
-    pub reload: Handle<Reload>,
-}
-
-impl RateLimitHandle {
-    /// Handles nobody answers yet.
-    pub fn unbound() -> Self {
-        const NAME: &str = "rate-limit";
-        Self {
-            check: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
-            fixed: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
-            throttle: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
-            reset: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
-            refund: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
-            release: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
-            reload: Handle::unbound(NAME, MAX_IN_FLIGHT, DEADLINE),
-        }
-    }
-
-    pub(super) fn bind_each(&self, address: Option<&Addr<RateLimitActor>>) {
-        match address {
-            Some(address) => {
-                self.check.bind(address.clone().recipient());
-                self.fixed.bind(address.clone().recipient());
-                self.throttle.bind(address.clone().recipient());
-                self.reset.bind(address.clone().recipient());
-                self.refund.bind(address.clone().recipient());
-                self.release.bind(address.clone().recipient());
-                self.reload.bind(address.clone().recipient());
-            }
-            None => {
-                self.check.unbind();
-                self.fixed.unbind();
-                self.throttle.unbind();
-                self.reset.unbind();
-                self.refund.unbind();
-                self.release.unbind();
-                self.reload.unbind();
-            }
-        }
-    }
 }

@@ -20,14 +20,16 @@
 //! ```
 //!
 //! Faults survived, each with a test in `tests/it/limits/`: Redis killed, frozen, restarted empty (windows begin anew), a key of
-//! another form, a subscription cut, this actor's own panic. A Redis whose clock is set back, or which loses what it
+//! another form, a subscription cut, this actor's own panic, and being asked while it restarts. A Redis whose clock is set back, or which loses what it
 //! acknowledged in a failover, may let a limit through once more.
 
 mod actor;
 mod counter;
+mod declared;
 mod denied;
 mod error;
 mod fleet;
+mod handle;
 mod limiter;
 mod listener;
 mod local;
@@ -39,11 +41,12 @@ mod scripts;
 mod verdict;
 
 pub use actor::{RateLimitActor, RateLimitParts};
+pub use declared::Declared;
 pub use denied::Denied;
 pub use error::{Class, LimitError};
+pub use handle::RateLimitHandle;
 pub use messages::{
-    Ask, Asked, Check, Decision, Fixed, Policy, RateLimitHandle, Refund, Release, Reload, Reset,
-    Throttle,
+    Ask, Asked, Check, Decision, Fixed, Policy, Refund, Release, Reload, Reset, Throttle,
 };
 
 // For tests that hold the script against the counters of this room, and tell it what time it is.

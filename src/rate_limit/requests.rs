@@ -3,7 +3,7 @@
 use super::LimitError;
 use super::messages::{Ask, Asked};
 use super::rule::{Kind, MAX_LIMIT, Rule};
-use crate::config;
+use crate::config::{self, OnRedisError};
 use crate::telemetry::Metrics;
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -56,7 +56,7 @@ pub struct Request {
 }
 
 /// The limits of the configuration, by name.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Rules {
     by_name: HashMap<String, Arc<Rule>>,
 }
@@ -147,6 +147,12 @@ impl Rules {
             id,
         };
         request.in_order()
+    }
+
+    /// Whether one of them is shared among daemons while Redis is away.
+    pub fn share(&self) -> bool {
+        let mut rules = self.by_name.values();
+        rules.any(|rule| rule.on_redis_error == OnRedisError::Local)
     }
 
     fn named(&self, names: &[u8]) -> Result<SmallVec<[Arc<Rule>; 1]>, LimitError> {

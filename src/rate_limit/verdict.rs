@@ -1,10 +1,14 @@
 //! What each limit says of a request, and the one answer that becomes of it.
 
 use super::messages::Decision;
-use super::requests::Request;
+use super::requests::{Request, Verb};
 use super::rule::Rule;
+use crate::telemetry::LimitMetrics;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// When who is refused because nobody can be asked may ask again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What one limit says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +23,13 @@ pub struct Verdict {
 
 impl Verdict {
     /// Where nothing is known: `fits` is all that is said.
-    pub fn unasked(rule: &Rule, fits: bool, retry_after: Duration) -> Self {
+    pub fn unasked(rule: &Rule, fits: bool) -> Self {
+        let again = if fits { Duration::ZERO } else { ASK_AGAIN };
         Self {
             fits,
             remaining: if fits { rule.policy.limit } else { 0 },
-            retry_after: Some(if fits { Duration::ZERO } else { retry_after }),
-            reset_after: if fits { Duration::ZERO } else { retry_after },
+            retry_after: Some(again),
+            reset_after: again,
         }
     }
 
@@ -33,8 +38,33 @@ impl Verdict {
     }
 }
 
-/// The answer: it speaks of the first limit that refuses, else of the one with least left, of those that could refuse.
-pub fn decide(request: &Request, verdicts: &[Verdict]) -> Option<Decision> {
+/// The answer, counted; `asked`: whether Redis was. None only if there is no verdict, or no limit.
+pub fn settle(request: &Request, verdicts: &[Verdict], asked: bool) -> Option<Decision> {
+    let decision = decide(request, verdicts)?;
+    if request.verb == Verb::Take {
+        for (rule, verdict) in request.rules.iter().zip(verdicts) {
+            // What another limit has refused, this one has not let through.
+            if decision.allowed || !verdict.fits {
+                count(&rule.metrics, rule.shadow, verdict.fits, asked);
+            }
+        }
+    }
+    Some(decision)
+}
+
+fn count(metrics: &LimitMetrics, shadow: bool, fits: bool, asked: bool) {
+    let counter = match (asked, fits) {
+        (_, false) if shadow => &metrics.shadowed,
+        (true, true) => &metrics.allowed,
+        (true, false) => &metrics.refused,
+        (false, true) => &metrics.unasked_allowed,
+        (false, false) => &metrics.unasked_refused,
+    };
+    counter.inc();
+}
+
+/// It speaks of the first limit that refuses, else of the one with least left, of those that could refuse.
+fn decide(request: &Request, verdicts: &[Verdict]) -> Option<Decision> {
     let told = || request.rules.iter().zip(verdicts);
     let refusing = told().find(|(rule, verdict)| verdict.refuses(rule));
     let least = || told().min_by_key(|(rule, verdict)| (rule.shadow, verdict.remaining));

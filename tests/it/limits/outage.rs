@@ -7,7 +7,8 @@ use actix_rt::Arbiter;
 use cachewarden::cli::demo::servers::Redis;
 use cachewarden::config::{Config, LimitDefaults};
 use cachewarden::rate_limit::{
-    Ask, Check, LimitError, RateLimitActor, RateLimitHandle, RateLimitParts, Reload,
+    Ask, Check, Declared, Denied, LimitError, RateLimitActor, RateLimitHandle, RateLimitParts,
+    Reload,
 };
 use cachewarden::store::Store;
 use cachewarden::supervisor::{ChildSpec, RestartPolicy, Supervisor};
@@ -236,8 +237,10 @@ async fn an_actor_that_panicked_goes_on_with_the_limits_it_had() {
     let store = Store::siblings(&config.redis, 1).unwrap().remove(0);
     actix_rt::spawn(store.clone().keep());
     store.up().wait_for(|up| *up).await.unwrap();
-    let (handle, breaker) = (RateLimitHandle::unbound(), Arc::new(Mutex::new(None)));
-    let parts = RateLimitParts::new(&config, store, Metrics::new());
+    let metrics = Metrics::new();
+    let handle = RateLimitHandle::unbound(Declared::new(&config, metrics.clone()));
+    let breaker = Arc::new(Mutex::new(None));
+    let parts = RateLimitParts::new(&handle, store, Denied::new(metrics));
     let mut supervisor = Supervisor::new();
     let (bound, broken) = (handle.clone(), Arc::clone(&breaker));
     supervisor.start(ChildSpec::new(

@@ -1,10 +1,13 @@
 //! Checks of one pipeline: one message as long as nothing else comes between them, and answers in order.
 
-use cachewarden::rate_limit::RateLimitHandle;
+use cachewarden::config::Config;
+use cachewarden::rate_limit::{Declared, RateLimitHandle};
 use cachewarden::supervisor::Handle;
+use cachewarden::telemetry::Metrics;
 
 use super::scripted::Stage;
 use crate::support::DEADLINE;
+use crate::support::daemon::config_without_postgres;
 use crate::support::resp::Value;
 
 /// What the scripted actor has told as remaining.
@@ -112,28 +115,61 @@ async fn words_typed_by_hand_are_checks_like_any_other() {
     stage.close().await;
 }
 
+/// Limits that say one thing and the other while nobody can be asked.
+const MEANWHILE: &str = r#"
+    [limits.api]
+    algorithm = "fixed_window"
+    limit = 5
+    window = "1m"
+    on_redis_error = "allow"
+
+    [limits.day]
+    algorithm = "fixed_window"
+    limit = 5
+    window = "1m"
+    on_redis_error = "deny"
+"#;
+
 #[actix_rt::test]
-async fn all_checks_of_a_batch_are_told_why_the_actor_took_none_of_them() {
-    let mut full = RateLimitHandle::unbound();
-    full.check = Handle::unbound("rate-limit", 0, DEADLINE);
-    let away = RateLimitHandle::unbound();
-    let rows = [
-        (
-            full,
-            "BUSY",
-            "`rate-limit` has 0 requests in flight, its limit",
-        ),
-        (away, "UNAVAILABLE", "`rate-limit` is not running"),
+async fn while_the_actor_restarts_checks_are_answered_as_the_limits_are_declared() {
+    let config = config_without_postgres("redis://127.0.0.1:1", MEANWHILE);
+    let config = Config::from_toml(&config).unwrap();
+    let handle = RateLimitHandle::unbound(Declared::new(&config, Metrics::new()));
+    let stage = Stage::before(handle.clone(), &["api", "day"]);
+    handle.check.unbind();
+    handle.fixed.unbind();
+    handle.throttle.unbind();
+    let mut client = stage.client("2").await;
+    let rows: [(&[&str], i64); 6] = [
+        (&["RATE.CHECK", "api", "a"], 1),
+        (&["RATE.CHECK", "day", "a"], 0),
+        (&["RATE.CHECK", "api,day", "a"], 0),
+        (&["RATE.PEEK", "api", "a"], 1),
+        (&["RATE.FIXED", "a", "5", "60"], 1),
+        // This one says whether it was limited.
+        (&["CL.THROTTLE", "a", "5", "5", "60"], 0),
     ];
-    for (handle, code, cause) in rows {
-        let stage = Stage::before(handle.clone(), &["api"]);
-        handle.check.unbind();
-        let mut client = stage.client("2").await;
-        let check: &[&str] = &["RATE.CHECK", "api", "a"];
-        for reply in client.pipeline(&[check, check]).await {
-            let expected = format!("{code} 'api' of 'a': {cause}; ask again");
-            assert_eq!(reply, Value::Error(expected));
-        }
-        stage.close().await;
+    let replies = client.pipeline(&rows.map(|(words, _)| words)).await;
+    for ((words, first), reply) in rows.iter().zip(replies) {
+        let Value::Array(parts) = &reply else {
+            panic!("{words:?}: {reply:?}")
+        };
+        assert_eq!(parts[0], Value::Int(*first), "{words:?}");
     }
+    stage.close().await;
+}
+
+#[actix_rt::test]
+async fn all_checks_of_a_batch_are_told_that_the_actor_is_overloaded() {
+    let mut full = RateLimitHandle::unbound(Declared::default());
+    full.check = Handle::unbound("rate-limit", 0, DEADLINE);
+    let stage = Stage::before(full.clone(), &["api"]);
+    let mut client = stage.client("2").await;
+    let check: &[&str] = &["RATE.CHECK", "api", "a"];
+    for reply in client.pipeline(&[check, check]).await {
+        let cause = "`rate-limit` has 0 requests in flight, its limit";
+        let expected = format!("BUSY 'api' of 'a': {cause}; ask again");
+        assert_eq!(reply, Value::Error(expected));
+    }
+    stage.close().await;
 }

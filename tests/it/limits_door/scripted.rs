@@ -12,8 +12,8 @@ use cachewarden::config::Config;
 use cachewarden::invalidation::InvalidationHandle;
 use cachewarden::lock::LockHandle;
 use cachewarden::rate_limit::{
-    Ask, Asked, Check, Decision, Denied, Fixed, LimitError, Policy, RateLimitHandle, Refund,
-    Release, Reset, Throttle,
+    Ask, Asked, Check, Decision, Declared, Denied, Fixed, LimitError, Policy, RateLimitHandle,
+    Refund, Release, Reset, Throttle,
 };
 use cachewarden::resp::{self, Door, RateLimits, Server};
 use cachewarden::store::StoreError;
@@ -45,7 +45,7 @@ impl Stage {
 
     /// With these limits declared.
     pub fn open_with(names: &[&str]) -> Self {
-        Self::before(RateLimitHandle::unbound(), names)
+        Self::before(RateLimitHandle::unbound(Declared::default()), names)
     }
 
     /// With this handle of the actor.
@@ -62,7 +62,9 @@ impl Stage {
             invalidation: InvalidationHandle::unbound(),
             l1: L1::default(),
             audit: AuditHandle::unbound(),
+            plain: Arc::from([]),
             locks: LockHandle::unbound(),
+            warmup: None,
             rate_limits: RateLimits {
                 actor: handle,
                 names: watch::Sender::new(names).subscribe(),
