@@ -267,7 +267,9 @@ impl Engine {
             session: asking.acquire.session,
         };
         let token = letting.token;
-        self.held.lock().hold((letting.name, token), hold);
+        if let Some(again) = self.held.lock().hold((letting.name, token), hold) {
+            self.calls.let_go(again);
+        }
         asking.promise.keep(Ok(Some(Grant {
             token,
             fence,
@@ -298,14 +300,14 @@ impl Engine {
                 .as_ref()
                 .map(|all| matches!(all.get(at), Some(Extended::Yes(_))));
             let is_held = is_held.map_err(|error| LockError::Store(error.clone()));
-            let (holder, ttl, asker) = match &extending {
+            let (holder, ttl, fence) = match &extending {
                 Extending::Asked { holder, ttl, .. } => (holder, *ttl, None),
-                Extending::Renewed(one) => (&one.holder, one.ttl, Some(one.asker)),
+                Extending::Renewed(one) => (&one.holder, one.ttl, Some(one.fence)),
             };
             match is_held {
                 Ok(true) => held.extended(holder, ttl, sent + ttl),
-                Ok(false) => held.lose(holder, asker),
-                Err(_) if asker.is_some() => held.not_renewed(holder, Instant::now()),
+                Ok(false) => drop(held.lose(holder, fence)),
+                Err(_) if fence.is_some() => held.not_renewed(holder, Instant::now()),
                 Err(_) => {}
             }
             if let Extending::Asked { promise, .. } = extending {

@@ -2,6 +2,8 @@
 //!
 //! Deadlines are by our own clock, which no daemon's wall clock moves, and count from when the request was sent: Redis began
 //! to count later.
+//!
+//! A token may have been told of its lock more than once, by several sessions: each is a claim, and who goes takes only its own.
 
 use super::messages::{Lost, Session, SessionId, Standing};
 use super::scripts::Letting;
@@ -33,15 +35,51 @@ pub(super) struct Hold {
     pub(super) ends: Instant,
     /// Who was told by Redis that the token has it.
     pub(super) asker: u64,
-    /// By which it was acquired last.
     pub(super) attempt: Uuid,
     pub(super) session: Option<Session>,
 }
 
+/// One to whom it was answered that the token has the lock: a session, or all that are bound to none.
+#[derive(Debug)]
+struct Claim {
+    asker: u64,
+    /// None once it was answered to the same one again: neither attempt takes away what the other was told.
+    attempt: Option<Uuid>,
+    session: Option<Session>,
+}
+
+impl Claim {
+    fn id(&self) -> Option<SessionId> {
+        self.session.as_ref().map(|session| session.id)
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
-    hold: Hold,
+    fence: i64,
+    /// The longest of those that were asked for: a renewal makes no life shorter.
+    ttl: Duration,
+    ends: Instant,
+    claims: Vec<Claim>,
     due: (Instant, u64),
+}
+
+impl Entry {
+    fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.claims.iter().filter_map(|one| one.session.as_ref())
+    }
+
+    fn is_renewed(&self) -> bool {
+        self.sessions().next().is_some()
+    }
+
+    /// When a lock that was just acquired or extended is looked at.
+    fn first_look(&self) -> Instant {
+        match self.is_renewed() {
+            true => self.ends - (self.ttl - self.ttl / RENEWALS_A_TTL),
+            false => self.ends,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +100,8 @@ pub(super) struct Due {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Renewal {
     pub(super) holder: Holder,
-    pub(super) asker: u64,
+    /// Which of its acquisitions.
+    pub(super) fence: i64,
     pub(super) ttl: Duration,
 }
 
@@ -78,29 +117,62 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// A lock was acquired; who asked last decides to whom it is bound.
-    pub(super) fn hold(&mut self, holder: Holder, hold: Hold) {
-        self.forget(&holder);
-        if self.entries.len() >= MAX_KNOWN && hold.session.is_none() {
-            return;
+    /// A lock was acquired, or is answered once more; what is to be let go then, for it was told to the same one before.
+    pub(super) fn hold(&mut self, holder: Holder, hold: Hold) -> Option<Letting> {
+        let (ttl, ends) = (hold.ttl, hold.ends);
+        let before = self.entries.get(&holder);
+        if before.is_some_and(|before| before.fence != hold.fence) {
+            // What the token had before is over.
+            self.forget(&holder);
         }
-        if let Some(session) = &hold.session {
-            let bound = self.sessions.entry(session.id).or_default();
+        let entry = self.entries.remove(&holder);
+        if entry.is_none() && self.entries.len() >= MAX_KNOWN && hold.session.is_none() {
+            return None;
+        }
+        let mut entry = entry.unwrap_or_else(|| Entry {
+            fence: hold.fence,
+            ttl,
+            ends,
+            claims: Vec::new(),
+            due: (ends, 0),
+        });
+        (entry.ttl, entry.ends) = (entry.ttl.max(ttl), entry.ends.max(ends));
+        let again = self.claim(&holder, &mut entry, hold);
+        self.due.remove(&entry.due);
+        entry.due = self.note(&holder, entry.first_look());
+        self.entries.insert(holder, entry);
+        again
+    }
+
+    fn claim(&mut self, holder: &Holder, entry: &mut Entry, hold: Hold) -> Option<Letting> {
+        let id = hold.session.as_ref().map(|session| session.id);
+        if let Some(mine) = entry.claims.iter_mut().find(|one| one.id() == id) {
+            if let Some(attempt) = mine.attempt.take() {
+                self.attempts.remove(&attempt);
+            }
+            return Some(letting(holder.clone(), hold.asker));
+        }
+        if let Some(id) = id {
+            let bound = self.sessions.entry(id).or_default();
             bound.lost.remove(&holder.0);
             bound.held.insert(holder.clone());
             self.of_sessions += 1;
         }
         self.attempts.insert(hold.attempt, holder.clone());
-        let due = self.note(&holder, first_look(&hold));
-        self.entries.insert(holder, Entry { hold, due });
+        entry.claims.push(Claim {
+            asker: hold.asker,
+            attempt: Some(hold.attempt),
+            session: hold.session,
+        });
+        None
     }
 
     /// A lock was extended, by whoever: it is held until `ends`, and from now on for this `ttl`.
     pub(super) fn extended(&mut self, holder: &Holder, ttl: Duration, ends: Instant) {
         if let Some(mut entry) = self.entries.remove(holder) {
             self.due.remove(&entry.due);
-            (entry.hold.ttl, entry.hold.ends) = (ttl, ends);
-            entry.due = self.note(holder, first_look(&entry.hold));
+            (entry.ttl, entry.ends) = (ttl, ends);
+            entry.due = self.note(holder, entry.first_look());
             self.entries.insert(holder.clone(), entry);
         }
     }
@@ -109,46 +181,72 @@ impl Held {
     pub(super) fn not_renewed(&mut self, holder: &Holder, now: Instant) {
         if let Some(mut entry) = self.entries.remove(holder) {
             self.due.remove(&entry.due);
-            let again = now + entry.hold.ttl / RETRIES_A_TTL;
-            entry.due = self.note(holder, again.min(entry.hold.ends));
+            let again = now + entry.ttl / RETRIES_A_TTL;
+            entry.due = self.note(holder, again.min(entry.ends));
             self.entries.insert(holder.clone(), entry);
         }
     }
 
-    /// A lock is no longer held: it was released, or it is not known to whom it belongs.
-    pub(super) fn forget(&mut self, holder: &Holder) -> Option<Hold> {
-        let entry = self.entries.remove(holder)?;
-        self.due.remove(&entry.due);
-        self.attempts.remove(&entry.hold.attempt);
-        if let Some(session) = &entry.hold.session {
-            self.of_sessions -= 1;
-            if let Some(bound) = self.sessions.get_mut(&session.id) {
-                bound.held.remove(holder);
-                if bound.held.is_empty() && bound.lost.is_empty() {
-                    self.sessions.remove(&session.id);
-                }
-            }
-        }
-        Some(entry.hold)
+    /// A lock is no longer held: it was released, or lost.
+    pub(super) fn forget(&mut self, holder: &Holder) {
+        self.take(holder);
     }
 
-    /// A lock that was told to `asker` (`None`: to whomever) is not its holder's any more. Its session is told, once.
-    pub(super) fn lose(&mut self, holder: &Holder, asker: Option<u64>) {
+    fn take(&mut self, holder: &Holder) -> Option<Entry> {
+        let entry = self.entries.remove(holder)?;
+        self.due.remove(&entry.due);
+        entry.claims.iter().for_each(|one| self.unbind(holder, one));
+        Some(entry)
+    }
+
+    fn unbind(&mut self, holder: &Holder, claim: &Claim) {
+        if let Some(attempt) = &claim.attempt {
+            self.attempts.remove(attempt);
+        }
+        let Some(id) = claim.id() else { return };
+        self.of_sessions -= 1;
+        if let Some(bound) = self.sessions.get_mut(&id) {
+            bound.held.remove(holder);
+            if bound.held.is_empty() && bound.lost.is_empty() {
+                self.sessions.remove(&id);
+            }
+        }
+    }
+
+    /// One claim is given up. The others stand.
+    fn give_up(&mut self, holder: &Holder, is_meant: impl Fn(&Claim) -> bool) -> Option<Letting> {
+        let entry = self.entries.get_mut(holder)?;
+        let at = entry.claims.iter().position(is_meant)?;
+        let claim = entry.claims.swap_remove(at);
+        let is_last = entry.claims.is_empty();
+        self.unbind(holder, &claim);
+        if is_last {
+            self.forget(holder);
+        }
+        Some(letting(holder.clone(), claim.asker))
+    }
+
+    /// An acquisition (`None`: whichever) is not its holder's any more. Its sessions are told, once.
+    pub(super) fn lose(&mut self, holder: &Holder, fence: Option<i64>) -> Vec<Letting> {
         let entry = self.entries.get(holder);
         // The token may have acquired it anew meanwhile.
-        let is_meant = entry.is_some_and(|entry| asker.is_none_or(|by| by == entry.hold.asker));
-        let Some(hold) = is_meant.then(|| self.forget(holder)).flatten() else {
-            return;
+        let is_meant = entry.is_some_and(|entry| fence.is_none_or(|one| one == entry.fence));
+        let entry = is_meant.then(|| self.take(holder)).flatten();
+        let Some(Entry { fence, claims, .. }) = entry else {
+            return Vec::new();
         };
-        let Some(session) = hold.session else { return };
-        let lost = &mut self.sessions.entry(session.id).or_default().lost;
-        if lost.len() < MAX_LOST {
-            lost.insert(holder.0.clone());
-        }
-        let (name, token) = holder.clone();
-        let fence = hold.fence;
-        // One that takes nothing in can ask.
-        let _full = session.lost.try_send(Lost { name, token, fence });
+        let lost = claims.into_iter().filter_map(|claim| {
+            let session = claim.session?;
+            let lost = &mut self.sessions.entry(session.id).or_default().lost;
+            if lost.len() < MAX_LOST {
+                lost.insert(holder.0.clone());
+            }
+            let (name, token) = holder.clone();
+            // One that takes nothing in can ask.
+            let _full = session.lost.try_send(Lost { name, token, fence });
+            Some(letting(holder.clone(), claim.asker))
+        });
+        lost.collect()
     }
 
     /// What is to be renewed, and what is lost by now. What nobody renews ends by itself.
@@ -158,27 +256,30 @@ impl Held {
             && at <= now
             && let Some((_, holder)) = self.due.pop_first()
         {
-            let Some(hold) = self.entries.get(&holder).map(|entry| entry.hold.clone()) else {
+            let sessions = self.entries.get(&holder).into_iter();
+            let sessions = sessions.flat_map(Entry::sessions);
+            let closed = sessions.filter(|session| session.lost.is_closed());
+            // It has ended, and its `EndSession` was lost: with an actor that was restarting, for one.
+            for closed in closed.map(|session| session.id).collect::<Vec<_>>() {
+                found.lost.extend(self.end(closed));
+            }
+            let Some(entry) = self.entries.get(&holder) else {
                 continue;
             };
-            let Some(session) = &hold.session else {
-                self.forget(&holder);
+            let (is_renewed, ends) = (entry.is_renewed(), entry.ends);
+            if ends <= now {
+                found.lost.extend(self.lose(&holder, None));
                 continue;
-            };
-            if session.lost.is_closed() {
-                // It has ended, and its `EndSession` was lost: with an actor that was restarting, for one.
-                found.lost.extend(self.end(session.id));
-            } else if hold.ends <= now {
-                self.lose(&holder, None);
-                found.lost.push(letting(holder, &hold));
-            } else {
-                // Until it is answered, only its end is due.
-                let due = self.note(&holder, hold.ends);
-                if let Some(entry) = self.entries.get_mut(&holder) {
-                    entry.due = due;
-                }
-                let (asker, ttl) = (hold.asker, hold.ttl);
-                found.renew.push(Renewal { holder, asker, ttl });
+            }
+            if is_renewed {
+                let (fence, ttl) = (entry.fence, entry.ttl);
+                let holder = holder.clone();
+                found.renew.push(Renewal { holder, fence, ttl });
+            }
+            // Until a renewal is answered, only the lock's end is due.
+            let due = self.note(&holder, ends);
+            if let Some(entry) = self.entries.get_mut(&holder) {
+                entry.due = due;
             }
         }
         found
@@ -189,7 +290,7 @@ impl Held {
         let of_sessions = self
             .entries
             .iter()
-            .filter(|(holder, entry)| holder.0 == *name && entry.hold.session.is_some());
+            .filter(|(holder, entry)| holder.0 == *name && entry.is_renewed());
         let holders: Vec<Holder> = of_sessions.map(|(holder, _)| holder.clone()).collect();
         for holder in holders {
             let due = self.note(&holder, now);
@@ -208,10 +309,8 @@ impl Held {
     /// A session has ended: what it held.
     pub(super) fn end(&mut self, session: SessionId) -> Vec<Letting> {
         let bound = self.sessions.remove(&session).unwrap_or_default();
-        let held = bound.held.into_iter().filter_map(|holder| {
-            let hold = self.forget(&holder)?;
-            Some(letting(holder, &hold))
-        });
+        let held = bound.held.into_iter();
+        let held = held.filter_map(|holder| self.give_up(&holder, |one| one.id() == Some(session)));
         held.collect()
     }
 
@@ -222,11 +321,10 @@ impl Held {
         held.collect()
     }
 
-    /// Nobody holds what was acquired by this attempt, and by no later one.
+    /// Nobody was told what was answered to this attempt.
     pub(super) fn forget_attempt(&mut self, attempt: &Uuid) -> Option<Letting> {
         let holder = self.attempts.get(attempt)?.clone();
-        let hold = self.forget(&holder)?;
-        Some(letting(holder, &hold))
+        self.give_up(&holder, |one| one.attempt == Some(*attempt))
     }
 
     /// How a session stands to a lock.
@@ -251,7 +349,7 @@ impl Held {
     /// Renewals that were under way are nobody's any more: all are due.
     pub(super) fn begin_anew(&mut self, now: Instant) {
         let renewed = self.entries.iter();
-        let renewed = renewed.filter(|(_, entry)| entry.hold.session.is_some());
+        let renewed = renewed.filter(|(_, entry)| entry.is_renewed());
         let holders: Vec<_> = renewed.map(|(holder, _)| holder.clone()).collect();
         for holder in holders {
             self.not_renewed(&holder, now);
@@ -265,17 +363,9 @@ impl Held {
     }
 }
 
-fn letting((name, token): Holder, hold: &Hold) -> Letting {
-    let asker = Some(hold.asker);
+fn letting((name, token): Holder, asker: u64) -> Letting {
+    let asker = Some(asker);
     Letting { name, token, asker }
-}
-
-/// When a lock that was just acquired or extended is looked at.
-fn first_look(hold: &Hold) -> Instant {
-    match hold.session {
-        Some(_) => hold.ends - (hold.ttl - hold.ttl / RENEWALS_A_TTL),
-        None => hold.ends,
-    }
 }
 
 #[cfg(test)]

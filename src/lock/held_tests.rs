@@ -13,7 +13,7 @@ fn hold(now: Instant, session: Option<&mpsc::Sender<Lost>>) -> Hold {
         fence: 7,
         ttl: TTL,
         ends: now + TTL,
-        asker: 1,
+        asker: fastrand::u64(1..),
         attempt: Uuid::new_v4(),
         session: session.map(|lost| Session {
             id: ID,
@@ -58,7 +58,7 @@ fn what_a_session_holds_is_renewed_each_third_of_its_ttl_and_is_lost_if_nothing_
     assert_eq!((due.renew.len(), due.lost.len()), (0, 1));
     assert_eq!(told.try_recv().map(|lost| lost.token), Ok(one.1));
     assert_eq!(held.standing(ID, &one.0), Some(Standing::Lost));
-    held.lose(&one, Some(1));
+    assert_eq!(held.lose(&one, Some(7)), []);
     assert!(told.try_recv().is_err(), "told once");
     assert_eq!((held.len(), held.next_due()), (0, None));
 }
@@ -73,18 +73,28 @@ fn what_nobody_renews_is_not_counted_once_it_has_expired() {
 }
 
 #[test]
-fn an_end_lets_go_of_what_the_session_holds_and_of_nothing_that_was_bound_anew() {
+fn an_end_lets_go_of_what_the_session_was_told_and_of_nothing_that_others_were() {
     let (lost, _told) = mpsc::channel(4);
     let (mut held, now) = (Held::default(), Instant::now());
-    let (kept, moved) = (holder("a"), holder("b"));
+    let (kept, shared) = (holder("a"), holder("b"));
     held.hold(kept.clone(), hold(now, Some(&lost)));
-    held.hold(moved.clone(), hold(now, Some(&lost)));
-    held.hold(moved.clone(), hold(now, None));
-    assert_eq!(held.of_sessions(), 1);
-    let ended: Vec<_> = held.end(ID).into_iter().map(|one| one.name).collect();
-    assert_eq!(ended, std::slice::from_ref(&kept.0));
+    let bound = hold(now, Some(&lost));
+    let asker = Some(bound.asker);
+    held.hold(shared.clone(), bound);
+    assert_eq!(held.hold(shared.clone(), hold(now, None)), None);
+    assert_eq!(held.of_sessions(), 2);
+    let mut ended = held.end(ID);
+    ended.sort_by(|one, other| one.name.cmp(&other.name));
+    let names: Vec<_> = ended.iter().map(|one| one.name.clone()).collect();
+    assert_eq!(names, [kept.0, shared.0.clone()]);
+    assert_eq!(ended[1].asker, asker);
     assert_eq!((held.len(), held.of_sessions()), (1, 0));
-    assert_eq!(held.standing(ID, &kept.0), None);
+    assert_eq!(held.standing(ID, &shared.0), None);
+    // Nobody renews the other any more: it ends by itself, when it was told.
+    assert_eq!(held.due(now + TTL / 3), Due::default());
+    assert_eq!((held.len(), held.next_due()), (1, Some(now + TTL)));
+    assert_eq!(held.due(now + TTL), Due::default());
+    assert_eq!((held.len(), held.next_due()), (0, None));
 }
 
 #[test]
@@ -93,28 +103,59 @@ fn a_late_no_to_a_renewal_takes_nothing_from_who_has_acquired_it_anew() {
     let (mut held, now, one) = (Held::default(), Instant::now(), holder("a"));
     held.hold(one.clone(), hold(now, Some(&lost)));
     let anew = Hold {
-        asker: 2,
+        fence: 8,
         ..hold(now, Some(&lost))
     };
-    held.hold(one.clone(), anew);
-    held.lose(&one, Some(1));
+    assert_eq!(
+        held.hold(one.clone(), anew),
+        None,
+        "what was told before is over"
+    );
+    assert_eq!((held.len(), held.of_sessions()), (1, 1));
+    assert_eq!(held.lose(&one, Some(7)), []);
     assert!(told.try_recv().is_err());
     assert_eq!(held.standing(ID, &one.0), Some(Standing::Held));
-    held.lose(&one, Some(2));
-    assert!(told.try_recv().is_ok());
+    assert_eq!(held.lose(&one, Some(8)).len(), 1);
+    assert_eq!(told.try_recv().map(|lost| lost.fence), Ok(8));
 }
 
 #[test]
-fn only_the_last_attempt_takes_what_it_acquired_with_it() {
+fn an_attempt_takes_with_it_what_nobody_was_told_but_itself() {
+    let (lost, _told) = mpsc::channel(4);
     let (mut held, now, one) = (Held::default(), Instant::now(), holder("a"));
-    let (first, second) = (hold(now, None), hold(now, None));
-    let attempts = (first.attempt, second.attempt);
-    held.hold(one.clone(), first);
-    held.hold(one.clone(), second);
-    assert_eq!(held.forget_attempt(&attempts.0), None);
-    let letting = held.forget_attempt(&attempts.1).expect("a lock");
-    assert_eq!((letting.token, letting.asker), (one.1, Some(1)));
-    assert_eq!(held.len(), 0);
+    let answered = [None, Some(&lost)].map(|session| hold(now, session));
+    let (first, second) = (answered[0].clone(), answered[1].clone());
+    for hold in answered {
+        assert_eq!(held.hold(one.clone(), hold), None);
+    }
+    let letting = held.forget_attempt(&second.attempt).expect("a claim");
+    assert_eq!((letting.token, letting.asker), (one.1, Some(second.asker)));
+    assert_eq!((held.len(), held.of_sessions()), (1, 0));
+    // The same one, told again: what it was told before stands, and neither attempt undoes that.
+    let again = hold(now, None);
+    let let_go = held.hold(one.clone(), again.clone());
+    assert_eq!(let_go.map(|one| one.asker), Some(Some(again.asker)));
+    for attempt in [first.attempt, again.attempt] {
+        assert_eq!(held.forget_attempt(&attempt), None);
+    }
+    assert_eq!(held.len(), 1);
+    held.forget(&one);
+    assert_eq!((held.len(), held.attempts.len()), (0, 0));
+}
+
+#[test]
+fn a_repeat_makes_no_life_shorter() {
+    let (lost, _told) = mpsc::channel(4);
+    let (mut held, now, one) = (Held::default(), Instant::now(), holder("a"));
+    held.hold(one.clone(), hold(now, None));
+    let brief = Hold {
+        ttl: TTL / 9,
+        ends: now + TTL / 9,
+        ..hold(now, Some(&lost))
+    };
+    held.hold(one, brief);
+    let due = held.due(now + TTL / 3);
+    assert_eq!((due.renew[0].ttl, due.renew.len()), (TTL, 1));
 }
 
 #[test]

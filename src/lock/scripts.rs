@@ -61,7 +61,7 @@ impl Scripts {
 pub struct Take {
     pub name: Bytes,
     pub token: Uuid,
-    /// New for every try: what is told to somebody who is gone is let go again, unless it was told to a later asker.
+    /// New for every try: what is told to somebody who is gone is let go again, unless it was told to others, too.
     pub asker: u64,
     pub kind: Kind,
     pub ttl: Duration,
@@ -125,7 +125,7 @@ pub enum Extended {
 pub struct Letting {
     pub name: Bytes,
     pub token: Uuid,
-    /// Only if this one was told last that the token has it.
+    /// Only what this one was told: while others were told that the token has it, it stays the token's.
     pub asker: Option<u64>,
 }
 

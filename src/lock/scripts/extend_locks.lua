@@ -7,14 +7,15 @@
 -- for what the token held before, and lost, is lower than those of others who held the lock meanwhile: it is not taken.
 local function extend(key, token, ttl_ms, birth, minted)
   local held = redis.call('HGET', key, 'h:' .. token) or ''
-  local kind, ends, fence, asker = string.match(held, '^(%S+) (%S+) (%S+) (%S+)$')
+  local kind, ends, fence, askers = string.match(held, '^(%S+) (%S+) (%S+) (%S+)$')
   if not kind or tonumber(ends) <= now then return 0 end
   if string.sub(fence, 1, 1) == '~' and birth ~= '' then
     if fence ~= birth then return 0 end
     fence = minted
   end
-  ends = now + ttl_ms
-  hold(key, token, {kind = kind, ends = ends, fence = fence, asker = asker})
+  -- Two who ask with one token may ask for different lives: neither makes the other's shorter.
+  ends = math.max(now + ttl_ms, birth ~= '' and tonumber(ends) or 0)
+  hold(key, token, {kind = kind, ends = ends, fence = fence, askers = askers})
   keep(key, ends)
   list(key, ends)
   return fence

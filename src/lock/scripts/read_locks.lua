@@ -1,8 +1,9 @@
 -- The part that all scripts of this room have in common, standing before them: what a lock is, and how long it is kept.
--- A lock is a hash: `h:<token>` → "<class><room> <deadline> <fence> <asker>", one field a holder; `q:<instance>` → "<since>
+-- A lock is a hash: `h:<token>` → "<class><room> <deadline> <fence> <askers>", one field a holder; `q:<instance>` → "<since>
 -- <alive until> <class><room>", the oldest that waits in one daemon. A class is x (exclusive), s (shared) or p (permits);
 -- holders of one class go together, as many as there is room. Until a fence is minted, in its place stands `~` and who took
--- the lock; the asker is who was told last that the token has it. Times are in ms since 1970.
+-- the lock; the askers are those who were told that the token has it, and have not gone since, with commas between them. Times
+-- are in ms since 1970.
 -- KEYS  [1] the index of all locks, and the channel on which daemons are told that a lock is worth another try
 -- ARGV  none of its own
 -- Returns nothing
@@ -29,7 +30,7 @@ local function read(key)
       lock.dead[#lock.dead + 1] = field
     elseif is_holder then
       lock.held = lock.held + 1
-      lock.holders[string.sub(field, 3)] = {kind = one, ends = ends, fence = three, asker = four}
+      lock.holders[string.sub(field, 3)] = {kind = one, ends = ends, fence = three, askers = four}
       lock.latest = math.max(lock.latest, ends)
     else
       lock.marks[string.sub(field, 3)] = {since = tonumber(one), ends = ends, kind = three}
@@ -47,7 +48,7 @@ local function room(kind)
 end
 
 local function hold(key, token, holder)
-  local text = holder.kind .. ' ' .. whole(holder.ends) .. ' ' .. holder.fence .. ' ' .. holder.asker
+  local text = holder.kind .. ' ' .. whole(holder.ends) .. ' ' .. holder.fence .. ' ' .. holder.askers
   redis.call('HSET', key, 'h:' .. token, text)
 end
 

@@ -7,10 +7,13 @@
 -- Returns, a lock each: the fence ('~' and who took it, if there is none yet): the lock is the token's | the number of ms after
 --   which another try is worth it
 -- Why a script: between "nobody holds it" and "it is mine" nothing may happen. A token that holds the lock is told so again:
--- its answer may have been lost. A mark of another daemon that is older refuses: who has waited longest is next, in the
+-- its answer may have been lost. Nothing of what others were answered is taken back by that: the lock lives no shorter, and who
+-- asks now stands beside who asked before, so that one of them may go. A mark of another daemon that is older refuses: who has waited longest is next, in the
 -- whole fleet, and no daemon keeps a lock among its own.
 local instance, mark_ms = ARGV[1], tonumber(ARGV[2])
 local marked = {}
+-- Told to more at once, nobody is counted any more: '*' stands for all, and the lock goes by its token's word, or by time.
+local MOST_ASKERS = 16
 
 -- Until when the lock cannot be had, or nil.
 local function refused(lock, kind, since)
@@ -29,6 +32,11 @@ local function refused(lock, kind, since)
   return until_ms
 end
 
+local function with(askers, asker)
+  local _, commas = string.gsub(askers, ',', '')
+  return commas + 1 < MOST_ASKERS and askers .. ',' .. asker or '*'
+end
+
 local function mark(key, waited_ms, kind)
   local alive = now + mark_ms
   local text = whole(now - waited_ms) .. ' ' .. whole(alive) .. ' ' .. kind
@@ -37,7 +45,7 @@ local function mark(key, waited_ms, kind)
 end
 
 local function grant(key, lock, token, asker, kind, ends)
-  hold(key, token, {kind = kind, ends = ends, fence = '~' .. asker, asker = asker})
+  hold(key, token, {kind = kind, ends = ends, fence = '~' .. asker, askers = asker})
   keep(key, ends)
   list(key, math.max(ends, lock.latest))
   -- Who may hold it beside this one need not wait for a release.
@@ -49,9 +57,9 @@ local function take(key, token, asker, kind, ttl_ms, waited_ms, waits, is_behind
   local ends = now + ttl_ms
   local mine = lock.holders[token]
   if mine then
-    mine.ends, mine.asker = ends, asker
+    mine.ends, mine.askers = math.max(mine.ends, ends), with(mine.askers, asker)
     hold(key, token, mine)
-    keep(key, ends)
+    keep(key, mine.ends)
     list(key, math.max(ends, lock.latest))
     return mine.fence
   end

@@ -1,6 +1,7 @@
 //! Locks as clients, programs and the command line meet them.
 
 mod refusals;
+mod repeats;
 mod sessions;
 mod typed;
 mod waiting;

@@ -79,6 +79,24 @@ async fn the_same_token_asked_again_has_the_same_fence_even_past_those_who_wait(
 }
 
 #[tokio::test]
+async fn the_same_token_asked_again_makes_no_life_shorter() {
+    let world = World::start().await;
+    let daemon = world.daemon().await;
+    let locks = daemon.warden.locks();
+    let asked = alone("a");
+    acquire(locks, asked.clone()).await;
+    let (ttl, attempt) = (Duration::from_secs(9), Uuid::new_v4());
+    let again = Acquire {
+        ttl,
+        attempt,
+        ..asked
+    };
+    acquire(locks, again).await;
+    assert!(info(locks, "a").await.left > LONG / 2);
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn readers_go_together_writers_alone_and_permits_as_many_as_there_are() {
     let world = World::start().await;
     let daemon = world.daemon().await;

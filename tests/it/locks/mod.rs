@@ -2,6 +2,7 @@
 
 mod basics;
 mod crowd;
+mod expected;
 mod faults;
 mod model;
 mod sessions;

@@ -1,7 +1,6 @@
 //! The scripts against a model of them, over time that the test makes: only the owner releases and renews, what has expired is
 //! never revived, fences rise, who has waited longest is next. And each safeguard taken away is found missing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use proptest::test_runner::{TestCaseError, TestError, TestRunner};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
+use super::expected::{KINDS, MOST_ASKERS, Model};
 use super::name;
 use crate::support::DEADLINE;
 use crate::support::daemon::config_without_postgres;
@@ -27,8 +27,6 @@ const SEQUENCES: u32 = 1000;
 const STEPS: usize = 40;
 const TOKENS: u8 = 4;
 const DAEMONS: u8 = 2;
-/// How long a mark in the queue counts.
-const MARK_MS: u64 = 2500;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -58,7 +56,8 @@ enum Step {
     Release {
         daemon: u8,
         token: u8,
-        by_asker: bool,
+        /// By its latest asker, or one before; none: by the token's word.
+        by: Option<u8>,
     },
     Force,
     Leave {
@@ -70,7 +69,9 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let (token, daemon) = (0..TOKENS, 0..DAEMONS);
+    // One asks more often than the others, and so again.
+    let token = prop_oneof![1 => Just(0), 1 => 0..TOKENS];
+    let daemon = 0..DAEMONS;
     let ttl = 1..400_u64;
     let take = (
         daemon.clone(),
@@ -99,143 +100,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (token.clone(), ttl.clone()).prop_map(|(token, ttl)| Step::Extend { token, ttl }),
         3 => token.clone().prop_map(|token| Step::Mint { token }),
         3 => (token.clone(), ttl).prop_map(|(token, ttl)| Step::Confirm { token, ttl }),
-        4 => (daemon.clone(), token, any::<bool>())
-            .prop_map(|(daemon, token, by_asker)| Step::Release { daemon, token, by_asker }),
+        6 => (daemon.clone(), token, prop::option::weighted(0.8, 0..3_u8))
+            .prop_map(|(daemon, token, by)| Step::Release { daemon, token, by }),
         1 => Just(Step::Force),
         1 => daemon.prop_map(|daemon| Step::Leave { daemon }),
         6 => prop_oneof![1..100_u64, 100..600_u64, 2400..2600_u64].prop_map(|ms| Step::Pass { ms }),
     ];
     prop::collection::vec(step, 1..STEPS)
-}
-
-const KINDS: [Kind; 4] = [
-    Kind::Exclusive,
-    Kind::Shared,
-    Kind::Permits(1),
-    Kind::Permits(2),
-];
-
-fn room(kind: Kind) -> usize {
-    match kind {
-        Kind::Exclusive => 1,
-        Kind::Shared => usize::MAX,
-        Kind::Permits(n) => n as usize,
-    }
-}
-
-fn go_together(one: Kind, other: Kind) -> bool {
-    one != Kind::Exclusive && std::mem::discriminant(&one) == std::mem::discriminant(&other)
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Holder {
-    kind: Kind,
-    ends: u64,
-    fence: Fence,
-    asker: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Mark {
-    since: u64,
-    ends: u64,
-    kind: Kind,
-}
-
-/// What a lock ought to be.
-#[derive(Default)]
-struct Model {
-    now: u64,
-    holders: BTreeMap<u8, Holder>,
-    marks: BTreeMap<u8, Mark>,
-    /// What a token took last, and the fence that was minted for that.
-    taken: BTreeMap<u8, u64>,
-    minted: BTreeMap<u8, (u64, i64)>,
-    fences: i64,
-    askers: u64,
-    /// The highest fence of what is over, while the lock is held by one at a time.
-    highest: i64,
-}
-
-impl Model {
-    fn expire(&mut self) {
-        let now = self.now;
-        self.holders.retain(|_, holder| holder.ends > now);
-        self.marks.retain(|_, mark| mark.ends > now);
-    }
-
-    fn take(&mut self, daemon: u8, token: u8, take: &Take) -> Taken {
-        self.expire();
-        let ends = self.now + take.ttl.as_millis() as u64;
-        if let Some(mine) = self.holders.get_mut(&token) {
-            (mine.ends, mine.asker) = (ends, take.asker);
-            return Taken::Yes(mine.fence);
-        }
-        if take.is_behind {
-            return Taken::No(Duration::ZERO);
-        }
-        let since = self.now - take.waited.as_millis() as u64;
-        let is_full = self.holders.len() >= room(take.kind);
-        let holders = self.holders.values();
-        let holders = holders.filter(|one| is_full || !go_together(one.kind, take.kind));
-        let older = self.marks.iter().filter(|(other, mark)| {
-            let both_share = mark.kind == Kind::Shared && take.kind == Kind::Shared;
-            **other != daemon && mark.since < since && !both_share
-        });
-        let ends_of = holders
-            .map(|one| one.ends)
-            .chain(older.map(|(_, mark)| mark.ends));
-        if let Some(first) = ends_of.min() {
-            if take.waits {
-                self.mark(daemon, since, take.kind);
-            }
-            return Taken::No(Duration::from_millis(first - self.now));
-        }
-        let (kind, asker, fence) = (take.kind, take.asker, Fence::Due(take.asker));
-        let holder = Holder {
-            kind,
-            ends,
-            fence,
-            asker,
-        };
-        self.holders.insert(token, holder);
-        match take.next {
-            Some((waited, kind)) => self.mark(daemon, self.now - waited.as_millis() as u64, kind),
-            None => drop(self.marks.remove(&daemon)),
-        }
-        Taken::Yes(fence)
-    }
-
-    fn mark(&mut self, daemon: u8, since: u64, kind: Kind) {
-        let ends = self.now + MARK_MS;
-        self.marks.insert(daemon, Mark { since, ends, kind });
-    }
-
-    fn extend(&mut self, token: u8, ttl: u64, minted: Option<(u64, i64)>) -> Extended {
-        self.expire();
-        let now = self.now;
-        let Some(mine) = self.holders.get_mut(&token) else {
-            return Extended::No;
-        };
-        if let (Fence::Due(birth), Some((asker, fence))) = (mine.fence, minted) {
-            if birth != asker {
-                return Extended::No;
-            }
-            mine.fence = Fence::Minted(fence);
-        }
-        mine.ends = now + ttl;
-        Extended::Yes(mine.fence)
-    }
-
-    fn release(&mut self, token: u8, asker: Option<u64>) -> bool {
-        self.expire();
-        let mine = self.holders.get(&token);
-        let is_mine = mine.is_some_and(|one| asker.is_none_or(|asker| asker == one.asker));
-        if is_mine {
-            self.holders.remove(&token);
-        }
-        is_mine
-    }
 }
 
 /// A Redis with a clock of ours, and the daemons of a fleet.
@@ -254,7 +125,8 @@ impl Stage {
         let redis = redis();
         let edit = |text: &str| {
             let (_time, rest) = text.split_once("local HEAD").unwrap();
-            let rest = rest.replace(from, to);
+            let most = format!("MOST_ASKERS = {MOST_ASKERS}");
+            let rest = rest.replace("MOST_ASKERS = 16", &most).replace(from, to);
             format!("local now = tonumber(redis.call('GET', 'clock'))\nlocal HEAD{rest}")
         };
         let scripts = Arc::new(Scripts::edited(edit));
@@ -347,8 +219,11 @@ async fn act(
                 .unwrap();
             let expected = model.take(daemon, token, &take);
             prop_assert_eq!(&took, &[expected], "{:?}", step);
-            if let Taken::Yes(Fence::Due(birth)) = took[0] {
-                model.taken.insert(token, birth);
+            if let Taken::Yes(fence) = took[0] {
+                model.told.entry(token).or_default().push(model.askers);
+                if let Fence::Due(birth) = fence {
+                    model.taken.insert(token, birth);
+                }
             }
         }
         Step::Extend { token, ttl } => {
@@ -388,12 +263,9 @@ async fn act(
                 model.highest = fence;
             }
         }
-        Step::Release {
-            daemon,
-            token,
-            by_asker,
-        } => {
-            let asker = model.taken.get(&token).copied().filter(|_| by_asker);
+        Step::Release { daemon, token, by } => {
+            let told = model.told.get(&token).zip(by);
+            let asker = told.and_then(|(told, by)| told.iter().rev().nth(by as usize).copied());
             let letting = Letting {
                 name,
                 token: token_of(token),
@@ -401,6 +273,9 @@ async fn act(
             };
             let let_go = daemons[daemon as usize].release(&[letting]).await.unwrap();
             prop_assert_eq!(let_go, [model.release(token, asker)], "{:?}", step);
+            if let Some(told) = model.told.get_mut(&token) {
+                told.retain(|one| Some(*one) != asker);
+            }
         }
         Step::Force => {
             let fences = daemons[0].force(lock).await.unwrap();
@@ -446,17 +321,24 @@ fn the_scripts_do_what_the_model_says() {
 }
 
 /// A safeguard of the scripts, and the script without it.
-const SAFEGUARDS: [(&str, &str); 14] = [
+const SAFEGUARDS: [(&str, &str); 20] = [
     // What has expired counts for nothing, and is not revived.
     ("not ends or ends <= now", "not ends"),
     ("tonumber(ends) <= now", "false"),
-    // Only the owner lets go, and who was told last.
+    // Only the owner lets go; of what several were told, the last of them.
     (
-        "local mine = lock.holders[token]\n  local is_let_go",
-        "local _, mine = next(lock.holders)\n  local is_let_go",
+        "local mine = lock.holders[token]\n  if not",
+        "local _, mine = next(lock.holders)\n  if not",
     ),
-    ("(asker == '' or asker == mine.asker)", "true"),
-    ("mine.ends, mine.asker = ends, asker", "mine.ends = ends"),
+    ("with(mine.askers, asker)", "asker"),
+    ("with(mine.askers, asker)", "mine.askers"),
+    ("asker ~= '' and without(mine.askers, asker) or ''", "''"),
+    ("if other ~= asker then", "if true then"),
+    ("    mine.askers = others\n", ""),
+    ("or '*'", "or asker"),
+    // Who asks again makes no life shorter.
+    ("math.max(mine.ends, ends)", "ends"),
+    ("birth ~= '' and tonumber(ends) or 0", "0"),
     // A token that holds it is told the same.
     (
         "  if mine then\n    mine.ends",

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use cachewarden::lock::{
-    Acquire, EndSession, Info, LockError, LockHandle, Lost, Session, SessionId, Standing,
+    Acquire, EndSession, Info, Leave, LockError, LockHandle, Lost, Session, SessionId, Standing,
 };
 use cachewarden::supervisor::AskError;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::{
     LONG, World, acquire, alone, extend, force, info, name, spawn, until_waiting, waiting,
@@ -90,6 +91,75 @@ async fn what_a_session_holds_is_renewed_until_it_ends() {
     until_free(locks, "b").await;
     assert!(waits.await.is_err(), "nobody answers it");
     assert!(one.lost.try_recv().is_err(), "it lost nothing");
+    daemon.stop().await;
+}
+
+/// One token may be answered to several: whoever goes, the lock is held for the others, and for as long as they were told.
+#[tokio::test]
+async fn a_lock_that_was_answered_to_several_lasts_until_the_last_of_them_is_gone() {
+    let world = World::start().await;
+    let daemon = world.daemon().await;
+    let locks = daemon.warden.locks();
+    let (one, two) = (connect(1), connect(2));
+    let asked = Acquire {
+        ttl: TTL,
+        ..alone("a")
+    };
+    let again = || Acquire {
+        attempt: Uuid::new_v4(),
+        ..asked.clone()
+    };
+    let leave = async |attempt| locks.leave.ask(Leave { attempt }).await.unwrap();
+    let end = async |session| locks.end_session.ask(EndSession { session }).await.unwrap();
+    let grant = acquire(locks, one.with(again())).await;
+    for repeat in [again(), two.with(again())] {
+        let attempt = repeat.attempt;
+        assert_eq!(acquire(locks, repeat).await.fence, grant.fence);
+        leave(attempt).await;
+        until_renewed(locks, "a", grant.fence).await;
+    }
+    for other in [one.with(again()), two.with(again()), two.with(again())] {
+        acquire(locks, other).await;
+    }
+    end(two.session.id).await;
+    until_renewed(locks, "a", grant.fence).await;
+    assert_eq!(two.standing(locks, "a").await, None);
+    assert_eq!(one.standing(locks, "a").await, Some(Standing::Held));
+    let there = world.daemon().await;
+    let last = two.with(again());
+    acquire(there.warden.locks(), last).await;
+    end(one.session.id).await;
+    until_renewed(there.warden.locks(), "a", grant.fence).await;
+    let session = two.session.id;
+    let end_there = &there.warden.locks().end_session;
+    end_there.ask(EndSession { session }).await.unwrap();
+    until_free(locks, "a").await;
+    daemon.stop().await;
+    there.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_that_asks_again_and_again_lets_go_once_it_ends() {
+    let world = World::start().await;
+    let daemon = world.daemon().await;
+    let locks = daemon.warden.locks();
+    let one = connect(1);
+    let asked = Acquire {
+        ttl: LONG,
+        ..one.with(alone("a"))
+    };
+    // More often than Redis counts those who were told.
+    for _ in 0..40 {
+        let attempt = Uuid::new_v4();
+        let again = Acquire {
+            attempt,
+            ..asked.clone()
+        };
+        acquire(locks, again).await;
+    }
+    let session = one.session.id;
+    locks.end_session.ask(EndSession { session }).await.unwrap();
+    until_free(locks, "a").await;
     daemon.stop().await;
 }
 
