@@ -3,11 +3,14 @@
 use std::{ops::Range, time::Duration};
 
 use super::{
+    aging::{self, Aging},
     l1::L1,
     problem::Problem,
-    query::{self, Query, QueryError},
+    query::{Declared, Query, QueryError},
     reader::Reader,
     value::{Checked, Located, Named},
+    warm::{self, Warm},
+    write::{self, Write, WriteMode},
 };
 use crate::keyspace::{KeyTemplate, Overlap, TemplateError, check_prefix};
 
@@ -44,6 +47,7 @@ pub struct Cache {
     /// How long a row that does not exist is remembered; zero: never.
     pub missing_ttl: Duration,
     pub load_timeout: Duration,
+    pub aging: Aging,
     /// Concurrent loads.
     pub max_loads: usize,
     /// The longest value that is cached, in bytes.
@@ -52,12 +56,39 @@ pub struct Cache {
     pub l1: bool,
     /// Whether an index of its keys is kept.
     pub index: bool,
-    /// Whether a watch names keys under its prefix.
+    /// Whether changes are told of keys under its prefix: by a watch, or by writes through the daemon.
     pub watched: bool,
+    /// How values that clients bring are saved.
+    pub write: Option<Write>,
     /// How long hits are given while the queue of changes cannot be seen; zero: for ever, marked.
     pub max_unproven: Duration,
+    /// `None`: it is not loaded before somebody asks.
+    pub warm: Option<Warm>,
     /// The query's value in the configuration's text, quotes included.
     pub query_span: Range<usize>,
+}
+
+impl Cache {
+    /// Whether its writes are acknowledged first, and saved from a journal.
+    pub fn is_journaled(&self) -> bool {
+        let write = self.write.as_ref();
+        write.is_some_and(|write| write.mode == WriteMode::Behind)
+    }
+
+    /// The text of a statement, and its place in the configuration's text.
+    pub(super) fn declared(&self, which: Declared) -> Option<(&str, &Range<usize>)> {
+        let write = self.write.as_ref();
+        let statement = match which {
+            Declared::Query => return Some((&self.query.text, &self.query_span)),
+            Declared::WarmKeys => {
+                let warm = self.warm.as_ref()?;
+                return Some((warm.keys.as_deref()?, &warm.keys_span));
+            }
+            Declared::Save => write?.save.as_ref()?,
+            Declared::Delete => write?.delete.as_ref()?,
+        };
+        Some((&statement.sql.text, &statement.span))
+    }
 }
 
 /// `[namespaces.*]`: keys that programs fill themselves.
@@ -100,8 +131,14 @@ pub(super) fn cache(
             .map_err(|errors| query_faults(reader, text, errors))
             .ok()
     });
-    check_later_parts(reader, table, key.as_ref());
+    let load_timeout = table
+        .duration("load_timeout")
+        .unwrap_or(DEFAULT_LOAD_TIMEOUT);
+    let aging = aging::aging(reader, table, load_timeout);
+    let write = table.table("write").zip(key.as_ref());
+    let write = write.map(|(table, key)| write::write(reader, table, key));
     check_max_unproven(reader, table);
+    let warm = warm::warm(reader, table, key.as_ref());
     let shape = match table.text("shape")?.value {
         "array" => Shape::Array,
         "scalar" => Shape::Scalar,
@@ -115,15 +152,17 @@ pub(super) fn cache(
         ttl: table.duration("ttl")?,
         ttl_jitter: table.ratio("ttl_jitter").unwrap_or(DEFAULT_TTL_JITTER),
         missing_ttl: table.duration("missing_ttl").unwrap_or(DEFAULT_MISSING_TTL),
-        load_timeout: table
-            .duration("load_timeout")
-            .unwrap_or(DEFAULT_LOAD_TIMEOUT),
+        load_timeout,
+        aging,
         max_loads: table.count("max_loads").unwrap_or(DEFAULT_MAX_LOADS),
         max_value: table.count("max_value").unwrap_or(DEFAULT_MAX_VALUE),
         l1: table.flag("l1").unwrap_or(false),
         index: table.flag("index").unwrap_or_default(),
         watched: false,
+        // Without one that is faultless there is a problem, and no configuration.
+        write: write.flatten(),
         max_unproven: table.duration("max_unproven").unwrap_or_default(),
+        warm,
         query_span: declared?.span,
     })
 }
@@ -208,7 +247,7 @@ pub(super) fn template_fault(reader: &mut Reader<'_>, text: &Located<&str>, erro
     reader.fault(span, error.message, error.hint);
 }
 
-fn query_faults(reader: &mut Reader<'_>, text: &Located<&str>, errors: Vec<QueryError>) {
+pub(super) fn query_faults(reader: &mut Reader<'_>, text: &Located<&str>, errors: Vec<QueryError>) {
     for error in errors {
         let span = place_within(reader, text, error.at);
         reader.fault(span, error.message, error.help);
@@ -271,52 +310,6 @@ pub(super) fn check_effects(
             cache.name
         );
         reader.warn(&l1.span, &message);
-    }
-}
-
-/// Checks between the parts of a cache that are not served yet.
-fn check_later_parts(reader: &mut Reader<'_>, table: &Checked, key: Option<&KeyTemplate>) {
-    let load_timeout = table
-        .duration("load_timeout")
-        .unwrap_or(DEFAULT_LOAD_TIMEOUT);
-    if let Some((soft, span)) = table
-        .duration("soft_timeout")
-        .zip(table.span_of("soft_timeout"))
-        && soft >= load_timeout
-    {
-        reader.fault(
-            span,
-            format!("`soft_timeout` {soft:?} is not below `load_timeout` {load_timeout:?}"),
-            "write a soft_timeout below load_timeout",
-        );
-    }
-    if let Some(warm) = table.table("warm") {
-        if let Some(span) = warm
-            .span_of("schedule")
-            .filter(|_| warm.duration("every").is_some())
-        {
-            reader.fault(
-                span,
-                "both `schedule` and `every` are given",
-                "leave one of them",
-            );
-        }
-        check_sql(reader, warm, "keys", &[]);
-    }
-    if let (Some(write), Some(key)) = (table.table("write"), key) {
-        let names: Vec<&str> = key
-            .params()
-            .iter()
-            .map(|param| param.name.as_str())
-            .collect();
-        check_sql(reader, write, "delete", &names);
-        check_sql(reader, write, "save", &[&names[..], &["value"]].concat());
-    }
-}
-
-fn check_sql(reader: &mut Reader<'_>, table: &Checked, key: &str, names: &[&str]) {
-    if let Some(text) = table.text(key) {
-        query_faults(reader, &text, query::check_statement(text.value, names));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which sections of two configurations differ, wherever they stand in their texts.
 
-use super::{Cache, Config, Invalidation};
+use super::{Cache, Config, Invalidation, Warm};
 
 impl Config {
     /// The sections that mean something else in `other`; but for `[limits.*]`, which may change while the daemon runs, and
@@ -22,6 +22,7 @@ impl Config {
                     .eq(other.caches.iter().map(placeless_cache)),
             ),
             ("[namespaces.*]", self.namespaces == other.namespaces),
+            ("[passthrough.*]", self.passthroughs == other.passthroughs),
             (
                 "[invalidation]",
                 placeless_watches(&self.invalidation) == placeless_watches(&other.invalidation),
@@ -34,8 +35,13 @@ impl Config {
 
 /// A line more above it makes no other cache of it.
 fn placeless_cache(cache: &Cache) -> Cache {
+    let warm = cache.warm.clone().map(|warm| Warm {
+        keys_span: 0..0,
+        ..warm
+    });
     Cache {
         query_span: 0..0,
+        warm,
         ..cache.clone()
     }
 }
@@ -56,7 +62,7 @@ mod tests {
     use super::*;
 
     /// Each section, said otherwise.
-    const UNLIKE: [(&str, &str); 9] = [
+    const UNLIKE: [(&str, &str); 10] = [
         ("[postgres]", "postgres.pool_size = 3"),
         ("[redis]", "redis.timeout = \"77ms\""),
         ("[resp]", "resp.password = \"other\""),
@@ -67,6 +73,10 @@ mod tests {
         (
             "[namespaces.*]",
             "namespaces.other = { prefix = \"other:\", ttl = \"1m\" }",
+        ),
+        (
+            "[passthrough.*]",
+            "passthrough.other = { prefix = \"other:\", ttl = \"1m\" }",
         ),
         ("[invalidation]", "invalidation.poll = \"77ms\""),
     ];

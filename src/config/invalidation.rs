@@ -196,6 +196,7 @@ pub(super) fn invalidation(
 ) -> Invalidation {
     let prefixes = prefixes(reader, table, claims);
     check_foreign(reader, &prefixes, caches, namespaces);
+    let prefixes: Vec<String> = prefixes.into_iter().map(|prefix| prefix.value).collect();
     let mut watches = Vec::new();
     for watch in table.tables("watch") {
         watches.extend(self::watch(reader, watch, caches, claims, &prefixes));
@@ -206,7 +207,6 @@ pub(super) fn invalidation(
             watches.extend(derived(reader, depends, cache));
         }
     }
-    let prefixes: Vec<String> = prefixes.into_iter().map(|prefix| prefix.value).collect();
     let reach = Reach::new(declared_prefixes(caches, namespaces).chain(prefixes.iter().cloned()));
     let (channel, ack_channel) = channels(reader, table);
     Invalidation {
@@ -300,7 +300,7 @@ fn watch(
     watch: &Checked,
     caches: &[Cache],
     claims: &[Claim],
-    prefixes: &[Located<String>],
+    prefixes: &[String],
 ) -> Option<Watch> {
     let table = table_name(reader, watch);
     let texts = watch.texts("invalidate")?;
@@ -328,12 +328,13 @@ fn watch(
     })
 }
 
-fn template(
+/// Reads a template of keys under what is declared. None only if a problem was reported.
+pub(super) fn template(
     reader: &mut Reader<'_>,
     text: &Located<String>,
     caches: &[Cache],
     claims: &[Claim],
-    prefixes: &[Located<String>],
+    prefixes: &[String],
 ) -> Option<WatchTemplate> {
     let located = Located {
         value: text.value.as_str(),
@@ -354,7 +355,7 @@ fn template(
         .iter()
         .filter(|claim| !claim.is_passthrough())
         .map(|claim| claim.prefix.as_str())
-        .chain(prefixes.iter().map(|prefix| prefix.value.as_str()))
+        .chain(prefixes.iter().map(String::as_str))
         .collect();
     if !known.iter().any(|known| head.starts_with(known)) {
         let span = place_within(reader, &located, 0..prefix.len());

@@ -10,6 +10,7 @@
 //!                 └───────────────┴──── problems, by place ───────────┴→ Problems
 //! ```
 
+mod aging;
 mod audit;
 mod caches;
 mod differing;
@@ -19,14 +20,18 @@ mod indexes;
 mod invalidation;
 mod l1;
 mod limits;
+mod passthrough;
 mod problem;
 mod query;
 mod reader;
+mod schedule;
 mod schema;
 mod secret;
 mod servers;
 mod url;
 mod value;
+mod warm;
+mod write;
 
 use std::{
     env,
@@ -38,6 +43,7 @@ use std::{
 
 use toml::de::DeTable;
 
+pub use aging::Aging;
 pub use audit::Audit;
 pub use caches::{Cache, Namespace, Shape};
 pub use events::{EventPiece, EventRule, EventTemplate};
@@ -45,12 +51,16 @@ pub use indexes::{Segment, segment, segments};
 pub use invalidation::{Invalidation, OnDeaf, TableName, Watch, WatchTemplate};
 pub use l1::L1;
 pub use limits::{Algorithm, Limit, LimitDefaults, Locks, OnRedisError};
+pub use passthrough::Passthrough;
 pub use problem::{Problem, Problems, Source};
-pub use query::{Piece, Query, QueryError};
+pub use query::{Declared, Piece, Query, QueryError};
 use reader::{Env, Reader};
+pub use schedule::Schedule;
 pub use secret::Secret;
-pub use servers::{Listen, Log, LogFormat, Postgres, Redis, Resp, TlsFiles};
+pub use servers::{DEFAULT_MAX_JOURNAL, Listen, Log, LogFormat, Postgres, Redis, Resp, TlsFiles};
 use value::{Checked, Located};
+pub use warm::Warm;
+pub use write::{AfterSave, Names, Statement, Write, WriteMode};
 
 use crate::keyspace::{KeyTemplate, Reach, Router, Scope};
 
@@ -72,6 +82,8 @@ pub struct Config {
     pub caches: Vec<Cache>,
     /// In the order of the text.
     pub namespaces: Vec<Namespace>,
+    /// In the order of the text.
+    pub passthroughs: Vec<Passthrough>,
     pub invalidation: Invalidation,
     pub locks: Locks,
     /// In the order of the text.
@@ -79,7 +91,7 @@ pub struct Config {
     pub limit_defaults: LimitDefaults,
     pub audit: Audit,
     /// Parts that are accepted and not acted upon by this version, such as `[http]` or
-    /// `caches.course.warm`.
+    /// `caches.course.write`.
     pub unserved: Vec<String>,
     /// What is no error and better otherwise, a line each.
     pub warnings: Vec<String>,
@@ -132,14 +144,26 @@ impl Config {
             .unwrap_or_else(|| PathBuf::from(DEFAULT_PATH))
     }
 
-    /// The router of the declared spaces: caches first, then namespaces.
+    /// The router of the declared spaces: caches first, then namespaces; and of plain keys.
     pub fn router(&self) -> Router {
         Router::new(&self.templates(), &self.namespace_prefixes())
+            .with_plain(&self.plain_prefixes())
     }
 
     /// Everything that can be invalidated by name.
     pub fn scope(&self) -> Scope {
         Scope::new(&self.templates(), &self.namespace_prefixes(), self.reach())
+            .with_plain(&self.plain_prefixes())
+    }
+
+    fn plain_prefixes(&self) -> Vec<(String, String)> {
+        let named = |declared: &Passthrough| (declared.name.clone(), declared.prefix.clone());
+        self.passthroughs.iter().map(named).collect()
+    }
+
+    /// Whether any cache saves or deletes rows: what that makes outdated is queued in the database.
+    pub fn declares_writes(&self) -> bool {
+        self.caches.iter().any(|cache| cache.write.is_some())
     }
 
     fn templates(&self) -> Vec<(String, KeyTemplate)> {
@@ -158,24 +182,35 @@ impl Config {
         Reach::new(invalidation::declared_prefixes(&self.caches, &self.namespaces).chain(own))
     }
 
-    /// Renders what Postgres says of a cache's query, with its place in the file. `offset` is in bytes of the declared query;
-    /// without one the whole query is meant.
-    pub fn report_query(
+    /// Renders what Postgres says of a statement that a cache declares, with its place in the file. `offset` is in bytes of
+    /// the declared text; without one all of it is meant.
+    pub fn report_declared(
         &self,
         cache: usize,
+        declared: Declared,
         offset: Option<usize>,
         message: &str,
         hint: Option<&str>,
     ) -> String {
-        let Some(cache) = self.caches.get(cache) else {
+        let cache = self.caches.get(cache);
+        let Some((cache, (text, span))) = cache.and_then(|c| Some((c, c.declared(declared)?)))
+        else {
             return message.to_owned();
         };
-        let place = offset.map_or(cache.query_span.clone(), |offset| {
-            self.source.place_in_query(cache, offset)
+        let place = offset.map_or(span.clone(), |offset| {
+            self.source.place_in(text, span, offset)
         });
-        let message = format!("caches.{}.query: {message}", cache.name);
-        let help = hint.unwrap_or("mend the query, or the table it reads");
-        self.source.report(place, &message, help)
+        let message = format!("caches.{}.{declared}: {message}", cache.name);
+        let help = match declared {
+            Declared::Query | Declared::WarmKeys => "mend the query, or the table it reads",
+            Declared::Save | Declared::Delete => "mend the statement, or the table it writes to",
+        };
+        self.source.report(place, &message, hint.unwrap_or(help))
+    }
+
+    /// Whether something is declared that is done under a lock, and so needs fencing tokens.
+    pub fn needs_fences(&self) -> bool {
+        self.locks.is_declared || self.caches.iter().any(|cache| cache.warm.is_some())
     }
 
     /// Renders what Postgres says of a watch, with its place in the file: the template's, or the
@@ -274,8 +309,9 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
     for named in root.named("namespaces") {
         namespaces.extend(caches::namespace(reader, named, &mut claims));
     }
+    let mut passthroughs = Vec::new();
     for named in root.named("passthrough") {
-        caches::claim_prefix(reader, "passthrough", named, &mut claims);
+        passthroughs.extend(passthrough::passthrough(reader, named, &mut claims));
     }
     caches::check_claims(reader, &claims);
     if let (Some(first), true) = (
@@ -306,11 +342,24 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
             "write [postgres] with url = \"postgres://user@host/database\"".into(),
         ));
     }
-    for cache in &mut caches {
-        cache.watched = invalidation.watches_under(cache.key.prefix());
-    }
+    let prefixes = &invalidation.prefixes;
+    let named = root.named("caches");
+    let also = write::also_invalidated(reader, named, &caches, &claims, prefixes);
+    let told = |prefix: &str| {
+        let mut templates = also.iter().flatten();
+        let writes = templates.any(|template| template.literal_head().starts_with(prefix));
+        writes || invalidation.watches_under(prefix)
+    };
     for namespace in &mut namespaces {
-        namespace.watched = invalidation.watches_under(&namespace.prefix);
+        namespace.watched = told(&namespace.prefix);
+    }
+    for cache in &mut caches {
+        cache.watched = cache.write.is_some() || told(cache.key.prefix());
+    }
+    for (cache, also) in caches.iter_mut().zip(also) {
+        if let Some(write) = &mut cache.write {
+            write.also_invalidate = also;
+        }
     }
     let kept = Located {
         value: l1,
@@ -326,6 +375,7 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         l1,
         caches,
         namespaces,
+        passthroughs,
         invalidation,
         locks,
         limits,

@@ -4,8 +4,6 @@ use std::{fmt, ops::Range, path::PathBuf};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::Cache;
-
 /// How many problems are collected and printed; a file with more is better mended in turns.
 const MAX_PROBLEMS: usize = 200;
 
@@ -23,13 +21,11 @@ impl Source {
         self.render(&Problem::new(span, message, help))
     }
 
-    /// The place in the file of an offset, in bytes, in a cache's `query.text`. Exact when the file
-    /// holds the query as it is sent (no escapes, nothing from the environment), else the whole value.
-    pub fn place_in_query(&self, cache: &Cache, offset_in_query_text: usize) -> Range<usize> {
-        let span = cache.query_span.clone();
-        let text = &cache.query.text;
-        let offset = text.floor_char_boundary(offset_in_query_text.min(text.len()));
-        self.find_in(&span, text).map_or(span, |start| {
+    /// The place in the file of an offset, in bytes, in a declared text whose value stands at `span`. Exact when the
+    /// file holds the text as it is sent (no escapes, nothing from the environment), else the whole value.
+    pub fn place_in(&self, text: &str, span: &Range<usize>, offset: usize) -> Range<usize> {
+        let offset = text.floor_char_boundary(offset.min(text.len()));
+        self.find_in(span, text).map_or(span.clone(), |start| {
             let word = text[offset..]
                 .find(|c: char| !is_word(c))
                 .unwrap_or(text.len() - offset);

@@ -1,5 +1,6 @@
 //! Declared SQL, cut at its parameters.
 
+use std::fmt;
 use std::ops::Range;
 
 use super::reader::nearest;
@@ -14,6 +15,27 @@ pub struct Query {
     pub text: String,
     /// The text from beginning to end, without gaps.
     pub pieces: Vec<Piece>,
+}
+
+/// Which of a cache's statements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Declared {
+    Query,
+    Save,
+    Delete,
+    /// The keys that it is warmed with.
+    WarmKeys,
+}
+
+impl fmt::Display for Declared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Declared::Query => "query",
+            Declared::Save => "write.save",
+            Declared::Delete => "write.delete",
+            Declared::WarmKeys => "warm.keys",
+        })
+    }
 }
 
 /// A part of a query, by the bytes of its text.
@@ -54,22 +76,14 @@ impl Query {
     pub fn parse(text: &str, params: &[Param]) -> Result<Query, Vec<QueryError>> {
         let names: Vec<&str> = params.iter().map(|param| param.name.as_str()).collect();
         let (query, mut errors) = resolve(text, &names);
-        let used = |index| {
-            query
-                .pieces
-                .iter()
-                .any(|p| matches!(p, Piece::Param { index: i, .. } if *i == index))
-        };
         // An unused parameter would let any number of keys stand for one answer. With other errors
         // about, a misspelled name is the likelier cause.
-        for (index, name) in names.iter().enumerate() {
-            if errors.is_empty() && !used(index) {
-                errors.push(error(
-                    0..text.len(),
-                    format!("the query never uses the key's parameter `{name}`"),
-                    format!("use it as `:{name}`, or take it out of the key"),
-                ));
-            }
+        if let (true, Some(name)) = (errors.is_empty(), query.first_unused(&names)) {
+            errors.push(error(
+                0..text.len(),
+                format!("the query never uses the key's parameter `{name}`"),
+                format!("use it as `:{name}`, or take it out of the key"),
+            ));
         }
         if errors.is_empty() {
             Ok(query)
@@ -77,11 +91,36 @@ impl Query {
             Err(errors)
         }
     }
-}
 
-/// What is wrong with a statement that may use any of `names`.
-pub(super) fn check_statement(text: &str, names: &[&str]) -> Vec<QueryError> {
-    resolve(text, names).1
+    /// Reads a statement that writes, in which each of `names` is used: one that does not ask which key it is would
+    /// change the rows of all of them.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub(super) fn parse_statement(text: &str, names: &[&str]) -> Result<Query, Vec<QueryError>> {
+        let (query, mut errors) = resolve(text, names);
+        if let (true, Some(name)) = (errors.is_empty(), query.first_unused(names)) {
+            errors.push(error(
+                0..text.len(),
+                format!("the statement never uses `:{name}`"),
+                format!("use `:{name}`: which rows are written must depend on the key"),
+            ));
+        }
+        if errors.is_empty() {
+            Ok(query)
+        } else {
+            Err(errors)
+        }
+    }
+
+    fn first_unused<'n>(&self, names: &[&'n str]) -> Option<&'n str> {
+        let uses = |index| {
+            let mut pieces = self.pieces.iter();
+            pieces.any(|p| matches!(p, Piece::Param { index: i, .. } if *i == index))
+        };
+        let unused = (0..names.len()).find(|index| !uses(*index));
+        unused.map(|index| names[index])
+    }
 }
 
 fn resolve(text: &str, names: &[&str]) -> (Query, Vec<QueryError>) {

@@ -123,7 +123,7 @@ pub(super) static ROOT: &[Key] = &[
     key("caches", Kind::Named(CACHE), ""),
     key("invalidation", Kind::Table(INVALIDATION), ""),
     key("namespaces", Kind::Named(NAMESPACE), ""),
-    key("passthrough", Kind::Named(PASSTHROUGH), "").later(),
+    key("passthrough", Kind::Named(PASSTHROUGH), ""),
     key("locks", Kind::Table(LOCKS), ""),
     key("limits", Kind::Named(LIMIT), ""),
     key("limit_defaults", Kind::Table(LIMIT_DEFAULTS), ""),
@@ -159,6 +159,8 @@ const REDIS: &[Key] = &[
         r#""/run/credentials/cachewarden.service/redis_password""#,
     ),
     key("timeout", duration(30 * SECOND), r#""500ms""#),
+    key("max_journal", count(1, 100_000_000), "1000000"),
+    key("allow_volatile_journal", Kind::Flag, "false"),
 ];
 
 const RESP: &[Key] = &[
@@ -236,19 +238,18 @@ const CACHE: &[Key] = &[
     key("max_loads", count(1, 100_000), "64"),
     key("max_value", MAX_VALUE, r#""1MiB""#),
     key("params", Kind::Named(PARAM), "{ id = { min = 1 } }"),
-    key("stale_while_revalidate", duration_or_zero(YEAR), r#""1m""#).later(),
-    key("stale_if_error", duration_or_zero(YEAR), r#""1h""#).later(),
-    key("stale_if_error_after_invalidation", Kind::Flag, "false").later(),
+    key("stale_while_revalidate", duration_or_zero(YEAR), r#""1m""#),
+    key("stale_if_error", duration_or_zero(YEAR), r#""1h""#),
+    key("stale_if_error_after_invalidation", Kind::Flag, "false"),
     key("max_unproven", duration_or_zero(YEAR), r#""0s""#),
-    key("soft_timeout", duration(MINUTE), r#""100ms""#).later(),
-    key("early_refresh", Kind::Flag, "true").later(),
-    key("admit_after", count(1, 1_000_000), "1").later(),
+    key("soft_timeout", duration(MINUTE), r#""100ms""#),
+    key("early_refresh", Kind::Flag, "true"),
+    key("admit_after", count(1, 1_000_000), "1"),
     key(
         "ttl_by_hits",
         Kind::Tables(TTL_BY_HITS),
         r#"[{ hits = 100, ttl = "20m" }]"#,
-    )
-    .later(),
+    ),
     key("l1", Kind::Flag, "true"),
     key("index", Kind::Flag, "false"),
     key(
@@ -257,8 +258,8 @@ const CACHE: &[Key] = &[
         r#"{ table = "courses", on = { id = "id" } }"#,
     ),
     key("alert_below", Kind::Ratio, "0.8").later(),
-    key("warm", Kind::Table(WARM), r#"{ every = "10m" }"#).later(),
-    key("write", Kind::Table(WRITE), "").later(),
+    key("warm", Kind::Table(WARM), r#"{ every = "10m" }"#),
+    key("write", Kind::Table(WRITE), ""),
 ];
 
 const PARAM: &[Key] = &[
@@ -267,7 +268,7 @@ const PARAM: &[Key] = &[
 ];
 
 const TTL_BY_HITS: &[Key] = &[
-    key("hits", count(1, i64::MAX), "100").required(),
+    key("hits", count(1, 1_000_000), "100").required(),
     key("ttl", duration(YEAR), r#""20m""#).required(),
 ];
 
@@ -283,12 +284,20 @@ const WARM: &[Key] = &[
         r#""SELECT id FROM courses WHERE published""#,
     ),
     key("schedule", Kind::Schedule, r#""0 */10 * * * *""#),
-    key("every", duration(YEAR), r#""10m""#),
+    key(
+        "every",
+        Kind::Duration {
+            min: SECOND,
+            max: YEAR,
+            zero: false,
+        },
+        r#""10m""#,
+    ),
     key("time_zone", Kind::TimeZone, r#""UTC""#),
     key("on_start", Kind::Flag, "true"),
     key("after_invalidation", Kind::Flag, "true"),
     key("rate", count(1, 10_000_000), "50000"),
-    key("hot", count(0, 10_000_000), "1000"),
+    key("hot", count(0, 10_000_000), "1000").later(),
     key("ready_after_warm", Kind::Flag, "false"),
 ];
 

@@ -17,6 +17,8 @@ use super::{
 const DEFAULT_POOL_SIZE: usize = 8;
 const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_REDIS_TIMEOUT: Duration = Duration::from_millis(500);
+/// Of 1 kB each they take Redis some 1.5 GB.
+pub const DEFAULT_MAX_JOURNAL: usize = 1_000_000;
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6380);
 const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
 const DEFAULT_MAX_REQUEST: usize = 1 << 20;
@@ -46,6 +48,10 @@ pub struct Redis {
     pub url: Secret,
     /// The longest wait for an answer.
     pub timeout: Duration,
+    /// Writes that may wait in the journal until they are saved.
+    pub max_journal: usize,
+    /// Whether the journal may lie in a Redis that forgets it when it ends, or may evict it.
+    pub allow_volatile_journal: bool,
 }
 
 impl Redis {
@@ -111,6 +117,8 @@ pub(super) fn redis(reader: &mut Reader<'_>, table: &Checked) -> Option<Redis> {
     Some(Redis {
         url: address(reader, table, Server::Redis)?,
         timeout: table.duration("timeout").unwrap_or(DEFAULT_REDIS_TIMEOUT),
+        max_journal: table.count("max_journal").unwrap_or(DEFAULT_MAX_JOURNAL),
+        allow_volatile_journal: table.flag("allow_volatile_journal").unwrap_or(false),
     })
 }
 

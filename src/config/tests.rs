@@ -220,12 +220,11 @@ fn a_password_in_the_file_is_refused_where_others_can_read_it_and_warned_of_else
 fn parts_that_are_not_served_yet_are_checked_accepted_and_named() {
     let text = format!(
         "{SMALL}[http]\nlisten = \"127.0.0.1:9680\"\n[postgres]\nurl = \"postgres://u@h/d\"\n[caches.a]\nkey = \"a:x\"\n\
-         query = \"SELECT 1\"\nshape = \"array\"\nttl = \"1s\"\nwarm = {{ every = \"1m\" }}\n\
-         [passthrough.session]\nprefix = \"sess:\"\nttl = \"7d\"\n"
+         query = \"SELECT 1\"\nshape = \"array\"\nttl = \"1s\"\nwarm = {{ hot = 10 }}\n"
     );
     let mut unserved = Config::from_toml(&text).unwrap().unserved;
     unserved.sort();
-    assert_eq!(unserved, ["[http]", "[passthrough]", "caches.a.warm"]);
+    assert_eq!(unserved, ["[http]", "caches.a.warm.hot"]);
 }
 
 #[test]
@@ -293,7 +292,9 @@ fn a_report_points_into_a_query() {
     let config = Config::from_toml(text).unwrap();
     let cache = &config.caches[0];
     let offset = cache.query.text.find("titel").unwrap();
-    let place = config.source.place_in_query(cache, offset);
+    let place = config
+        .source
+        .place_in(&cache.query.text, &cache.query_span, offset);
     assert_eq!(&text[place.clone()], "titel");
     let report = config.source.report(
         place,
@@ -311,7 +312,10 @@ fn a_report_points_into_a_query() {
         r#""SELECT \"titel\"""#,
     );
     let config = Config::from_toml(&escaped).unwrap();
-    let place = config.source.place_in_query(&config.caches[0], 8);
+    let cache = &config.caches[0];
+    let place = config
+        .source
+        .place_in(&cache.query.text, &cache.query_span, 8);
     assert_eq!(&escaped[place], r#""SELECT \"titel\"""#);
 }
 

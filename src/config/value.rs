@@ -293,6 +293,11 @@ fn size_bytes(text: &str) -> Result<u64, &'static str> {
 }
 
 fn check_schedule(text: &str) -> Result<(), String> {
+    parse_cron(text).map(drop)
+}
+
+/// A cron expression with seconds that fires.
+pub(super) fn parse_cron(text: &str) -> Result<croner::Cron, String> {
     let parser = croner::parser::CronParser::builder()
         .seconds(croner::parser::Seconds::Required)
         .build();
@@ -303,7 +308,7 @@ fn check_schedule(text: &str) -> Result<(), String> {
     // Any start will do: a schedule without a year that fires at all fires within some leap years.
     let start = jiff::civil::date(2024, 1, 1).to_zoned(jiff::tz::TimeZone::UTC);
     match start.map(|start| cron.find_next_occurrence(&start, true)) {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(_)) => Ok(cron),
         _ => Err(format!("is `{shown}`, which never fires")),
     }
 }
