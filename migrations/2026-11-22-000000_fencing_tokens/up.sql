@@ -36,7 +36,7 @@ BEGIN
         WHERE known.token <= excluded.token;
     IF NOT FOUND THEN
         SELECT known.token INTO seen FROM cachewarden.fences AS known WHERE known.resource = fence.resource;
-        RAISE EXCEPTION 'the lock of % is held by another: token % came before %',
+        RAISE EXCEPTION 'the lock of % was acquired again since: token % came before %',
                 quote_literal(fence.resource), fence.token, coalesce(seen::text, 'a newer one')
             USING ERRCODE = '55W01', HINT = 'acquire the lock again, and begin anew';
     END IF;

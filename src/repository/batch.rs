@@ -27,7 +27,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use crate::config::{Cache, Piece, Shape};
+use crate::config::{Cache, Piece, Query, Shape};
 
 /// The longest value that is fetched, in bytes. Postgres measures it and keeps longer ones back,
 /// because the driver would read them into memory whole before anyone could refuse them.
@@ -55,7 +55,7 @@ pub(super) struct Batch {
 
 /// Where a part of the declared text lies in a statement.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
     statement: Range<usize>,
     declared: usize,
     /// A parameter: its insides have no counterpart in the declared text.
@@ -86,7 +86,7 @@ impl Batch {
              CASE WHEN pg_column_size(r.v) <= {limit} THEN r.v END \
              FROM (SELECT cachewarden_k.cachewarden_ord AS ord, ({head}"
         );
-        let sql_places = splice(&mut sql, cache, |sql, index| {
+        let sql_places = splice(&mut sql, &cache.query, |sql, index| {
             let _ = write!(sql, " cachewarden_k.cachewarden_p{index} ");
         });
         let _ = write!(sql, "\n{tail}) AS v FROM unnest(");
@@ -107,7 +107,7 @@ impl Batch {
         sql.push_str("cachewarden_ord) OFFSET 0) AS r");
 
         let mut bare = String::new();
-        let bare_places = splice(&mut bare, cache, |bare, index| {
+        let bare_places = splice(&mut bare, &cache.query, |bare, index| {
             let _ = write!(
                 bare,
                 " (${}::{}) ",
@@ -141,13 +141,17 @@ impl Batch {
 /// Appends the declared query, with `param` writing what stands for a parameter.
 ///
 /// `param` writes spaces around it: `LIMIT:limit` is legal in a declared query.
-fn splice(sql: &mut String, cache: &Cache, param: impl Fn(&mut String, usize)) -> Vec<Place> {
-    let mut places = Vec::with_capacity(cache.query.pieces.len());
-    for piece in &cache.query.pieces {
+pub(super) fn splice(
+    sql: &mut String,
+    declared: &Query,
+    param: impl Fn(&mut String, usize),
+) -> Vec<Place> {
+    let mut places = Vec::with_capacity(declared.pieces.len());
+    for piece in &declared.pieces {
         let from = sql.len();
-        let (declared, whole) = match piece {
+        let (at, whole) = match piece {
             Piece::Sql(range) => {
-                sql.push_str(&cache.query.text[range.clone()]);
+                sql.push_str(&declared.text[range.clone()]);
                 (range.start, false)
             }
             Piece::Param { index, at } => {
@@ -157,14 +161,20 @@ fn splice(sql: &mut String, cache: &Cache, param: impl Fn(&mut String, usize)) -
         };
         places.push(Place {
             statement: from..sql.len(),
-            declared,
+            declared: at,
             whole,
         });
     }
     places
 }
 
-fn place(sql: &str, places: &[Place], position: u32, declared_len: usize) -> Option<usize> {
+/// The byte of the declared text that Postgres means by `position` in a statement made of it.
+pub(super) fn place(
+    sql: &str,
+    places: &[Place],
+    position: u32,
+    declared_len: usize,
+) -> Option<usize> {
     let skip = usize::try_from(position.checked_sub(1)?).ok()?;
     let byte = sql
         .char_indices()
@@ -189,7 +199,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::Query;
     use crate::keyspace::KeyTemplate;
 
     fn batch(key: &str, query: &str, shape: Shape) -> Batch {
@@ -203,12 +212,15 @@ mod tests {
             ttl_jitter: 0.0,
             missing_ttl: Duration::ZERO,
             load_timeout: Duration::from_secs(1),
+            aging: crate::config::Aging::default(),
             max_loads: 1,
             max_value: 1 << 20,
             l1: false,
             index: false,
             watched: false,
+            write: None,
             max_unproven: Duration::ZERO,
+            warm: None,
             query_span: 0..0,
         })
     }

@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 use super::QueryProblem;
 use super::batch::Batch;
 use super::error::describe;
-use crate::config::Shape;
+use crate::config::{Declared, Shape};
 
 /// How many times a check asks the server at most.
 pub(super) const STEPS: u32 = 3;
@@ -114,6 +114,7 @@ impl Subject<'_> {
     ) -> QueryProblem {
         QueryProblem {
             cache: self.cache,
+            declared: Declared::Query,
             message,
             offset,
             hint,
@@ -122,7 +123,7 @@ impl Subject<'_> {
 }
 
 /// A position within a function's own text has no place in the declared query.
-fn position(refusal: &DbError) -> Option<u32> {
+pub(super) fn position(refusal: &DbError) -> Option<u32> {
     match refusal.position()? {
         ErrorPosition::Original(position) => Some(*position),
         ErrorPosition::Internal { .. } => None,

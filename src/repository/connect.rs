@@ -80,6 +80,19 @@ impl Connector {
         Self::with_setup(dsn, setup)
     }
 
+    /// For saving what clients bring: in the time zone that loads answer in, so that what was read can be saved again.
+    pub fn saving(dsn: Dsn, statement_timeout: Duration) -> Self {
+        let setup = format!(
+            "SET default_transaction_read_only = off; \
+             SET statement_timeout = {}; \
+             SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}; \
+             SET jit = off; \
+             SET TimeZone = 'UTC'",
+            statement_timeout.as_millis()
+        );
+        Self::with_setup(dsn, setup)
+    }
+
     /// For minting fencing tokens: one that was answered must not be minted again after a crash, whatever the role's default
     /// says of commits. A stricter default stays.
     pub fn minting(dsn: Dsn, statement_timeout: Duration) -> Self {
@@ -91,6 +104,18 @@ impl Connector {
             statement_timeout.as_millis()
         );
         Self::with_setup(dsn, setup)
+    }
+
+    /// For writes from the journal: what was committed is removed there, so the commit must be on disk. A transaction that is
+    /// left idle holds back the next leader's.
+    pub fn journaling(dsn: Dsn, statement_timeout: Duration, max_idle: Duration) -> Self {
+        let minting = Self::minting(dsn, statement_timeout);
+        let setup = format!(
+            "SET idle_in_transaction_session_timeout = {}; SET TimeZone = 'UTC'; {}",
+            max_idle.as_millis(),
+            minting.setup
+        );
+        Self { setup, ..minting }
     }
 
     fn with_setup(dsn: Dsn, setup: String) -> Self {

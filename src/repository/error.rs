@@ -30,6 +30,65 @@ pub enum LoadError {
     TooLarge { bytes: usize, limit: usize },
 }
 
+/// Why something was not saved, or deleted.
+#[derive(Error, Clone, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// The cache declares no such write.
+    #[error("cache `{cache}` declares no `write.{statement}`")]
+    Undeclared {
+        cache: Arc<str>,
+        statement: &'static str,
+    },
+    /// The statement touched no row.
+    #[error("no row was saved for '{key}'")]
+    NoRow { key: Arc<str> },
+    /// Postgres refused it, in Postgres' words.
+    #[error("postgres refused the write of '{key}': {message}")]
+    Refused {
+        key: Arc<str>,
+        /// With its SQLSTATE.
+        message: Arc<str>,
+        /// The SQLSTATE.
+        code: Arc<str>,
+    },
+    /// As many transactions of the cache, or of all, are under way as may be.
+    #[error(
+        "`{cache}` is written to as often as it may be at once; nothing was written; try again soon"
+    )]
+    Busy { cache: Arc<str> },
+    /// It took too long, and was rolled back.
+    #[error("postgres was not done within {after_ms} ms, and nothing was written")]
+    TimedOut { after_ms: u64 },
+    /// No connection could be had, or it was lost before the commit.
+    #[error("postgres is not available, and nothing was written: {reason}")]
+    Unavailable { reason: Arc<str> },
+    /// The commit was sent and not confirmed.
+    #[error("it is not known whether it was written, for the commit was not confirmed: {reason}")]
+    Unknown { reason: Arc<str> },
+}
+
+impl WriteError {
+    /// Whether Postgres may have committed all the same.
+    pub fn may_be_committed(&self) -> bool {
+        matches!(self, WriteError::Unknown { .. })
+    }
+
+    /// Whether the same would be refused again: what was written is at fault, and not the moment.
+    pub fn is_final(&self) -> bool {
+        match self {
+            WriteError::Undeclared { .. } | WriteError::NoRow { .. } => true,
+            // Neither a transaction that met another one nor a lock that was not to be had says anything of the value.
+            WriteError::Refused { code, .. } => {
+                !["40", "55"].iter().any(|class| code.starts_with(class))
+            }
+            WriteError::Busy { .. }
+            | WriteError::TimedOut { .. }
+            | WriteError::Unavailable { .. }
+            | WriteError::Unknown { .. } => false,
+        }
+    }
+}
+
 /// Why the repository cannot be made or asked.
 #[derive(Error, Clone, Debug, PartialEq, Eq)]
 pub enum RepositoryError {
@@ -48,6 +107,9 @@ pub enum RepositoryError {
         action: &'static str,
         message: String,
     },
+    /// The query for the keys to warm a cache with was refused, or took too long.
+    #[error("postgres does not give the keys to warm: {message}")]
+    WarmKeys { message: String },
     /// Postgres mints no fencing tokens: what they need is not installed, or it says no.
     #[error("postgres mints no fencing token: {message}")]
     Fence { message: String, is_installed: bool },

@@ -15,7 +15,9 @@
 //! 4. A statement carries no more keys than should take a quarter of `load_timeout` at the pace the
 //!    lane last showed. Keys of a statement are run one after the other: sixty-four keys of a query
 //!    that takes 100 ms would time out together, where a few at a time all get their answers.
-//! 5. While a lane's statement may be back any moment, a few keys wait for it instead of taking another
+//! 5. While Redis is away, a lane has no more keys on their way than Postgres has shown to bear ([`Bearing`]): a stampede is
+//!    refused at once instead of being let in to time out.
+//! 6. While a lane's statement may be back any moment, a few keys wait for it instead of taking another
 //!    connection: two statements of one key cost Postgres and us nearly twice what one of two does.
 
 use std::collections::VecDeque;
@@ -25,6 +27,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::bearing::Bearing;
 use super::call::Pending;
 use super::{Admission, LoadError};
 
@@ -80,6 +83,7 @@ pub(super) struct Lanes {
 struct Lane {
     name: Arc<str>,
     max_loads: usize,
+    bearing: Bearing,
     share: Duration,
     waiting: VecDeque<Pending>,
     loading: usize,
@@ -118,6 +122,7 @@ impl Lanes {
         self.lanes.push(Lane {
             name: Arc::from(name),
             max_loads,
+            bearing: Bearing::new(max_loads, load_timeout / TIMEOUT_SHARE),
             share: load_timeout / TIMEOUT_SHARE,
             waiting: VecDeque::new(),
             loading: 0,
@@ -144,7 +149,10 @@ impl Lanes {
         for key in keys {
             key.answer(Err(LoadError::Busy {
                 cache: Arc::clone(&lane.name),
-                limit: lane.max_loads,
+                limit: match admission {
+                    Admission::Wait => lane.max_loads,
+                    Admission::NoWait => lane.bearing.limit(),
+                },
             }));
         }
         if was_idle && !lane.waiting.is_empty() {
@@ -281,6 +289,9 @@ impl Lanes {
             End::Failed | End::Evicted => {}
         }
         if matches!(end, End::Answered | End::TimedOut) {
+            let (sent, in_time) = (running.started.into_std(), end == End::Answered);
+            let bearing = &mut lane.bearing;
+            bearing.ended(running.keys, sent, in_time, now.into_std());
             let keys = u32::try_from(running.keys).unwrap_or(u32::MAX);
             lane.pace = Some((now - running.started) / keys);
         }
@@ -321,6 +332,12 @@ impl Lanes {
         self.down = None;
     }
 
+    /// How many keys of each cache may be on their way while Redis is away.
+    pub fn bearable(&self) -> impl Iterator<Item = (&str, usize)> {
+        let lanes = self.lanes.iter();
+        lanes.map(|lane| (&*lane.name, lane.bearing.limit()))
+    }
+
     /// How many statements are running.
     pub fn running(&self) -> usize {
         self.running.len()
@@ -336,11 +353,12 @@ impl Lane {
     /// How many of `keys` more keys may wait.
     fn room(&self, admission: Admission, keys: usize) -> usize {
         let (waiting, most) = (self.waiting.len(), admission.most(self.max_loads));
+        let borne = self.bearing.limit();
         match admission {
             // Whoever fills the room may go beyond it: the keys of one call stay together.
             Admission::Wait if waiting < most => keys,
             Admission::Wait => 0,
-            Admission::NoWait => keys.min(most.saturating_sub(self.loading + waiting)),
+            Admission::NoWait => keys.min(most.min(borne).saturating_sub(self.loading + waiting)),
         }
     }
 

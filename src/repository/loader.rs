@@ -94,6 +94,15 @@ impl Loader {
         (lanes.running(), lanes.waiting())
     }
 
+    /// How many keys of each cache Postgres has shown to bear while Redis is away.
+    pub fn bearable(&self) -> Vec<(String, usize)> {
+        let lanes = self.lanes.lock();
+        let bearable = lanes.bearable();
+        bearable
+            .map(|(name, keys)| (name.to_owned(), keys))
+            .collect()
+    }
+
     /// Refuses what waits and what comes, and waits until what runs has ended: each of those has a
     /// deadline.
     pub async fn close(&self) {

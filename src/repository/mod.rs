@@ -9,7 +9,8 @@
 //! 4. No cache has more than half of the connections, nor have all caches together that hang; nothing
 //!    is sent behind a statement that runs (`lanes`).
 //! 5. Connections for loads can only read. What they verify is in `dsn`; no error shows a password.
-//! 6. Postgres away: loads are refused at once, one attempt to connect is made at a time, and when
+//! 6. What is saved and what it makes outdated are one commit (`saving`).
+//! 7. Postgres away: loads are refused at once, one attempt to connect is made at a time, and when
 //!    one works loading goes on by itself (`loader`).
 //!
 //! ```text
@@ -22,6 +23,7 @@
 //! some keys; a caller goes away.
 
 mod batch;
+mod bearing;
 mod call;
 mod check;
 mod connect;
@@ -29,14 +31,17 @@ mod dsn;
 mod error;
 mod fences;
 mod install;
+mod journal;
 mod lanes;
 mod loader;
 mod outbox;
 mod part;
 mod pending;
 mod query;
+mod saving;
 mod session;
 mod tls;
+mod warm_keys;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,13 +51,16 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 pub use batch::MAX_ANSWER_BYTES;
-pub use error::{LoadError, RepositoryError};
+pub use error::{LoadError, RepositoryError, WriteError};
 pub use fences::{Fences, MAX_MINT};
 pub use install::{Installer, Plan, Step, WatchProblem};
+pub use journal::{DeadWrite, JournalWriter, LateWrite, Refusal, Remedy, SaveError, Saved};
 pub use outbox::{
     Applied, Backlog, Change, Claim, Listening, Look, MAX_CLAIMS, MAX_HELD, Outbox, Seen,
 };
 pub use pending::PendingChanges;
+pub use saving::{Write, Written};
+pub use warm_keys::{MAX_KEYS, PAGE, WarmCursor, WarmKeys, WarmRow};
 
 use crate::config;
 use crate::keyspace::RoutedKey;
@@ -62,6 +70,7 @@ use connect::Connector;
 use dsn::Dsn;
 use lanes::Lanes;
 use loader::Loader;
+use saving::Saver;
 
 /// What checking one query may take beside the server's own limit on each of its steps.
 const CHECK_MARGIN: Duration = Duration::from_secs(5);
@@ -71,7 +80,7 @@ const CHECK_MARGIN: Duration = Duration::from_secs(5);
 pub enum Admission {
     /// Wait in the cache's queue, which holds 64 times `max_loads` keys.
     Wait,
-    /// Be refused at once when the cache has `max_loads` keys to load already.
+    /// Be refused at once when the cache has `max_loads` keys to load already, or as many as Postgres bears.
     NoWait,
 }
 
@@ -85,11 +94,13 @@ impl Admission {
     }
 }
 
-/// What Postgres has against a declared query.
+/// What Postgres has against a declared statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryProblem {
     /// The cache's place in the configuration.
     pub cache: usize,
+    /// Which of its statements.
+    pub declared: config::Declared,
     /// Postgres' message with its SQLSTATE, on one line.
     pub message: String,
     /// The byte of the declared text it is about.
@@ -111,7 +122,11 @@ pub struct Stats {
     pub running: usize,
     /// Keys that wait for a statement now.
     pub waiting: usize,
-    /// What the last attempt to get a connection found: for loads, a check, or fencing tokens.
+    /// Transactions of clients' writes that were committed.
+    pub writes: u64,
+    /// Those that were refused, too late, or of unknown end.
+    pub writes_failed: u64,
+    /// What the last attempt to get a connection found: for loads, writes, a check, or fencing tokens.
     pub up: bool,
 }
 
@@ -121,6 +136,7 @@ pub struct Repository(Arc<Inner>);
 
 struct Inner {
     loader: Arc<Loader>,
+    saver: Arc<Saver>,
     connector: Arc<Connector>,
     runtime: Handle,
     caches: Vec<Declared>,
@@ -157,15 +173,17 @@ impl Repository {
             shape: cache.shape,
             load_timeout: cache.load_timeout,
         };
+        let loader = Loader::new(
+            lanes,
+            caches.iter().map(Batch::new).collect(),
+            pool,
+            Arc::clone(&connector),
+            runtime.clone(),
+            postgres.statement_timeout,
+        );
         Ok(Self(Arc::new(Inner {
-            loader: Loader::new(
-                lanes,
-                caches.iter().map(Batch::new).collect(),
-                pool,
-                Arc::clone(&connector),
-                runtime.clone(),
-                postgres.statement_timeout,
-            ),
+            saver: Saver::new(postgres, caches, runtime.clone(), Arc::clone(&loader.up))?,
+            loader,
             connector,
             runtime,
             caches: caches.iter().map(declared).collect(),
@@ -201,8 +219,25 @@ impl Repository {
         answers
     }
 
+    /// Saves and deletes rows, all of them in one transaction or none. What they make outdated is queued by the same commit.
+    ///
+    /// Ends at most [`COMMIT_WITHIN`](saving::COMMIT_WITHIN) after the longest `load_timeout` of the caches. May be dropped:
+    /// the transaction goes on.
+    ///
+    /// # Errors
+    /// See [`WriteError`]. A save that touches no row is one; a delete is not.
+    pub async fn write(&self, writes: Vec<Write>) -> Result<Written, WriteError> {
+        self.0.saver.write(writes).await
+    }
+
+    /// What these writes make outdated: what [`write`](Repository::write) queues.
+    pub fn outdated_by(&self, writes: &[Write]) -> config::Names {
+        self.0.saver.names(writes)
+    }
+
     /// Connects, prepares every declared query and runs each with no keys where nothing can be
-    /// written. The problems come in the order of the caches; a query has at most one.
+    /// written, and the statements that write are planned. The problems come in the order of the caches; a statement has at
+    /// most one.
     ///
     /// # Errors
     /// If Postgres cannot be reached, or is lost on the way.
@@ -231,6 +266,7 @@ impl Repository {
             let problem = checked.unwrap_or_else(|_| silent());
             problems.extend(problem.map_err(RepositoryError::Connect)?);
         }
+        problems.extend(self.0.saver.check().await?);
         Ok(problems)
     }
 
@@ -242,7 +278,13 @@ impl Repository {
     /// Refuses new loads and those that wait, and returns once no statement runs: at the latest when
     /// the longest `load_timeout` has passed and its statement is cancelled.
     pub async fn close(&self) {
+        self.0.saver.close().await;
         self.0.loader.close().await;
+    }
+
+    /// How many keys of each cache may be on their way while Redis is away: `max_loads`, or fewer if Postgres did not bear them.
+    pub fn bearable(&self) -> Vec<(String, usize)> {
+        self.0.loader.bearable()
     }
 
     /// What was done so far.
@@ -255,6 +297,8 @@ impl Repository {
             failures: inner.failures.load(Ordering::Relaxed),
             running,
             waiting,
+            writes: inner.saver.committed.load(Ordering::Relaxed),
+            writes_failed: inner.saver.failed.load(Ordering::Relaxed),
             up: self.is_up(),
         }
     }

@@ -67,6 +67,7 @@ impl Installer {
                 max_keys: invalidation.max_keys,
                 notify: invalidation.notify,
                 fences: false,
+                writes: false,
             },
             runtime,
         })
@@ -76,6 +77,13 @@ impl Installer {
     #[must_use]
     pub fn with_fences(mut self, are_needed: bool) -> Self {
         self.wanted.fences = are_needed;
+        self
+    }
+
+    /// The same, where what clients write is queued: it is a flaw that there is no queue.
+    #[must_use]
+    pub fn with_writes(mut self, are_declared: bool) -> Self {
+        self.wanted.writes = are_declared;
         self
     }
 

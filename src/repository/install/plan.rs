@@ -71,6 +71,8 @@ pub(super) struct Wanted {
     pub notify: bool,
     /// Fencing tokens.
     pub fences: bool,
+    /// The queue, also where nothing is watched.
+    pub writes: bool,
 }
 
 /// A table or partition, and all that a change of it invalidates.
@@ -99,9 +101,11 @@ pub(super) fn compare(catalog: &Catalog, wanted: &Wanted, watches: &[Watch]) -> 
         max_keys,
         notify,
         fences,
+        writes,
     } = *wanted;
+    let needs_queue = writes || !watches.is_empty();
     let mut plan = Plan::default();
-    if let (true, false) = (catalog.is_standby, watches.is_empty()) {
+    if catalog.is_standby && needs_queue {
         plan.problems.push(WatchProblem {
             watch: 0,
             template: None,
@@ -135,11 +139,11 @@ pub(super) fn compare(catalog: &Catalog, wanted: &Wanted, watches: &[Watch]) -> 
         // Nor can be seen what is installed.
         return plan;
     }
-    plan.migrate(catalog, fences || !watches.is_empty());
-    if !watches.is_empty() {
+    plan.migrate(catalog, fences || needs_queue);
+    if needs_queue {
         plan.strangers(catalog);
     }
-    plan.doorbell(catalog, notify, !watches.is_empty());
+    plan.doorbell(catalog, notify, needs_queue);
     let mut functions = BTreeSet::new();
     let targets = plan.targets(catalog, watches);
     for target in targets.values() {

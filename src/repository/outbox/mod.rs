@@ -39,6 +39,7 @@ use tokio::time::timeout;
 use super::RepositoryError;
 use super::connect::Connector;
 use super::dsn::Dsn;
+use super::saving::SOURCE;
 use crate::config;
 pub use backlog::{Backlog, Seen};
 pub(super) use doorbell::CHANNEL;
@@ -80,7 +81,7 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub id: i64,
-    /// The table, or `invalidate`.
+    /// The table, or `invalidate`, or `write`.
     pub source: String,
     pub keys: Vec<String>,
     pub patterns: Vec<String>,
@@ -90,6 +91,11 @@ pub struct Change {
 }
 
 impl Change {
+    /// Whether the transaction of a client's write, through a daemon, has queued it.
+    pub fn is_written(&self) -> bool {
+        self.source == SOURCE
+    }
+
     /// Whether a program has queued it by a call of `cachewarden.invalidate`; else a trigger of a watched table.
     pub fn is_called(&self) -> bool {
         self.source == CALLED

@@ -1,0 +1,2 @@
+DROP TABLE cachewarden.dead_writes;
+DROP TABLE cachewarden.written;
