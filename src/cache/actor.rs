@@ -1,23 +1,18 @@
 //! The cache actor: takes messages, lets the look-up and the engine do the work, answers. Thin.
 
-use super::collect::{Collector, ReplyTo};
-use super::deadlines::Deadlines;
-use super::engine::Engine;
+use super::behind::{Asked, Waiting};
+use super::collect::ReplyTo;
 use super::events::Event;
-use super::lookup::{LookedUp, Pending};
-use super::lookups::Lookups;
-use super::means::{Means, Tally};
+use super::means::Means;
 use super::messages::{
-    Answer, CacheHandle, Found, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Load, Put, Read,
-    Want,
+    Answer, CacheHandle, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Load, Put, Read,
+    WriteLate,
 };
+use super::reader::Reader;
 use super::spaces::Spaces;
-use super::warmth::Warmth;
-use super::{CacheError, leases, puts};
+use super::{CacheError, behind, leases, puts};
 use crate::keyspace::RoutedKey;
-use crate::store::StoreError;
 use crate::supervisor::{Later, Ping, Promise, Shutdown};
-use crate::telemetry::Stopwatch;
 use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, ResponseFuture,
     StreamHandler,
@@ -45,15 +40,12 @@ pub struct CacheParts {
 /// Reads for the connections of its own core, and owns the loads of its part of the caches.
 pub struct CacheActor {
     parts: CacheParts,
-    engine: Engine,
-    lookups: Lookups,
-    warmth: Warmth,
-    /// Reads that do without a look-up.
-    direct: Vec<Pending>,
+    reader: Reader,
+    /// Writes that are to be accepted.
+    writes: Waiting,
+    events: mpsc::UnboundedSender<Event>,
     flush_noted: bool,
     ticking: bool,
-    deadlines: Deadlines,
-    events: mpsc::UnboundedSender<Event>,
     inbox: Option<mpsc::UnboundedReceiver<Event>>,
     leaving: Option<(Instant, Promise<()>)>,
 }
@@ -72,15 +64,12 @@ impl CacheActor {
         )]
         let (events, inbox) = mpsc::unbounded_channel();
         Self {
-            engine: Engine::new(parts.means.clone(), events.clone()),
-            warmth: Warmth::new(parts.means.spaces.iter().count()),
-            lookups: Lookups::new(parts.means.sizes.clone()),
+            reader: Reader::new(parts.clone(), events.clone()),
+            writes: Waiting::default(),
+            events,
             parts,
-            direct: Vec::new(),
             flush_noted: false,
             ticking: false,
-            deadlines: Deadlines::default(),
-            events,
             inbox: Some(inbox),
             leaving: None,
         }
@@ -91,6 +80,12 @@ impl CacheActor {
         handle.bind_each(address);
     }
 
+    /// What a request needs that only asks others: this actor's own handle is one of them.
+    pub(super) fn means_and_handle(&self) -> (Means, CacheHandle) {
+        let own = self.parts.shards[self.parts.shard].clone();
+        (self.parts.means.clone(), own)
+    }
+
     fn look_up(
         &mut self,
         keys: Arc<[RoutedKey]>,
@@ -99,164 +94,27 @@ impl CacheActor {
         reply: ReplyTo,
         ctx: &mut Context<Self>,
     ) {
-        let direct = !with_age && self.skips_lookup(&keys);
-        let first = keys.first().map(|key| key.space);
-        let stopwatch = first.map(|space| &self.parts.means.counters(space).read_time);
-        let mut read = Pending {
-            keys,
-            places: Vec::new(),
-            loader,
-            reply,
-            timer: None,
-        };
-        if direct {
-            let timed = stopwatch.filter(|_| self.direct.is_empty());
-            read.timer = timed.map(Stopwatch::start);
-            self.direct.push(read);
-        } else {
-            // Who keeps a value must know how long.
-            let kept = self.parts.means.keeps_any(&read.keys);
-            self.lookups.add(read, with_age || kept, stopwatch);
-            self.send_lookups(false);
+        self.reader.read(keys, with_age, loader, reply);
+        if self.reader.is_gathering() {
+            self.note_flush(ctx);
         }
-        let more_to_send = self.lookups.is_gathering() || !self.direct.is_empty();
-        if more_to_send && !self.flush_noted {
-            self.flush_noted = true;
-            // Runs after the mail that is already here: reads that came together go together.
+    }
+
+    fn note_flush(&mut self, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.flush_noted, true) {
+            // Runs after the mail that is already here: what came together goes together.
             ctx.notify(Flush);
         }
     }
 
-    /// Sends what may go; `gathered`: also what other mail may still add to.
-    fn send_lookups(&mut self, gathered: bool) {
-        while let Some(mut sent) = self.lookups.next(gathered) {
-            sent.lookup.note_heard(self.parts.means.heard());
-            let (store, events) = (self.parts.means.store.clone(), self.events.clone());
+    fn send_writes(&mut self) {
+        while let Some(asked) = self.writes.next() {
+            let (means, events) = (self.parts.means.clone(), self.events.clone());
             tokio::task::spawn_local(async move {
-                let found = sent.lookup.ask(sent.part.keys, &store).await;
-                // An actor that is gone has told its askers already.
-                let _gone = events.send(Event::LookedUp { sent, found });
+                behind::accept(&means, asked).await;
+                let _gone = events.send(Event::Accepted);
             });
         }
-    }
-
-    /// Whether a read goes to the acquire script at once. Asked once a read: the keys of most are of one space.
-    fn skips_lookup(&mut self, keys: &[RoutedKey]) -> bool {
-        let Some(space) = keys.first().map(|key| key.space) else {
-            return false;
-        };
-        keys.iter().all(|key| key.space == space)
-            && !self.parts.means.is_program(space)
-            && self.warmth.skips(space)
-    }
-
-    fn on_looked_up(&mut self, reads: Vec<Pending>, mut found: Result<LookedUp, StoreError>) {
-        let now = Instant::now();
-        let answered: Vec<_> = reads
-            .into_iter()
-            .map(|read| {
-                let answers = self.answers(&read, &mut found, now);
-                if found.is_ok() {
-                    self.learn(&read, &answers);
-                }
-                (read, answers)
-            })
-            .collect();
-        self.settle(answered, found.is_ok());
-    }
-
-    /// Counts what a look-up was good for; a read's keys are nearly always of one space.
-    fn learn(&mut self, read: &Pending, answers: &[Option<Answer>]) {
-        if let Some(first) = read.keys.first() {
-            let hits = answers.iter().flatten().count();
-            self.warmth
-                .looked_up(first.space, hits, answers.len() - hits);
-        }
-    }
-
-    fn send_direct(&mut self) {
-        let reads = std::mem::take(&mut self.direct);
-        let unanswered = reads.into_iter().map(|read| {
-            let answers = vec![None; read.keys.len()];
-            (read, answers)
-        });
-        self.settle(unanswered.collect(), false);
-    }
-
-    /// Answers the reads that are complete, and has the rest of the others loaded where their spaces belong; `missed`: a
-    /// look-up did not find it.
-    fn settle(&mut self, reads: Vec<(Pending, Vec<Option<Answer>>)>, missed: bool) {
-        let mut elsewhere = Vec::new();
-        elsewhere.resize_with(self.parts.shards.len(), Vec::new);
-        for (read, answers) in reads {
-            if answers.iter().all(Option::is_some) {
-                // No slot, no collector: the way of a hit.
-                drop(read.timer);
-                Collector::reply(answers, read.reply);
-                continue;
-            }
-            let open: Vec<usize> = (0..answers.len())
-                .filter(|place| answers[*place].is_none())
-                .collect();
-            let collector = Collector::new(answers, read.reply, read.timer);
-            for place in open {
-                let key = &read.keys[place];
-                let after = self.parts.means.spaces.get(key.space).load_timeout;
-                self.deadlines.enter(key.space, after, &collector, place);
-                let want = Want {
-                    key: key.clone(),
-                    life: read.loader.as_ref().and_then(|(_, life)| *life),
-                    loader: read.loader.as_ref().map(|(loader, _)| loader.clone()),
-                    missed,
-                };
-                let owner = Spaces::owner(key.space, self.parts.shards.len());
-                let slot = collector.slot(place);
-                if owner == self.parts.shard {
-                    self.engine.join(&want, slot);
-                } else {
-                    elsewhere[owner].push((want, slot));
-                }
-            }
-        }
-        for (shard, wants) in elsewhere.into_iter().enumerate() {
-            if !wants.is_empty() {
-                // A shard that cannot take them drops their slots, which tells the readers.
-                let _told = self.parts.shards[shard].load.tell(Load { wants });
-            }
-        }
-        self.engine.pump();
-    }
-
-    /// The answers that the look-up alone can give; `None` for what has to be loaded. What an announced sweep is about to
-    /// remove, or what nobody can prove, is as good as gone.
-    fn answers(
-        &self,
-        read: &Pending,
-        found: &mut Result<LookedUp, StoreError>,
-        now: Instant,
-    ) -> Vec<Option<Answer>> {
-        let means = &self.parts.means;
-        let mut tally = Tally::new(means);
-        let answer = |(key, place): (&RoutedKey, &u32)| {
-            let held = match found {
-                Ok(found) => Ok((found.asked, found.heard, found.take(*place))),
-                Err(error) => Err(&*error),
-            };
-            let taken = held.map(|(asked, heard, held)| {
-                let held = held.filter(|_| !means.sweeps.doubts(&key.key, asked))?;
-                means.keep(key, &held, asked, heard);
-                means.held(key, held.value, held.left, now)
-            });
-            let answer = match taken {
-                Ok(Some(found)) => Ok(found),
-                _ if read.loader.is_some() || !means.is_program(key.space) => return None,
-                Ok(None) => Ok(Found::absent()),
-                Err(error) => Err(CacheError::Store(error.clone())),
-            };
-            tally.add(key.space, &answer);
-            Some(answer)
-        };
-        read.keys.iter().zip(&read.places).map(answer).collect()
     }
 
     /// Lets nobody join loads of these keys any more, here and in the other shards.
@@ -266,7 +124,7 @@ impl CacheActor {
         for key in keys.iter() {
             let owner = Spaces::owner(key.space, shards);
             if owner == self.parts.shard {
-                self.engine.close(&key.key);
+                self.reader.close(&key.key);
             } else if !std::mem::replace(&mut told[owner], true) {
                 let keys = Arc::clone(keys);
                 // Only quicker: that nothing outdated is stored is the lease's doing.
@@ -285,17 +143,16 @@ impl CacheActor {
         ctx.run_later(TICK, |actor, ctx| {
             actor.ticking = false;
             let now = Instant::now();
-            let deadlines_left = actor.deadlines.expire(now);
-            let parked_left = actor.engine.wake(now);
+            let is_waiting = actor.reader.tick(now);
             actor.leave_if_done(now, ctx);
-            if deadlines_left || parked_left || actor.leaving.is_some() {
+            if is_waiting || actor.leaving.is_some() {
                 actor.tick_while_needed(ctx);
             }
         });
     }
 
     fn leave_if_done(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        let idle = self.engine.is_idle() && self.lookups.is_idle() && self.direct.is_empty();
+        let idle = self.reader.is_idle() && self.writes.is_idle();
         if let Some((deadline, promise)) = self.leaving.take() {
             if idle || now >= deadline {
                 promise.keep(());
@@ -320,21 +177,19 @@ impl Actor for CacheActor {
 impl StreamHandler<Event> for CacheActor {
     fn handle(&mut self, event: Event, ctx: &mut Context<Self>) {
         match event {
-            Event::LookedUp { sent, found } => {
-                if let Some((reads, found)) = self.lookups.came_back(sent, found) {
-                    self.on_looked_up(reads, found);
-                }
-                self.send_lookups(true);
+            Event::Accepted => {
+                self.writes.came_back();
+                self.send_writes();
             }
-            event => self.engine.on_event(event),
+            event => self.reader.on_event(event),
         }
-        if !self.engine.is_idle() || !self.deadlines.is_empty() {
+        if self.reader.needs_ticks() {
             self.tick_while_needed(ctx);
         }
     }
 
     fn finished(&mut self, _ctx: &mut Context<Self>) {
-        // The actor keeps a sender itself, so this stream has no end. (The default would stop the actor.)
+        // The reader keeps a sender, so this stream has no end. (The default would stop the actor.)
     }
 }
 
@@ -370,9 +225,9 @@ impl Handler<Flush> for CacheActor {
 
     fn handle(&mut self, _: Flush, ctx: &mut Context<Self>) {
         self.flush_noted = false;
-        self.send_lookups(true);
-        if !self.direct.is_empty() {
-            self.send_direct();
+        self.reader.send();
+        self.send_writes();
+        if self.reader.needs_ticks() {
             self.tick_while_needed(ctx);
         }
     }
@@ -382,10 +237,7 @@ impl Handler<Load> for CacheActor {
     type Result = ();
 
     fn handle(&mut self, load: Load, ctx: &mut Context<Self>) {
-        for (want, slot) in load.wants {
-            self.engine.join(&want, slot);
-        }
-        self.engine.pump();
+        self.reader.load(load);
         self.tick_while_needed(ctx);
     }
 }
@@ -395,7 +247,7 @@ impl Handler<KeysInvalidated> for CacheActor {
 
     fn handle(&mut self, fact: KeysInvalidated, _ctx: &mut Context<Self>) {
         for key in fact.keys.iter() {
-            self.engine.close(&key.key);
+            self.reader.close(&key.key);
         }
     }
 }
@@ -448,6 +300,19 @@ impl Handler<Invalidate> for CacheActor {
             means.trace.invalidated(&names, invalidate.origin);
             Ok(removed)
         })
+    }
+}
+
+impl Handler<WriteLate> for CacheActor {
+    type Result = Later<Result<(), CacheError>>;
+
+    fn handle(&mut self, ask: WriteLate, ctx: &mut Context<Self>) -> Self::Result {
+        let (later, promise) = Later::new();
+        let writes = ask.writes;
+        self.close_flights(&writes.iter().map(|write| write.key.clone()).collect());
+        self.writes.push(Asked { writes, promise });
+        self.note_flush(ctx);
+        later
     }
 }
 

@@ -1,11 +1,13 @@
-//! Answers reads whose time is up, without a timer each.
+//! Answers reads whose time is up, without a timer each; and says who has waited for so long that an old value is better.
 //!
 //! All reads of one cache wait equally long, so their deadlines come in the order in which they were entered: a queue a
 //! cache, looked at from its front every few milliseconds while there is anything in it.
 
 use super::CacheError;
 use super::collect::Collector;
-use crate::keyspace::SpaceId;
+use super::fallback::Late;
+use super::spaces::Space;
+use crate::keyspace::{RoutedKey, SpaceId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 /// One read's place in a queue.
 struct Due {
     at: Instant,
+    key: RoutedKey,
     after: Duration,
     collector: Weak<Collector>,
     index: usize,
@@ -24,7 +27,16 @@ const TIDY_FROM: usize = 1024;
 /// The deadlines of one shard's reads.
 #[derive(Default)]
 pub(super) struct Deadlines {
-    queues: HashMap<SpaceId, Queue>,
+    queues: HashMap<(SpaceId, Kind), Queue>,
+}
+
+/// What becomes of a read at the end of its time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    /// It is answered with an error.
+    Hard,
+    /// It is answered with an old value, if there is one.
+    Soft,
 }
 
 /// One space's deadlines, the next one in front.
@@ -47,22 +59,29 @@ impl Queue {
 }
 
 impl Deadlines {
-    /// From now on `collector`'s place `index` has `after` to be answered.
+    /// From now on `collector`'s place `index`, which wants `key`, has the time of its `space` to be answered.
     pub(super) fn enter(
         &mut self,
-        space: SpaceId,
-        after: Duration,
+        key: &RoutedKey,
+        space: &Space,
         collector: &Arc<Collector>,
         index: usize,
     ) {
-        let queue = self.queues.entry(space).or_default();
-        queue.tidy();
-        queue.due.push_back(Due {
-            at: Instant::now() + after,
-            after,
-            collector: Arc::downgrade(collector),
-            index,
-        });
+        let mut enter = |kind, after| {
+            let queue = self.queues.entry((key.space, kind)).or_default();
+            queue.tidy();
+            queue.due.push_back(Due {
+                at: Instant::now() + after,
+                key: key.clone(),
+                after,
+                collector: Arc::downgrade(collector),
+                index,
+            });
+        };
+        enter(Kind::Hard, space.load_timeout);
+        if !space.windows.on_error.is_zero() {
+            enter(Kind::Soft, space.windows.soft_timeout);
+        }
     }
 
     /// Whether no read waits.
@@ -70,22 +89,29 @@ impl Deadlines {
         self.queues.is_empty()
     }
 
-    /// Answers what is due, and forgets what was answered meanwhile. Returns whether anything is left.
-    pub(super) fn expire(&mut self, now: Instant) -> bool {
-        self.queues.retain(|_, queue| {
+    /// Answers what is due, and forgets what was answered meanwhile. Returns the reads that an old value is better for than to
+    /// wait on.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Late> {
+        let mut late = Vec::new();
+        self.queues.retain(|(_, kind), queue| {
             while let Some(due) = queue.due.front() {
                 match due.collector.upgrade() {
-                    Some(collector) if due.at <= now => {
+                    Some(_waiting) if due.at > now => break,
+                    Some(collector) if *kind == Kind::Hard => {
                         let after_ms = u64::try_from(due.after.as_millis()).unwrap_or(u64::MAX);
                         collector.answer(due.index, || Err(CacheError::TimedOut { after_ms }));
                     }
-                    Some(_waiting) => break,
+                    Some(collector) => late.push(Late {
+                        key: due.key.clone(),
+                        collector,
+                        place: due.index,
+                    }),
                     None => {}
                 }
                 queue.due.pop_front();
             }
             !queue.due.is_empty()
         });
-        !self.queues.is_empty()
+        late
     }
 }

@@ -4,14 +4,15 @@
 
 use super::collect::Slot;
 use super::events::Event;
+use super::fallback::{self, Stranded};
 use super::flights::{Acquired, Ended, Flights, Join, Loaded, Next};
-use super::leases::{Ending, Lease, Leases, MISSING, Token};
+use super::leases::{Accept, Ending, Fill, Lease, Leases, Token};
 use super::means::Means;
 use super::messages::{Answer, Found, State, Want};
 use super::parts::{Line, MAX_PART_KEYS, Part};
 use super::spaces::{Source, Space};
 use super::{CacheError, loaders};
-use crate::keyspace::{SpaceId, expiry};
+use crate::keyspace::SpaceId;
 use crate::repository::{Admission, LoadError};
 use crate::store::StoreError;
 use bytes::Bytes;
@@ -55,7 +56,14 @@ impl Engine {
             Join::Joined => {
                 self.means.metrics.flights_joined.inc();
             }
-            Join::Full(slot) => slot.answer(Err(CacheError::TooManyWaiting { limit: MAX_WAITING })),
+            Join::Full(slot) => {
+                let error = CacheError::TooManyWaiting { limit: MAX_WAITING };
+                if !fallback::is_survived(&self.means, &want.key, &error) {
+                    return slot.answer(Err(error));
+                }
+                let (key, slots) = (want.key.clone(), vec![slot]);
+                self.rescue(vec![Stranded { key, slots, error }]);
+            }
         }
     }
 
@@ -123,7 +131,7 @@ impl Engine {
                 self.ends.came_back(part);
                 self.on_ended(&keys, ours);
             }
-            Event::LookedUp { .. } => {}
+            Event::LookedUp { .. } | Event::Refreshed { .. } | Event::Accepted => {}
         }
         self.pump();
     }
@@ -163,10 +171,11 @@ impl Engine {
                 Some(Lease::Taken) => Acquired::Leased,
                 Some(Lease::Held) => Acquired::Held,
                 None => Acquired::NoLease,
+                Some(Lease::Pending(value)) => Acquired::There(Ok(Means::pending(value))),
                 Some(Lease::There { value, left }) => {
                     self.means.sizes.seen(want.key.space, 1, value.len());
                     match self.means.held(&want.key, value, Some(left), now) {
-                        Some(found) => Acquired::There(Ok(found)),
+                        Some(held) => Acquired::There(Ok(held.found)),
                         // It stays: once it is proven again, it may be right. Until then every read is Postgres' own.
                         None => Acquired::NoLease,
                     }
@@ -225,21 +234,33 @@ impl Engine {
         let Some(space) = wants.first().map(|want| want.key.space) else {
             return;
         };
-        let (mut endings, mut failed) = (Vec::new(), Vec::new());
+        let (mut endings, mut failed, mut stranded) = (Vec::new(), Vec::new(), Vec::new());
         for (want, value) in wants.into_iter().zip(values) {
             let key = want.key.key.clone();
-            let (loaded, fill) = self.outcome(&want, value);
+            let (mut loaded, fill) = self.outcome(&want, value);
+            if let (Loaded::Fill(answer) | Loaded::Pass(answer), None) = (&mut loaded, token) {
+                self.means.doubt_unfilled(space, answer);
+            }
             match self.flights.loaded(&key, loaded) {
-                Next::End { fill: true } => endings.push(Ending { key, fill }),
-                Next::End { fill: false } => endings.push(Ending::bare(key)),
+                Next::End { .. } => endings.push(Ending { key, fill }),
+                Next::Answer(slots, Err(error))
+                    if fallback::is_survived(&self.means, &want.key, &error) =>
+                {
+                    failed.push(Ending::bare(key));
+                    let key = want.key;
+                    stranded.push(Stranded { key, slots, error });
+                }
                 next => {
                     failed.push(Ending::bare(key));
                     self.answer(want.key.space, next);
                 }
             }
         }
+        self.rescue(stranded);
         if let Some(token) = token {
-            let fills = endings.iter().filter(|ending| ending.fill.is_some());
+            let fills = endings
+                .iter()
+                .filter(|ending| matches!(ending.fill, Fill::Store(..)));
             let bytes = endings.iter().map(Ending::bytes).sum();
             self.means.sizes.seen(space, fills.count(), bytes);
             self.ends.push((space, token), endings);
@@ -274,7 +295,10 @@ impl Engine {
                 }
                 Ended::Unknown => {}
             }
-            let next = self.flights.ended(key, ended);
+            let mut next = self.flights.ended(key, ended);
+            if let (Next::Answer(_, answer), true) = (&mut next, ended != Ended::Ours) {
+                self.means.doubt_unfilled(space, answer);
+            }
             self.answer(space, next);
         }
     }
@@ -284,38 +308,42 @@ impl Engine {
         &self,
         want: &Want,
         value: Result<Option<Bytes>, CacheError>,
-    ) -> (Loaded<Answer>, Option<(Bytes, Duration)>) {
-        let space = self.space(want);
+    ) -> (Loaded<Answer>, Fill) {
         let counters = self.means.counters(want.key.space);
         let value = match value {
             Ok(value) => value,
             Err(error) => {
                 counters.load_failed.inc();
-                return (Loaded::Failed(Err(error)), None);
+                return (Loaded::Failed(Err(error)), Fill::Leave);
             }
         };
         counters.loaded.inc();
-        let (state, life, stored) = match &value {
-            Some(value) => {
-                let life = space.life(&want.key.key, want.life);
-                (State::Miss, life, value.clone())
-            }
-            None => {
-                let life = space.missing_ttl;
-                (State::Missing, life, Bytes::from_static(MISSING))
-            }
+        let state = match &value {
+            Some(_) => State::Miss,
+            None => State::Missing,
         };
-        let fits = stored.len() <= space.max_value && !life.is_zero();
+        let fill = self.means.to_store(&want.key, want.life, value.as_ref());
+        let left = match &fill {
+            Fill::Store(_, life) => *life,
+            Fill::Remove | Fill::Leave => Duration::ZERO,
+        };
         let found = Ok(Found {
             value,
             state,
             age: Duration::ZERO,
-            left: if fits { life } else { Duration::ZERO },
+            left,
         });
-        if fits {
-            (Loaded::Fill(found), Some((stored, life)))
-        } else {
-            (Loaded::Pass(found), None)
+        match fill {
+            Fill::Store(..) => (Loaded::Fill(found), fill),
+            Fill::Remove | Fill::Leave => (Loaded::Pass(found), fill),
+        }
+    }
+
+    /// Has those told whose load failed: an old value, if there is one.
+    fn rescue(&self, stranded: Vec<Stranded>) {
+        if !stranded.is_empty() {
+            let means = self.means.clone();
+            tokio::task::spawn_local(async move { fallback::rescue(&means, stranded).await });
         }
     }
 
@@ -355,13 +383,13 @@ impl Engine {
         prepare: impl AsyncFnOnce(&[Bytes]) -> Result<Option<Instant>, StoreError> + 'static,
     ) {
         let (leases, events) = (self.means.leases.clone(), self.events.clone());
-        let timeout = self.means.store.timeout();
-        let life = expiry::lease_life(self.means.spaces.get(space).load_timeout, timeout);
+        let usable = self.means.spaces.get(space).windows.usable();
+        let terms = self.means.terms(space, Accept::Left(usable));
         tokio::task::spawn_local(async move {
             let keys: Vec<_> = wants.iter().map(|want| want.key.key.clone()).collect();
             let token = Leases::new_token();
             let (asked, leases) = match prepare(&keys).await {
-                Ok(asked) => (asked, leases.acquire(&keys, &token, life).await),
+                Ok(asked) => (asked, leases.acquire(&keys, &token, terms).await),
                 Err(error) => (None, Err(error)),
             };
             // An engine that is gone has told its readers already.
@@ -383,9 +411,12 @@ impl Engine {
             (Source::Query(cache), Some(repository)) => {
                 let (repository, events) = (repository.clone(), self.events.clone());
                 let timer = self.means.metrics.timings.load(wants.len());
+                let (load_times, space) = (self.means.spaces.load_times().clone(), first.key.space);
                 tokio::task::spawn_local(async move {
+                    let begun = Instant::now();
                     let keys = wants.iter().map(|want| want.key.clone()).collect();
                     let values = repository.load(cache, keys, admission).await;
+                    load_times.measured(space, begun.elapsed());
                     drop(timer);
                     let values = values
                         .into_iter()
@@ -437,19 +468,19 @@ impl Engine {
     fn give_back(&self, endings: &[Ending], (space, token): (SpaceId, Token)) {
         for endings in endings.chunks(MAX_PART_KEYS) {
             let (leases, endings) = (self.means.leases.clone(), endings.to_vec());
-            let index = self.means.spaces.get(space).index.clone();
+            let spaces = self.means.spaces.clone();
             tokio::task::spawn_local(async move {
                 // If this fails too, the lease expires by itself.
-                let _expires = leases.end(&endings, &token, &index).await;
+                let _expires = leases.end(&endings, &token, spaces.get(space)).await;
             });
         }
     }
 
     fn send_end(&self, endings: Vec<Ending>, (space, token): (SpaceId, Token), part: Part) {
         let (leases, events) = (self.means.leases.clone(), self.events.clone());
-        let index = self.means.spaces.get(space).index.clone();
+        let spaces = self.means.spaces.clone();
         tokio::task::spawn_local(async move {
-            let ours = leases.end(&endings, &token, &index).await;
+            let ours = leases.end(&endings, &token, spaces.get(space)).await;
             let keys = endings.into_iter().map(|ending| ending.key).collect();
             let _gone = events.send(Event::Ended { keys, part, ours });
         });

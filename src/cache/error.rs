@@ -1,6 +1,6 @@
 //! Why a read, an invalidation or a put has no answer.
 
-use crate::repository::LoadError;
+use crate::repository::{LoadError, WriteError};
 use crate::store::StoreError;
 use crate::supervisor::AskError;
 
@@ -13,6 +13,8 @@ pub enum Class {
     Busy,
     /// Redis is needed for this and is away, or an actor is restarting.
     Unavailable,
+    /// It makes no sense, and would not another time.
+    Invalid,
 }
 
 /// Why a request of this room has no answer.
@@ -30,6 +32,18 @@ pub enum CacheError {
     /// No answer within the time a load may take.
     #[error("timed out after {after_ms} ms")]
     TimedOut { after_ms: u64 },
+    /// It was not saved, or deleted.
+    #[error("{0}")]
+    Write(WriteError),
+    /// What is to be saved is no JSON.
+    #[error("the value for '{key}' is no JSON: {why}")]
+    NotJson { key: String, why: String },
+    /// What is to be saved is larger than its cache allows.
+    #[error("a value of {bytes} bytes is larger than max_value, {limit}, and was not saved")]
+    TooLargeToSave { bytes: usize, limit: usize },
+    /// Some of what is to be written is saved at once, and some later.
+    #[error("some of these keys are saved at once and some later, so nothing was written")]
+    MixedModes,
     /// As many readers wait for loads as may.
     #[error("{limit} reads wait for loads already")]
     TooManyWaiting { limit: usize },
@@ -48,19 +62,29 @@ pub enum CacheError {
     /// A value that a program wants stored is larger than its namespace allows.
     #[error("a value of {bytes} bytes is larger than max_value, {limit}")]
     TooLarge { bytes: usize, limit: usize },
+    /// As many writes wait to be saved as may.
+    #[error("{limit} writes wait to be saved in postgres already")]
+    JournalFull { limit: usize },
 }
 
 impl CacheError {
     /// What kind of failure this is.
     pub fn class(&self) -> Class {
         match self {
+            error if error.is_refused_write() => Class::Invalid,
             CacheError::Load(LoadError::Busy { .. })
+            | CacheError::Write(WriteError::Busy { .. })
             | CacheError::TooManyWaiting { .. }
+            | CacheError::JournalFull { .. }
             | CacheError::Actor(AskError::Overloaded { .. }) => Class::Busy,
             CacheError::Load(_)
             | CacheError::Loader(_)
             | CacheError::LoaderPanicked
             | CacheError::TimedOut { .. }
+            | CacheError::Write(_)
+            | CacheError::NotJson { .. }
+            | CacheError::MixedModes
+            | CacheError::TooLargeToSave { .. }
             | CacheError::TooLarge { .. } => Class::LoadFailed,
             CacheError::Store(_)
             | CacheError::Restarted
@@ -74,6 +98,10 @@ impl CacheError {
     /// What somebody can do about it.
     pub fn mend(&self) -> &'static str {
         match self {
+            CacheError::Write(error) => mend_write(error),
+            CacheError::NotJson { .. } => "send a JSON text; a string stands in double quotes",
+            CacheError::MixedModes => "write them apart",
+            CacheError::TooLargeToSave { .. } => "make the value smaller, or raise max_value",
             CacheError::Load(LoadError::Unavailable { .. }) => {
                 "start Postgres, or check [postgres] url"
             }
@@ -89,8 +117,25 @@ impl CacheError {
             }
             CacheError::Loader(_) | CacheError::LoaderPanicked => "mend the program's loader",
             CacheError::Store(_) => "start Redis, or check [redis] url",
+            CacheError::JournalFull { .. } => {
+                "look why postgres takes no writes, or raise [redis] max_journal"
+            }
             CacheError::Cancelled => "invalidate again",
             CacheError::Actor(_) | CacheError::Restarted => "ask again",
         }
+    }
+}
+
+fn mend_write(error: &WriteError) -> &'static str {
+    match error {
+        WriteError::Undeclared { .. } => "declare it in the cache's `write`",
+        WriteError::NoRow { .. } => "make the row first, or declare a statement that makes it",
+        WriteError::Refused { .. } => "mend the value, or the declared statement",
+        WriteError::Busy { .. } => "ask again, or raise pool_size",
+        WriteError::TimedOut { .. } => {
+            "look for locks in Postgres, or raise load_timeout and statement_timeout"
+        }
+        WriteError::Unavailable { .. } => "start Postgres, or check [postgres] url",
+        WriteError::Unknown { .. } => "read the key, and save it again if it has the old value",
     }
 }

@@ -6,6 +6,8 @@ use super::lookup::Held;
 use super::lookups::Sent;
 use super::messages::Want;
 use super::parts::Part;
+use super::renewal::Renewed;
+use crate::keyspace::RoutedKey;
 use crate::store::StoreError;
 use bytes::Bytes;
 use std::time::Instant;
@@ -33,10 +35,17 @@ pub(super) enum Event {
         token: Option<Token>,
         values: Vec<Result<Option<Bytes>, CacheError>>,
     },
+    /// Values that were loaded anew behind an answer.
+    Refreshed {
+        keys: Vec<RoutedKey>,
+        renewed: Vec<Renewed>,
+    },
     /// The script that ends leases: which of them were ours.
     Ended {
         keys: Vec<Bytes>,
         part: Part,
         ours: Result<Vec<bool>, StoreError>,
     },
+    /// The script that puts writes into the journal; who wrote has been told.
+    Accepted,
 }

@@ -98,6 +98,7 @@ impl Freshness {
 
 #[cfg(test)]
 mod tests {
+    use super::super::windows::Windows;
     use super::super::{Index, Source};
     use super::*;
     use bytes::Bytes;
@@ -109,6 +110,9 @@ mod tests {
             ttl: Duration::from_secs(60),
             ttl_jitter: 0.0,
             missing_ttl: Duration::ZERO,
+            windows: Windows::default(),
+            admit_after: 1,
+            ttl_by_hits: Vec::new(),
             load_timeout: Duration::from_secs(1),
             max_loads: 1,
             max_value: 1,
@@ -118,6 +122,8 @@ mod tests {
                 is_kept: false,
             },
             watched,
+            journaled: false,
+            update_after_save: false,
             max_unproven,
         }
     }

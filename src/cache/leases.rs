@@ -1,8 +1,8 @@
-//! The four scripts over values and leases, with types.
+//! The scripts over values and leases, with types.
 
 use super::parts::{MAX_PART_KEYS, Part};
-use super::spaces::Index;
-use crate::keyspace::names::{LEASE_INDEX, lease_of};
+use super::spaces::{Index, Space};
+use crate::keyspace::names::{JOURNAL, LEASE_INDEX, copy_of, lease_of, pending_of};
 use crate::store::{Reply, Script, Store, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -12,8 +12,14 @@ use uuid::Uuid;
 /// What a remembered missing row looks like in Redis.
 pub const MISSING: &[u8] = b"null";
 
+/// Stands before every script that hands out leases.
+const NOTE: &str = include_str!("scripts/note_leases.lua");
+
 /// Stands before every script that stores values.
 const LIST: &str = include_str!("scripts/list_values.lua");
+
+/// No value has as much of its life left.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// A load's random token, new for every load.
 pub type Token = [u8; 16];
@@ -22,9 +28,11 @@ pub type Token = [u8; 16];
 #[derive(Debug)]
 pub struct Scripts {
     acquire: Script,
+    acquire_to_warm: Script,
     end: Script,
     invalidate: Script,
     put: Script,
+    accept: Script,
 }
 
 impl Default for Scripts {
@@ -39,7 +47,14 @@ impl Scripts {
     #[doc(hidden)]
     pub fn with_end(end: &str) -> Self {
         Self {
-            acquire: Script::new("acquire_leases", include_str!("scripts/acquire_leases.lua")),
+            acquire: Script::new(
+                "acquire_leases",
+                &[NOTE, include_str!("scripts/acquire_leases.lua")].concat(),
+            ),
+            acquire_to_warm: Script::new(
+                "acquire_to_warm",
+                &[NOTE, include_str!("scripts/acquire_to_warm.lua")].concat(),
+            ),
             end: Script::new("end_leases", &[LIST, end].concat()),
             invalidate: Script::new(
                 "invalidate_keys",
@@ -49,6 +64,7 @@ impl Scripts {
                 "put_values",
                 &[LIST, include_str!("scripts/put_values.lua")].concat(),
             ),
+            accept: Script::new("accept_writes", include_str!("scripts/accept_writes.lua")),
         }
     }
 }
@@ -56,7 +72,9 @@ impl Scripts {
 /// The answer of the acquire script for one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lease {
-    /// The value is there, with so much life left.
+    /// A write that is not in Postgres yet says what is there; `None`: nothing.
+    Pending(Option<Bytes>),
+    /// The value is there and accepted, with so much life left.
     There { value: Bytes, left: Duration },
     /// The lease is ours.
     Taken,
@@ -64,23 +82,79 @@ pub enum Lease {
     Held,
 }
 
+/// The answer for one key that is to be warmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// The lease is ours.
+    Taken,
+    /// Another load holds it.
+    Held,
+    /// The value has life enough.
+    Fresh,
+}
+
+/// Which values need not be loaded anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// Whatever has at least so much life left. What is remembered to be missing always.
+    Left(Duration),
+    /// None.
+    Nothing,
+}
+
+impl Accept {
+    /// As the script is told, in milliseconds.
+    fn least(self) -> Bytes {
+        match self {
+            Accept::Left(least) => {
+                Bytes::from(itoa::Buffer::new().format(least.as_millis()).to_owned())
+            }
+            Accept::Nothing => Bytes::from_static(b"-1"),
+        }
+    }
+}
+
+/// On what terms leases of a space are taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// How long a lease lives.
+    pub life: Duration,
+    pub accept: Accept,
+    /// Whether writes may be pending.
+    pub is_journaled: bool,
+}
+
+/// What becomes of a key's value at the end of its load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// It is stored, for so long.
+    Store(Bytes, Duration),
+    /// What may be there is outdated, and nothing is stored in its place.
+    Remove,
+    /// What may be there stays.
+    Leave,
+}
+
 /// One key at the end of its load.
 #[derive(Clone, Debug)]
 pub struct Ending {
     pub key: Bytes,
-    /// The value and its life; `None` only gives the lease back.
-    pub fill: Option<(Bytes, Duration)>,
+    pub fill: Fill,
 }
 
 impl Ending {
     /// Only gives the lease back.
     pub fn bare(key: Bytes) -> Self {
-        Self { key, fill: None }
+        let fill = Fill::Leave;
+        Self { key, fill }
     }
 
     /// How many bytes of a value it carries.
     pub(super) fn bytes(&self) -> usize {
-        self.fill.as_ref().map_or(0, |(value, _)| value.len())
+        match &self.fill {
+            Fill::Store(value, _) => value.len(),
+            Fill::Remove | Fill::Leave => 0,
+        }
     }
 }
 
@@ -102,7 +176,8 @@ impl Leases {
         *Uuid::new_v4().as_bytes()
     }
 
-    /// Before a load: value, lease or neither, for at most `MAX_PART_KEYS` keys.
+    /// Before a load: value, lease or neither, for at most `MAX_PART_KEYS` keys. A value that `accept` does not take is
+    /// left where it is, and its lease is taken.
     ///
     /// # Errors
     /// See [`StoreError`]; leases that may have been taken all the same expire by themselves.
@@ -110,13 +185,22 @@ impl Leases {
         &self,
         keys: &[Bytes],
         token: &Token,
-        life: Duration,
+        terms: Terms,
     ) -> Result<Vec<Lease>, StoreError> {
-        let life = millis(life);
+        let life = millis(terms.life);
         let script = &self.scripts.acquire;
+        let mut names = names(keys);
+        let flag: &[u8] = if terms.is_journaled { b"1" } else { b"0" };
+        if terms.is_journaled {
+            names.extend(keys.iter().map(|key| Bytes::from(pending_of(key))));
+        }
         let reply = self
             .store
-            .run(script, &names(keys), &[life.as_bytes(), token])
+            .run(
+                script,
+                &names,
+                &[life.as_bytes(), token, &terms.accept.least(), flag],
+            )
             .await?;
         let answers = reply.into_list().unwrap_or_default();
         let leases: Option<Vec<_>> = answers.into_iter().map(lease).collect();
@@ -127,8 +211,46 @@ impl Leases {
             })
     }
 
+    /// Before keys are warmed, at most `MAX_PART_KEYS` of them: takes the leases of those whose values have less than `enough`
+    /// of their lives left, a key each. What `is_journaled` may have a write that is not in Postgres yet, and is left alone then.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; leases that may have been taken all the same expire by themselves.
+    pub async fn acquire_to_warm(
+        &self,
+        keys: &[Bytes],
+        enough: &[Duration],
+        token: &Token,
+        (life, is_journaled): (Duration, bool),
+    ) -> Result<Vec<Wish>, StoreError> {
+        let mut args = Vec::with_capacity(2 + enough.len());
+        args.push(Bytes::from(millis(life)));
+        args.push(Bytes::copy_from_slice(token));
+        let enough = enough.iter().map(|enough| (*enough).min(FOR_EVER));
+        args.extend(enough.map(|enough| Bytes::from(millis(enough))));
+        let script = &self.scripts.acquire_to_warm;
+        let mut names = names(keys);
+        if is_journaled {
+            names.extend(keys.iter().map(|key| Bytes::from(pending_of(key))));
+        }
+        let reply = self.store.run(script, &names, &args).await?;
+        let answers = reply.into_list().unwrap_or_default();
+        let wishes = answers.iter().map(|answer| match answer {
+            Reply::Integer(0) => Some(Wish::Held),
+            Reply::Integer(1) => Some(Wish::Taken),
+            Reply::Integer(2) => Some(Wish::Fresh),
+            _ => None,
+        });
+        let wishes: Option<Vec<_>> = wishes.collect();
+        wishes
+            .filter(|wishes| wishes.len() == keys.len())
+            .ok_or(StoreError::Unexpected {
+                command: script.name(),
+            })
+    }
+
     /// After a load: fills what is still under the lease and gives the leases back. `true` = the lease was ours. All keys
-    /// are of one `index`.
+    /// are of one `space`.
     ///
     /// # Errors
     /// See [`StoreError`]; what was sent may have run. A Redis that refuses the values gets the leases back all the same.
@@ -136,15 +258,15 @@ impl Leases {
         &self,
         endings: &[Ending],
         token: &Token,
-        index: &Index,
+        space: &Space,
     ) -> Result<Vec<bool>, StoreError> {
-        let ended = self.end_once(endings, token, index).await;
+        let ended = self.end_once(endings, token, space).await;
         if matches!(ended, Err(StoreError::Refused { .. })) {
             // Out of memory, it still deletes. A lease that stayed would have readers wait for a load that is over.
             let keys = endings.iter().map(|ending| ending.key.clone());
             let bare: Vec<_> = keys.map(Ending::bare).collect();
             // If this fails too, the leases expire by themselves.
-            let _expires = self.end_once(&bare, token, index).await;
+            let _expires = self.end_once(&bare, token, space).await;
         }
         ended
     }
@@ -153,20 +275,24 @@ impl Leases {
         &self,
         endings: &[Ending],
         token: &Token,
-        index: &Index,
+        space: &Space,
     ) -> Result<Vec<bool>, StoreError> {
         let keys: Vec<_> = endings.iter().map(|ending| ending.key.clone()).collect();
         let mut args: Vec<Bytes> = vec![Bytes::copy_from_slice(token)];
         for ending in endings {
             let (value, life) = match &ending.fill {
-                Some((value, life)) => (value.clone(), Bytes::from(millis(*life))),
-                None => (Bytes::new(), Bytes::from_static(b"0")),
+                Fill::Store(value, life) => (value.clone(), Bytes::from(millis(*life))),
+                Fill::Remove => (Bytes::new(), Bytes::from_static(b"-1")),
+                Fill::Leave => (Bytes::new(), Bytes::from_static(b"0")),
             };
             args.extend([life, value]);
         }
-        args.push(index.flag());
+        args.push(space.index.flag());
         let script = &self.scripts.end;
-        let names = names_with(&keys, index);
+        let mut names = names_with(&keys, &space.index);
+        if space.windows.keeps_invalidated {
+            names.extend(keys.iter().map(|key| Bytes::from(copy_of(key))));
+        }
         let reply = self.store.run(script, &names, &args).await?;
         let answers = reply.into_list().unwrap_or_default();
         let ours: Option<Vec<_>> = answers
@@ -192,6 +318,37 @@ impl Leases {
             removed += count(&reply, script)?;
         }
         Ok(removed)
+    }
+
+    /// Puts writes into the journal, and makes them what their keys say; each with its key, the name of its cache, and its value
+    /// (`None`: deleted), for at most one part. `false`: the journal holds `limit` writes, or would.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; they may have been accepted.
+    pub async fn accept_writes<'a>(
+        &self,
+        writes: impl Iterator<Item = (&'a Bytes, &'a [u8], Option<&'a Bytes>)>,
+        limit: usize,
+    ) -> Result<bool, StoreError> {
+        let mut keys = Vec::new();
+        let mut args = vec![Bytes::from(limit.to_string())];
+        for (key, cache, value) in writes {
+            keys.push(key.clone());
+            let op: &'static [u8] = if value.is_some() { b"set" } else { b"delete" };
+            args.extend([
+                Bytes::from(Uuid::new_v4().to_string()),
+                Bytes::copy_from_slice(cache),
+                Bytes::from_static(op),
+                value.cloned().unwrap_or_default(),
+            ]);
+        }
+        let mut names = names(&keys);
+        names.extend(keys.iter().map(|key| Bytes::from(pending_of(key))));
+        names.push(Bytes::from_static(JOURNAL.as_bytes()));
+        names.extend(keys.iter().map(|key| Bytes::from(copy_of(key))));
+        let script = &self.scripts.accept;
+        let reply = self.store.run(script, &names, &args).await?;
+        Ok(count(&reply, script)? == 1)
     }
 
     /// Stores values that a program brought, all of one `index`.
@@ -243,6 +400,11 @@ fn lease(answer: Reply) -> Option<Lease> {
     match answer {
         Reply::Integer(1) => Some(Lease::Taken),
         Reply::Integer(0) => Some(Lease::Held),
+        Reply::List(mut pending) if pending.len() < 2 => match pending.pop() {
+            None => Some(Lease::Pending(None)),
+            Some(Reply::Text(value)) => Some(Lease::Pending(Some(value))),
+            Some(_) => None,
+        },
         Reply::List(there) => {
             let there: [Reply; 2] = there.try_into().ok()?;
             let [Reply::Text(value), Reply::Integer(left)] = there else {

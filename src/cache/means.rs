@@ -1,17 +1,21 @@
 //! What one shard works with: the declared spaces, Redis, Postgres, and what is counted.
 
 use super::Scripts;
+use super::early;
 use super::freshness::{Freshness, Standing};
 use super::l1::{L1, Moment};
-use super::leases::{Leases, MISSING};
+use super::leases::{Accept, Fill, Leases, MISSING, Terms};
 use super::loaders::Loaders;
-use super::lookup::Held;
+use super::lookup;
 use super::messages::{Answer, Found, Origin, State};
 use super::notes::Notes;
 use super::sizes::Sizes;
 use super::spaces::{Source, Spaces};
 use super::sweeps::Sweeps;
 use super::trace::Trace;
+use super::windows::Zone;
+use super::writing::Told;
+use crate::config;
 use crate::keyspace::{RoutedKey, SpaceId, expiry};
 use crate::repository::Repository;
 use crate::store::Store;
@@ -37,6 +41,9 @@ pub struct Means {
     pub(super) trace: Trace,
     pub(super) freshness: Freshness,
     pub(super) notes: Notes,
+    /// Writes that the journal may hold.
+    pub(super) max_journal: usize,
+    pub(super) told: Told,
 }
 
 impl Means {
@@ -64,6 +71,8 @@ impl Means {
             trace: Trace::default(),
             freshness: Freshness::default(),
             notes: Notes::default(),
+            max_journal: config::DEFAULT_MAX_JOURNAL,
+            told: Told::default(),
         }
     }
 
@@ -84,15 +93,17 @@ impl Means {
         l1.heard(*shard)
     }
 
-    /// Whether any of what is found under these keys can be kept.
-    pub(super) fn keeps_any(&self, keys: &[RoutedKey]) -> bool {
-        self.heard().is_some() && keys.iter().any(|key| self.spaces.get(key.space).l1)
-    }
-
     /// Keeps what a look-up found, which was sent when `heard` was.
-    pub(super) fn keep(&self, key: &RoutedKey, held: &Held, asked: Instant, heard: Option<Moment>) {
+    pub(super) fn keep(
+        &self,
+        key: &RoutedKey,
+        held: &lookup::Held,
+        asked: Instant,
+        heard: Option<Moment>,
+    ) {
+        let space = self.spaces.get(key.space);
         if let (Some((l1, shard)), Some(left), Some(heard)) = (&self.l1, held.left, heard)
-            && self.spaces.get(key.space).l1
+            && space.l1
         {
             l1.keep(*shard, key, (&held.value, left), asked, heard);
         }
@@ -118,6 +129,19 @@ impl Means {
     /// Notes what is invalidated by name, unless it comes from where it would be noted.
     pub fn with_notes(self, notes: Notes) -> Self {
         Self { notes, ..self }
+    }
+
+    /// Lets the journal hold so many writes that are not in Postgres yet.
+    pub fn with_journal(self, max_journal: usize) -> Self {
+        Self {
+            max_journal,
+            ..self
+        }
+    }
+
+    /// Says which rows of the database's queue need no second invalidation.
+    pub fn with_told(self, told: Told) -> Self {
+        Self { told, ..self }
     }
 
     pub(super) fn counters(&self, space: SpaceId) -> &CacheMetrics {
@@ -155,41 +179,146 @@ impl Means {
         self.spaces.get(space).source == Source::Program
     }
 
-    /// The answer for what lies in Redis under `key` at `now`; the age is known where `left` is. `None`: it is not to be
-    /// taken, for it may be outdated for longer than its cache allows.
+    /// On what terms leases of a space are taken.
+    pub(super) fn terms(&self, space: SpaceId, accept: Accept) -> Terms {
+        let space = self.spaces.get(space);
+        Terms {
+            life: expiry::lease_life(space.load_timeout, self.store.timeout()),
+            accept,
+            is_journaled: space.journaled,
+        }
+    }
+
+    /// The answer of a write that Postgres does not have yet: nothing is newer.
+    pub(super) fn pending(value: Option<Bytes>) -> Found {
+        Found {
+            state: match value {
+                Some(_) => State::Hit,
+                None => State::Missing,
+            },
+            value,
+            age: Duration::ZERO,
+            left: Duration::ZERO,
+        }
+    }
+
+    /// What was loaded and not filled may be older than a write that is pending, where there may be one.
+    pub(super) fn doubt_unfilled(&self, space: SpaceId, answer: &mut Answer) {
+        if let (true, Ok(found)) = (self.spaces.get(space).journaled, answer) {
+            found.state = State::Stale;
+        }
+    }
+
+    /// Whether remaining lives have to be known of what is found under these keys: because of what they are worth, or because
+    /// they may be kept.
+    pub(super) fn wants_life(&self, keys: &[RoutedKey]) -> bool {
+        let keeps = self.heard().is_some();
+        keys.iter().any(|key| {
+            let space = self.spaces.get(key.space);
+            space.windows.is_used() || (keeps && space.l1)
+        })
+    }
+
+    /// Notes that `key` was asked for, where its space wants to know.
+    pub(super) fn count_request(&self, key: &RoutedKey) {
+        if self.spaces.get(key.space).counts_requests() {
+            self.spaces.requests().count(&key.key);
+        }
+    }
+
+    /// What lies in Redis under `key` at `now`; its worth and its age are known where `left` is. `None`: it is not to be taken,
+    /// for it is too old, or may be outdated for longer than its cache allows.
     pub(super) fn held(
         &self,
         key: &RoutedKey,
         value: Bytes,
         left: Option<Duration>,
         now: Instant,
-    ) -> Option<Found> {
-        let hit = match self.freshness.standing(self.spaces.get(key.space), now) {
-            Standing::Fresh => State::Hit,
-            Standing::Stale => State::Stale,
-            Standing::Unproven => return None,
-        };
+    ) -> Option<Held> {
+        let space = self.spaces.get(key.space);
         let missing = value == MISSING;
-        let age = left.map(|left| {
-            let space = self.spaces.get(key.space);
-            let life = if missing {
-                space.missing_ttl
-            } else {
-                space.life(&key.key, None)
-            };
-            expiry::age(life, left)
-        });
-        Some(Found {
+        let zone = match left {
+            Some(left) if !missing => space.windows.zone(left),
+            _ => Zone::Fresh(Duration::ZERO),
+        };
+        let hit = match (self.freshness.standing(space, now), zone) {
+            (Standing::Unproven, _) | (_, Zone::OnError) => return None,
+            (Standing::Fresh, Zone::Fresh(_)) => State::Hit,
+            (Standing::Stale, _) | (_, Zone::Revalidate) => State::Stale,
+        };
+        let wants_refresh = match zone {
+            Zone::Fresh(_) if missing || left.is_none() => false,
+            Zone::Fresh(fresh) => fresh < space.windows.early && self.is_due_early(key, fresh),
+            Zone::Revalidate => true,
+            Zone::OnError => false,
+        };
+        let found = Found {
+            age: left.map_or(Duration::ZERO, |left| space.age(&key.key, &value, left)),
             value: (!missing).then_some(value),
             // That nothing is there may be outdated as well.
             state: match (missing, hit) {
                 (true, State::Hit) => State::Missing,
                 (_, hit) => hit,
             },
-            age: age.unwrap_or_default(),
             left: left.unwrap_or_default(),
+        };
+        Some(Held {
+            found,
+            wants_refresh,
         })
     }
+
+    fn is_due_early(&self, key: &RoutedKey, fresh: Duration) -> bool {
+        let load = self.spaces.load_times().of(key.space);
+        early::is_due(fresh, load, fastrand::f64())
+    }
+
+    /// What is to be stored of a value that was loaded (`None`: there is no such row); `own`: a life that a program gives it.
+    pub(super) fn to_store(
+        &self,
+        key: &RoutedKey,
+        own: Option<Duration>,
+        value: Option<&Bytes>,
+    ) -> Fill {
+        let space = self.spaces.get(key.space);
+        let requests = match space.counts_requests() {
+            true => self.spaces.requests().of_key(&key.key),
+            false => 0,
+        };
+        if space.admit_after > 1 && requests < space.admit_after {
+            return Fill::Remove;
+        }
+        self.to_store_after(requests, key, own, value)
+    }
+
+    /// The same of a key that is admitted, and was asked for so often.
+    pub(super) fn to_store_after(
+        &self,
+        requests: u32,
+        key: &RoutedKey,
+        own: Option<Duration>,
+        value: Option<&Bytes>,
+    ) -> Fill {
+        let space = self.spaces.get(key.space);
+        let (value, life) = match value {
+            Some(value) => {
+                let life = space.life(&key.key, own, requests);
+                (value.clone(), life + space.windows.grace())
+            }
+            None => (Bytes::from_static(MISSING), space.missing_ttl),
+        };
+        if value.len() > space.max_value || life.is_zero() {
+            return Fill::Remove;
+        }
+        Fill::Store(value, life)
+    }
+}
+
+/// What may be given of what lies in Redis.
+pub(super) struct Held {
+    pub(super) found: Found,
+    /// Whether it is to be loaded anew behind that.
+    pub(super) wants_refresh: bool,
 }
 
 /// Counts the answers of one read: neighbours that are alike are counted together, for the counters are shared by all cores.

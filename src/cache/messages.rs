@@ -1,6 +1,8 @@
 //! What one may ask a cache actor. Doors and programs send these through a [`CacheHandle`] handle.
 
+use super::behind::LateWrite;
 use super::collect::Slot;
+use super::writing::{Remove, Save};
 use super::{CacheActor, CacheError};
 use crate::keyspace::RoutedKey;
 use crate::supervisor::Handle;
@@ -106,6 +108,8 @@ pub enum Origin {
     Deaf,
     /// A change in the database.
     Watch,
+    /// A write of a client, through a daemon.
+    Write,
     /// `cachewarden.invalidate`, called in a transaction of the database.
     Sql,
     /// The auditor found it to be wrong.
@@ -119,7 +123,10 @@ pub enum Origin {
 impl Origin {
     /// Whether what it invalidates has to be noted: the queue notes its own, and what was noted needs no other note.
     pub fn is_noted(self) -> bool {
-        !matches!(self, Origin::Watch | Origin::Sql | Origin::Return)
+        !matches!(
+            self,
+            Origin::Watch | Origin::Write | Origin::Sql | Origin::Return
+        )
     }
 
     /// As metrics name it.
@@ -130,6 +137,7 @@ impl Origin {
             Origin::Event => "event",
             Origin::Deaf => "deaf",
             Origin::Watch => "watch",
+            Origin::Write => "write",
             Origin::Sql => "sql",
             Origin::Audit => "audit",
             Origin::Elsewhere => "sweep",
@@ -144,6 +152,14 @@ impl Origin {
 pub struct Put {
     /// Key, value, and its life (`None`: the namespace's `ttl`).
     pub values: Vec<(RoutedKey, Bytes, Option<Duration>)>,
+}
+
+/// Within the room: accepts writes that go to Postgres later. Answered once they stand in the journal: from then on they are what is read.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), CacheError>")]
+pub struct WriteLate {
+    /// Checked, and in the order in which they are to be saved.
+    pub(super) writes: Vec<LateWrite>,
 }
 
 /// Reads a key of a namespace; if it is not there, one caller's loader in the whole fleet makes it.
@@ -217,7 +233,10 @@ pub struct CacheHandle {
     pub inspect: Handle<Inspect>,
     pub invalidate: Handle<Invalidate>,
     pub put: Handle<Put>,
+    pub(super) write_late: Handle<WriteLate>,
     pub get_or_load: Handle<GetOrLoad>,
+    pub save: Handle<Save>,
+    pub remove: Handle<Remove>,
     pub(super) load: Handle<Load>,
     pub(super) keys_invalidated: Handle<KeysInvalidated>,
 }
@@ -230,7 +249,11 @@ impl CacheHandle {
             inspect: Handle::unbound("cache", MAX_IN_FLIGHT, deadline),
             invalidate: Handle::unbound("cache", MAX_IN_FLIGHT, deadline),
             put: Handle::unbound("cache", MAX_IN_FLIGHT, deadline),
+            write_late: Handle::unbound("cache", MAX_IN_FLIGHT, deadline),
             get_or_load: Handle::unbound("cache", MAX_IN_FLIGHT, deadline),
+            // A transaction, and then perhaps a load.
+            save: Handle::unbound("cache", MAX_IN_FLIGHT, deadline * 2),
+            remove: Handle::unbound("cache", MAX_IN_FLIGHT, deadline * 2),
             load: Handle::unbound("cache", MAX_IN_FLIGHT, deadline),
             keys_invalidated: Handle::unbound("cache", MAX_IN_FLIGHT, deadline),
         }
@@ -242,7 +265,10 @@ impl CacheHandle {
             + self.inspect.in_flight()
             + self.invalidate.in_flight()
             + self.put.in_flight()
+            + self.write_late.in_flight()
             + self.get_or_load.in_flight()
+            + self.save.in_flight()
+            + self.remove.in_flight()
             + self.load.in_flight()
             + self.keys_invalidated.in_flight()
     }
@@ -264,7 +290,10 @@ impl CacheHandle {
         bind(&self.inspect, address);
         bind(&self.invalidate, address);
         bind(&self.put, address);
+        bind(&self.write_late, address);
         bind(&self.get_or_load, address);
+        bind(&self.save, address);
+        bind(&self.remove, address);
         bind(&self.load, address);
         bind(&self.keys_invalidated, address);
     }

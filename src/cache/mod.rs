@@ -17,6 +17,8 @@
 //! 9. A value kept in this process' own memory is not older than what was heard from Redis ([`L1`]).
 //! 9. A hit of a watched cache says so when nobody could look for changes of late, and is none when its cache wants that
 //!    ([`Freshness`]).
+//! 10. What is written through us, and all that it makes outdated, is one commit, and invalidated before it is answered
+//!     ([`writing`]).
 //!
 //! ```text
 //!  Read ─▶ look-up (one MGET for all that wait) ─▶ hits: answered
@@ -28,12 +30,15 @@
 //! holder of a lease that never comes back; a loader that fails, hangs or panics; this actor's own panic.
 
 mod actor;
+mod behind;
 mod collect;
 mod deadlines;
 mod distinct;
+mod early;
 mod engine;
 mod error;
 mod events;
+mod fallback;
 pub mod flights;
 mod freshness;
 mod l1;
@@ -48,11 +53,18 @@ mod model_tests;
 mod notes;
 mod parts;
 mod puts;
+mod reader;
+mod refreshes;
+mod renewal;
+mod requests;
 mod sizes;
 mod spaces;
 mod sweeps;
 mod trace;
+mod warming;
 mod warmth;
+mod windows;
+mod writing;
 
 pub use actor::{CacheActor, CacheParts};
 pub use error::{CacheError, Class};
@@ -68,3 +80,5 @@ pub use notes::{Noted, Notes};
 pub use spaces::{Index, Source, Space, Spaces};
 pub use sweeps::Sweeps;
 pub use trace::{Invalidated, Leased, Story, Trace};
+pub use warming::{MAX_WARM_KEYS, Warmed, Warming};
+pub use writing::{Remove, Save, Told};

@@ -13,7 +13,7 @@ pub(super) async fn put(means: &Means, put: Put) -> Result<(), CacheError> {
         if bytes > limit {
             return Err(CacheError::TooLarge { bytes, limit });
         }
-        let life = space.life(&key.key, life);
+        let life = space.life(&key.key, life, 0);
         Ok((key.space, (key.key, value, life)))
     });
     // What one script stores is of one index.

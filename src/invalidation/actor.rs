@@ -2,7 +2,9 @@
 
 use super::hearing::Hearing;
 use super::indexes::Indexes;
-use super::messages::{CancelSweeps, CountTargets, InvalidateTargets, InvalidationHandle, Publish};
+use super::messages::{
+    CancelSweeps, CountTargets, InvalidateTargets, InvalidationHandle, OnSwept, Publish,
+};
 use super::others::{self, Others};
 use super::queue::Queue;
 use super::scripts::Scripts;
@@ -44,6 +46,7 @@ pub struct InvalidationParts {
     pub(super) hearing: Hearing,
     announce_every: Duration,
     listening: watch::Sender<bool>,
+    on_swept: OnSwept,
 }
 
 impl InvalidationParts {
@@ -73,6 +76,7 @@ impl InvalidationParts {
             hearing: Hearing::default(),
             announce_every: ANNOUNCE_EVERY,
             listening: watch::Sender::new(false),
+            on_swept: OnSwept::default(),
         }
     }
 
@@ -93,6 +97,11 @@ impl InvalidationParts {
     /// Notes patterns that were swept, unless they come from where they would be noted.
     pub fn with_notes(self, notes: Notes) -> Self {
         Self { notes, ..self }
+    }
+
+    /// Tells whoever wants to know what was swept.
+    pub fn with_on_swept(self, on_swept: OnSwept) -> Self {
+        Self { on_swept, ..self }
     }
 
     /// Announces a sweep that goes on again as often as this: for tests.
@@ -147,6 +156,7 @@ impl Actor for InvalidationActor {
     fn started(&mut self, ctx: &mut Context<Self>) {
         let parts = &self.parts;
         let sweeper = Sweeper {
+            scope: Arc::clone(&parts.scope),
             store: parts.store.clone(),
             scripts: Arc::clone(&parts.scripts),
             queue: parts.queue.clone(),
@@ -155,6 +165,7 @@ impl Actor for InvalidationActor {
             metrics: parts.metrics.clone(),
             instance: parts.instance,
             announce_every: parts.announce_every,
+            on_swept: parts.on_swept.clone(),
         };
         // In the actor's own context: a panic in there is the actor's, and it ends with it.
         ctx.spawn(sweeper.run().into_actor(self));
@@ -180,9 +191,9 @@ impl Handler<CountTargets> for InvalidationActor {
     type Result = ResponseFuture<Result<u64, InvalidationError>>;
 
     fn handle(&mut self, ask: CountTargets, _ctx: &mut Context<Self>) -> Self::Result {
-        let store = self.parts.store.clone();
+        let (store, scope) = (self.parts.store.clone(), Arc::clone(&self.parts.scope));
         Box::pin(async move {
-            let counted = count::count(&store, &ask.targets).await;
+            let counted = count::count(&store, &scope, &ask.targets).await;
             counted.map_err(InvalidationError::Store)
         })
     }

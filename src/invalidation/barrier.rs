@@ -5,7 +5,7 @@
 //! the rows left that were there when it was over. What is committed later is applied as ever.
 
 use super::doubts::Doubts;
-use crate::cache::Sweeps;
+use crate::cache::{Sweeps, Told};
 use crate::keyspace::Pattern;
 use crate::telemetry::Metrics;
 use parking_lot::Mutex;
@@ -24,12 +24,19 @@ struct Inner {
     returned: Mutex<Option<Instant>>,
     is_down: watch::Sender<bool>,
     metrics: Metrics,
+    told: Told,
 }
 
 impl Barrier {
     /// Before everything under the prefixes of `patterns`; down.
     pub fn new(sweeps: Sweeps, patterns: Vec<Pattern>, metrics: Metrics) -> Self {
+        Self::doubting(sweeps, patterns, metrics, Told::default())
+    }
+
+    /// The same; what was told before a return is doubted, too.
+    pub fn doubting(sweeps: Sweeps, patterns: Vec<Pattern>, metrics: Metrics, told: Told) -> Self {
         Self(Arc::new(Inner {
+            told,
             doubts: Doubts::new(sweeps),
             patterns,
             returned: Mutex::default(),
@@ -40,6 +47,7 @@ impl Barrier {
 
     /// Something is back, at `returned`: what was committed before has to be applied first.
     pub fn raise(&self, returned: Instant) {
+        self.0.told.doubt();
         let mut since = self.0.returned.lock();
         *since = (*since).max(Some(returned));
         self.0.doubts.raise(self.0.patterns.iter());
@@ -86,14 +94,19 @@ mod tests {
     fn it_stands_until_all_is_applied_that_was_there_at_the_last_return() {
         let sweeps = Sweeps::default();
         let pattern = Pattern::all_under("courses:");
-        let barrier = Barrier::new(sweeps.clone(), vec![pattern], Metrics::new());
+        let told = Told::default();
+        let barrier =
+            Barrier::doubting(sweeps.clone(), vec![pattern], Metrics::new(), told.clone());
         assert!(!barrier.is_up() && sweeps.is_empty());
         let first = Instant::now();
+        told.add(1, Instant::now());
+        assert!(told.has(1, first));
         let (second, third) = (
             first + Duration::from_secs(1),
             first + Duration::from_secs(2),
         );
         barrier.raise(first);
+        assert!(!told.has(1, first));
         barrier.raise(second);
         // A return that is told late is none of yesterday's.
         barrier.raise(first);

@@ -1,9 +1,10 @@
 //! Counts what an invalidation would remove, without removing it.
 
 use super::walk::Walk;
-use crate::keyspace::Targets;
+use crate::keyspace::{Scope, Targets};
 use crate::store::{Store, StoreError};
 use std::collections::HashSet;
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Keys counted exactly: Redis may show a key twice while it grows or shrinks, and so many are remembered.
@@ -14,7 +15,11 @@ const NAMES_A_LOOK: usize = 256;
 const MISSING: &[u8] = b"null";
 
 /// How many keys `targets` would remove now.
-pub(super) async fn count(store: &Store, targets: &Targets) -> Result<u64, StoreError> {
+pub(super) async fn count(
+    store: &Store,
+    scope: &Arc<Scope>,
+    targets: &Targets,
+) -> Result<u64, StoreError> {
     let mut seen = HashSet::new();
     for names in targets.names().chunks(NAMES_A_LOOK) {
         // One byte more than a remembered missing row has, to tell it from what only begins like it.
@@ -28,7 +33,7 @@ pub(super) async fn count(store: &Store, targets: &Targets) -> Result<u64, Store
     let mut beyond = 0;
     if !targets.patterns.is_empty() {
         let pinned = store.pin().await?;
-        let mut walk = Walk::new(targets.patterns.clone());
+        let mut walk = Walk::new(targets.patterns.clone(), Arc::clone(scope));
         while !walk.is_over() {
             let (_, page) = walk.page(&pinned, &[], &[]).await?;
             for key in page.doomed {

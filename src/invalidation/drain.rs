@@ -17,7 +17,7 @@ use super::in_hand::{Applying, Named};
 use super::late::Late;
 use super::messages::InvalidationHandle;
 use super::subscriber::drive;
-use crate::cache::Origin;
+use crate::cache::{Origin, Told};
 use crate::keyspace::{Scope, Targets};
 use crate::repository::{Change, Claim, MAX_CLAIMS, MAX_HELD, Outbox};
 use crate::store::Store;
@@ -59,6 +59,8 @@ pub struct Drain {
     pub applying: Applying,
     /// Ends a rest early.
     pub bell: Bell,
+    /// Rows whose keys need no second invalidation.
+    pub told: Told,
     /// The pause while there are changes.
     pub poll: Duration,
     /// How long a claim is held while it is applied: [`Drain::HELD`], but for tests that cannot wait as long.
@@ -183,17 +185,25 @@ impl Drain {
 
     /// What a claim's rows name, by who has queued it, and those that name what cannot be invalidated, with the reason.
     fn read(&self, claim: &Claim, late: &Late) -> (Named, Vec<(i64, String)>) {
-        let mut named = [Origin::Watch, Origin::Sql].map(|origin| (origin, Targets::default()));
+        let origins = [Origin::Watch, Origin::Sql, Origin::Write];
+        let mut named = origins.map(|origin| (origin, Targets::default()));
         let mut refused = Vec::new();
         for row in claim.rows() {
             let mut gone = Targets::default();
-            let [(_, of_watches), (_, of_calls)] = &mut named;
-            let names = match row.is_called() {
-                _ if late.has(row) => &mut gone,
-                true => of_calls,
-                false => of_watches,
+            let [(_, of_watches), (_, of_calls), (_, of_writes)] = &mut named;
+            let names = match row {
+                row if late.has(row) => &mut gone,
+                row if row.is_called() => of_calls,
+                row if row.is_written() => of_writes,
+                _ => of_watches,
             };
-            if let Some(reason) = changes::read(&self.scope, row, names) {
+            let has_told = row.is_written() && self.told.has(row.id, row.since);
+            let patterns_alone = has_told.then(|| Change {
+                keys: Vec::new(),
+                ..row.clone()
+            });
+            let named_by = patterns_alone.as_ref().unwrap_or(row);
+            if let Some(reason) = changes::read(&self.scope, named_by, names) {
                 let source = &row.source;
                 tracing::warn!(row = row.id, source, reason, "a queued change is put aside");
                 refused.push((row.id, reason));
@@ -218,6 +228,7 @@ impl Drain {
                     self.metrics.timings.invalidated("outbox", seconds);
                 }
                 shared.failed.set(0);
+                self.told.forget(rows.iter().map(|(id, _)| *id));
                 shared.late.forget(rows.into_iter().map(|(id, _)| id));
             }
             Err(error) => shared.fail(&error),

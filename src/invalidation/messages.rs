@@ -6,6 +6,7 @@ use crate::keyspace::{Pattern, Targets};
 use crate::supervisor::Handle;
 use actix::{Addr, Message};
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Invalidates keys, and whatever matches patterns. Answered once all of it has run to its end in Redis, with the number
@@ -38,6 +39,28 @@ pub struct CancelSweeps {
 pub struct Publish {
     pub channel: String,
     pub payload: Bytes,
+}
+
+/// Told of every pattern that was swept, once it was: this daemon's own, never others'.
+#[derive(Clone)]
+pub struct OnSwept(Arc<dyn Fn(&Pattern) + Send + Sync>);
+
+impl OnSwept {
+    /// `tell` may not wait for anything.
+    pub fn new(tell: impl Fn(&Pattern) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    pub(super) fn tell(&self, pattern: &Pattern) {
+        (self.0)(pattern);
+    }
+}
+
+/// Nobody is told.
+impl Default for OnSwept {
+    fn default() -> Self {
+        Self::new(|_pattern| {})
+    }
 }
 
 /// Requests that wait at once, a kind.

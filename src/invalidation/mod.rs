@@ -75,6 +75,8 @@ pub use gatekeeper::{Gatekeeper, QueueSide};
 pub use in_hand::Applying;
 pub use indexes::Indexes;
 pub use inspector::Inspector;
-pub use messages::{CancelSweeps, CountTargets, InvalidateTargets, InvalidationHandle, Publish};
+pub use messages::{
+    CancelSweeps, CountTargets, InvalidateTargets, InvalidationHandle, OnSwept, Publish,
+};
 pub use noter::Noter;
 pub use prover::{LookedAt, Prover};

@@ -12,13 +12,14 @@
 //! begins again with 1: leases that were ended could be back with an old snapshot, and so could values that were unlinked. What
 //! was announced stays so until it is announced anew: in between, what the sweep has not removed yet would be given out again.
 
+use super::OnSwept;
 use super::indexes::Indexes;
 use super::pending::{Done, Pending, Sweep};
 use super::queue::{Queue, Unswept, Waiting};
 use super::scripts::{ANNOUNCED_FOR, Scripts};
 use super::walk::Walk;
 use crate::cache::Sweeps;
-use crate::keyspace::{Pattern, names::LEASE_INDEX};
+use crate::keyspace::{Pattern, Scope, names::LEASE_INDEX};
 use crate::store::{Identity, Pinned, Store, StoreError};
 use crate::telemetry::Metrics;
 use bytes::Bytes;
@@ -89,6 +90,7 @@ impl Ground {
 /// What a sweeper works with.
 #[derive(Clone)]
 pub(super) struct Sweeper {
+    pub(super) scope: Arc<Scope>,
     pub(super) store: Store,
     pub(super) scripts: Arc<Scripts>,
     pub(super) queue: Queue,
@@ -99,6 +101,7 @@ pub(super) struct Sweeper {
     pub(super) instance: Uuid,
     /// [`ANNOUNCE_EVERY`], but for tests.
     pub(super) announce_every: Duration,
+    pub(super) on_swept: OnSwept,
 }
 
 impl Sweeper {
@@ -203,7 +206,7 @@ impl Sweeper {
         if pass.is_empty() {
             return Ok(Passed::Nothing);
         }
-        let (mut walk, mut joins) = (Walk::new(patterns(&pass)), 0);
+        let (mut walk, mut joins) = (self.walk(&pass), 0);
         let mut builds = self.indexes.build(pinned, heads(&pass)).await?;
         let mut fresh = Vec::new();
         let mut doomed: Vec<Bytes> = Vec::new();
@@ -222,7 +225,7 @@ impl Sweeper {
             if outcome.left && walk.pages <= JOINABLE_PAGES && joins < MAX_JOINS {
                 joins += 1;
                 pass = self.with(Pending::begin_pass);
-                walk = Walk::new(patterns(&pass));
+                walk = self.walk(&pass);
                 builds = self.indexes.build(pinned, heads(&pass)).await?;
             }
             if self.withdraw_orphans(pinned).await {
@@ -241,6 +244,10 @@ impl Sweeper {
         self.count(&pass, &doomed, &removed);
         self.metrics.indexes_built.inc_by(builds.end(pinned).await?);
         Ok(Passed::Whole)
+    }
+
+    fn walk(&self, pass: &[Sweep]) -> Walk {
+        Walk::new(patterns(pass), Arc::clone(&self.scope))
     }
 
     /// Renews the announcements in time.
@@ -275,6 +282,7 @@ impl Sweeper {
         for done in done {
             let (pattern, removed) = (done.sweep.pattern.shown(), done.removed);
             tracing::debug!(pattern, removed, "swept");
+            self.on_swept.tell(&done.sweep.pattern);
             for waiting in done.waiting {
                 // Who asked may be gone.
                 let _gone = waiting.send(Ok(removed));

@@ -1,9 +1,10 @@
 //! A walk through all keys of Redis, page by page, at a pace that its neighbours do not mind.
 
 use super::pace::Pace;
-use crate::keyspace::{Pattern, names};
+use crate::keyspace::{Pattern, Scope, names};
 use crate::store::{Pinned, StoreError};
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a page held.
@@ -17,6 +18,8 @@ pub(super) struct Page {
 /// One walk through all keys of Redis, and what of them matches.
 pub(super) struct Walk {
     patterns: Vec<Pattern>,
+    /// Says what no pattern reaches.
+    scope: Arc<Scope>,
     cursor: u64,
     /// Pages read so far.
     pub(super) pages: usize,
@@ -24,9 +27,10 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(patterns: Vec<Pattern>) -> Self {
+    pub(super) fn new(patterns: Vec<Pattern>, scope: Arc<Scope>) -> Self {
         Self {
             patterns,
+            scope,
             cursor: 0,
             pages: 0,
             pace: Pace::new(),
@@ -66,7 +70,7 @@ impl Walk {
         (self.pages, self.cursor) = (self.pages + 1, page.cursor);
         let keys = page.keys.into_iter();
         let (doomed, mut kept): (Vec<_>, Vec<_>) = keys
-            .filter(|key| !names::is_reserved(key))
+            .filter(|key| !names::is_reserved(key) && !self.scope.is_plain(key))
             .partition(|key| self.matches(key));
         kept.retain(|key| {
             segments
@@ -107,11 +111,13 @@ pub(super) async fn rest(pause: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyspace::Reach;
 
     #[test]
     fn what_only_a_cancelled_pattern_matches_is_kept() {
         let pattern = |text: &str| Pattern::parse(text.as_bytes()).expect("a pattern");
-        let mut walk = Walk::new(["a:1*", "a:*2"].map(pattern).into());
+        let scope = Arc::new(Scope::new(&[], &[], Reach::default()));
+        let mut walk = Walk::new(["a:1*", "a:*2"].map(pattern).into(), scope);
         let mut doomed: Vec<Bytes> = ["a:11", "a:12", "a:2"].map(Bytes::from).into();
         let kept = walk.only(vec![pattern("a:*2")], &mut doomed);
         assert_eq!(kept, ["a:11"]);

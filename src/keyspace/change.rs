@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::error::shown_text;
 use super::names::RESERVED_PREFIXES;
-use super::{KeyTemplate, Param, ParamType, TemplateError, template::Segment};
+use super::{KeyTemplate, Param, ParamType, TemplateError, escape, template::Segment};
 
 /// Limits of one template: those of a pattern that a client may send, less room for the row's values.
 const MAX_TEMPLATE_BYTES: usize = 200;
@@ -129,6 +129,22 @@ impl ChangeTemplate {
             ChangePart::Column { .. } => "*",
         });
         parts.collect()
+    }
+
+    /// The key or pattern with these values in place of the columns. In a pattern a value means itself.
+    pub fn filled<'v>(&self, value: impl Fn(&str) -> &'v str) -> String {
+        let mut made = String::with_capacity(self.text.len());
+        for part in &self.parts {
+            match part {
+                ChangePart::Text(text) => made.push_str(text),
+                ChangePart::Column { name, .. } if self.is_pattern => {
+                    let escaped = escape(value(name).as_bytes());
+                    made.push_str(&String::from_utf8_lossy(&escaped));
+                }
+                ChangePart::Column { name, .. } => made.push_str(value(name)),
+            }
+        }
+        made
     }
 
     /// The literal text before the first wildcard or column.

@@ -23,6 +23,11 @@ pub enum KeyError {
         /// Prefixes, or the templates of the key's prefix; cut to a few.
         known: String,
     },
+    /// For what only keys with a database, or a program, behind them have.
+    #[error(
+        "'{key}' is a plain key (passthrough {passthrough}), which is neither cached nor invalidated; use Redis' own commands"
+    )]
+    Plain { key: String, passthrough: String },
     #[error("'{text}' {why} in '{key}' (cache {cache})")]
     BadParam {
         key: String,
@@ -56,7 +61,7 @@ impl KeyError {
     /// The code a Redis client sees before the message.
     pub fn code(&self) -> &'static str {
         match self {
-            KeyError::Undeclared { .. } => "ERR",
+            KeyError::Undeclared { .. } | KeyError::Plain { .. } => "ERR",
             _ => "BADKEY",
         }
     }

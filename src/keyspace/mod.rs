@@ -6,7 +6,8 @@
 //!    neither wins are refused when the configuration is read ([`KeyTemplate::overlap`]).
 //! 3. What a change invalidates is spelled as its keys are; data widens no pattern
 //!    ([`ChangeTemplate`]).
-//! 4. Nothing declared, and no pattern, can reach the keys the daemon keeps for itself ([`names`], [`Reach`]).
+//! 4. A plain key, of a passthrough, leads to no space: nothing that reads, invalidates or compares cached values meets it.
+//! 5. Nothing declared, and no pattern, can reach the keys the daemon keeps for itself ([`names`], [`Reach`]).
 //!
 //! ```text
 //! "courses:{id:bigint}" ─parse→ KeyTemplate ─┐
@@ -25,6 +26,7 @@ pub mod names;
 mod overlap;
 mod param;
 mod pattern;
+mod prefixes;
 mod router;
 mod scope;
 mod template;
@@ -36,6 +38,7 @@ pub use named::{Place, may_name};
 pub use overlap::Overlap;
 pub use param::{Param, ParamType};
 pub use pattern::{MAX_PATTERN_BYTES, Pattern, PatternError, Reach, escape, is_pattern};
+pub use prefixes::Prefixes;
 pub use router::{Route, RoutedKey, Router, SpaceId, shard_of};
 pub use scope::{Scope, TargetError, Targets, UnknownCache};
 pub use template::{BoundError, KeyTemplate, TemplateError, check_prefix};

@@ -55,6 +55,11 @@ pub const LIMITS_CHANNEL: &str = "cachewarden:limits";
 /// The sorted set of daemons that share what limits let through while Redis is away: daemon → end of its registration.
 pub const INSTANCES: &str = "cachewarden:instances";
 
+/// The hash in which the fleet notes the last run of a cache's warmup.
+pub fn warmed_of(cache: &str) -> Vec<u8> {
+    format!("cachewarden:warmed:{cache}").into_bytes()
+}
+
 /// First segments, colon included, that nothing may be declared under.
 pub const RESERVED_PREFIXES: [&str; 2] = ["cachewarden:", "ratelimit:"];
 
@@ -65,6 +70,19 @@ const COMPANIONS: [&str; 3] = ["}:lease", "}:pending", "}:old"];
 /// stands in them, so a value and its lease lie in one slot and one script can hold both.
 pub fn lease_of(key: &[u8]) -> Vec<u8> {
     [b"{", key, b"}:lease"].concat()
+}
+
+/// The stream of writes that were acknowledged and are not in Postgres yet. It never expires.
+pub const JOURNAL: &str = "cachewarden:journal";
+
+/// The key of the newest write of `key` that is not in Postgres yet: `{key}:pending`, a hash. It never expires.
+pub fn pending_of(key: &[u8]) -> Vec<u8> {
+    [b"{", key, b"}:pending"].concat()
+}
+
+/// The key of the copy of `key`'s value that outlives its invalidation, for when Postgres is down: `{key}:old`.
+pub fn copy_of(key: &[u8]) -> Vec<u8> {
+    [b"{", key, b"}:old"].concat()
 }
 
 /// Whether `key` is one of the daemon's own, which clients may neither read nor remove.

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use std::collections::HashMap;
 
 use super::{
-    KeyError, KeyTemplate, MAX_KEY_BYTES,
+    KeyError, KeyTemplate, MAX_KEY_BYTES, Prefixes,
     error::{shown_key, shown_text},
     names,
     template::{MAX_SEGMENTS, Segment},
@@ -87,8 +87,10 @@ pub struct Router {
     caches: Vec<(String, KeyTemplate)>,
     /// By number of segments, then most literal first.
     forms: [Vec<Form>; MAX_SEGMENTS + 1],
-    /// Prefix, name and space, sorted by prefix. None is the beginning of another.
-    namespaces: Vec<(String, String, SpaceId)>,
+    /// Name and space.
+    namespaces: Prefixes<(String, SpaceId)>,
+    /// The names of passthroughs: keys without a database, which lead to no space.
+    plain: Prefixes<String>,
     hasher: FixedState,
 }
 
@@ -111,13 +113,14 @@ impl Router {
         let mut router = Router {
             caches: caches.to_vec(),
             forms: Default::default(),
-            namespaces: (caches.len()..=usize::from(u16::MAX))
-                .zip(namespaces)
-                .map(|(id, (name, prefix))| (prefix.clone(), name.clone(), SpaceId(id as u16)))
-                .collect(),
+            namespaces: Prefixes::new(
+                (caches.len()..=usize::from(u16::MAX)).zip(namespaces).map(
+                    |(id, (name, prefix))| (prefix.clone(), (name.clone(), SpaceId(id as u16))),
+                ),
+            ),
+            plain: Prefixes::default(),
             hasher: FixedState::default(),
         };
-        router.namespaces.sort_by(|a, b| a.0.cmp(&b.0));
         for (id, (_, template)) in (0..=u16::MAX).zip(caches) {
             router.file(id, template);
         }
@@ -127,6 +130,28 @@ impl Router {
             });
         }
         router
+    }
+
+    /// Knows the keys of passthroughs (name, prefix) as well.
+    #[must_use]
+    pub fn with_plain(self, passthroughs: &[(String, String)]) -> Router {
+        let plain = passthroughs
+            .iter()
+            .map(|(name, prefix)| (prefix.clone(), name.clone()));
+        Router {
+            plain: Prefixes::new(plain),
+            ..self
+        }
+    }
+
+    /// Whether `key` is a plain one: of a passthrough, without a database behind it, and nobody's to invalidate.
+    pub fn is_plain(&self, key: &[u8]) -> bool {
+        self.plain.of(key).is_some()
+    }
+
+    /// The prefixes of plain keys.
+    pub fn plain_prefixes(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.plain.names()
     }
 
     fn file(&mut self, id: u16, template: &KeyTemplate) {
@@ -175,14 +200,14 @@ impl Router {
         if let Some(route) = self.cache_of(key, &segments) {
             return Ok(route);
         }
-        match self.namespace_of(key) {
-            Some((name, prefix_len, space)) => match namespace_fault(&key[prefix_len..]) {
+        match self.namespaces.of(key) {
+            Some((prefix, (name, space))) => match namespace_fault(&key[prefix.len()..]) {
                 None => Ok(Route {
-                    space,
+                    space: *space,
                     params: Places::new(),
                 }),
                 Some(why) => {
-                    let (key, namespace) = (shown_key(key), name.to_owned());
+                    let (key, namespace) = (shown_key(key), name.clone());
                     Err(KeyError::BadNamespaceKey {
                         key,
                         namespace,
@@ -207,22 +232,18 @@ impl Router {
         })
     }
 
-    fn namespace_of(&self, key: &[u8]) -> Option<(&str, usize, SpaceId)> {
-        // Prefixes are no beginnings of one another, so only the greatest one up to the key can fit.
-        let after = self
-            .namespaces
-            .partition_point(|(prefix, ..)| prefix.as_bytes() <= key);
-        let (prefix, name, space) = self.namespaces.get(after.checked_sub(1)?)?;
-        key.starts_with(prefix.as_bytes())
-            .then_some((name, prefix.len(), *space))
-    }
-
     /// The most helpful error for a key that nothing matches: of the templates that differ in
     /// parameters only, the one that gets furthest.
     fn explain(&self, key: &[u8], segments: &Segments<'_>) -> KeyError {
         if names::is_reserved(key) {
             return KeyError::Reserved {
                 key: shown_key(key),
+            };
+        }
+        if let Some((_, passthrough)) = self.plain.of(key) {
+            return KeyError::Plain {
+                key: shown_key(key),
+                passthrough: passthrough.clone(),
             };
         }
         let nearest = self
@@ -261,7 +282,8 @@ impl Router {
             .iter()
             .map(|(_, t)| t.prefix().to_owned())
             .collect();
-        prefixes.extend(self.namespaces.iter().map(|(prefix, ..)| prefix.clone()));
+        let others = self.namespaces.names().chain(self.plain.names());
+        prefixes.extend(others.map(str::to_owned));
         prefixes.sort();
         prefixes.dedup();
         cut_list(prefixes)

@@ -96,6 +96,20 @@ impl Scope {
         }
     }
 
+    /// Spares plain keys (name and prefix of passthroughs), whoever names them.
+    #[must_use]
+    pub fn with_plain(self, passthroughs: &[(String, String)]) -> Self {
+        Self {
+            router: self.router.with_plain(passthroughs),
+            ..self
+        }
+    }
+
+    /// Whether a key is a plain one, which no invalidation removes.
+    pub fn is_plain(&self, key: &[u8]) -> bool {
+        self.router.is_plain(key)
+    }
+
     /// What may be removed.
     pub fn reach(&self) -> &Reach {
         &self.reach
@@ -146,9 +160,10 @@ impl Scope {
         }
     }
 
-    /// Adds a key or pattern of a prefix that others declare and we do not; whether that can be one.
+    /// Adds a key or pattern of a prefix that others declare and we do not; whether that can be one. A pattern that matches plain
+    /// keys among others is one, and who sweeps it spares them.
     pub fn add_elsewhere(&self, text: &[u8], is_pattern: bool, targets: &mut Targets) -> bool {
-        if self.reach.prefix_of(text).is_some() {
+        if self.reach.prefix_of(text).is_some() || self.is_plain(text) {
             return false;
         }
         let is_name = |text: &[u8]| {

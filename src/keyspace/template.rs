@@ -103,6 +103,12 @@ impl KeyTemplate {
         &self.text[..self.prefix_len]
     }
 
+    /// The literal text that every key begins with: up to the first parameter.
+    pub fn head(&self) -> &[u8] {
+        let end = self.text.find('{').unwrap_or(self.text.len());
+        &self.text.as_bytes()[..end]
+    }
+
     pub fn params(&self) -> &[Param] {
         &self.params
     }

@@ -33,7 +33,7 @@ use super::messages::{Found, State};
 use super::spaces::{Space, Spaces};
 use super::sweeps::Sweeps;
 use crate::config;
-use crate::keyspace::{RoutedKey, expiry};
+use crate::keyspace::RoutedKey;
 use crate::store::Listener;
 use crate::telemetry::{CacheMetrics, Metrics};
 use bytes::Bytes;
@@ -222,7 +222,7 @@ impl L1 {
             let entry = shard.kept.peek(inner.hasher.hash_one(key), key);
             shard.is_certain(now)
                 && entry.is_some_and(|entry| {
-                    !shard.kept.has_ended(entry, now) && !inner.sweeps.doubts_kept(key, entry.asked)
+                    !shard.kept.has_ended(entry, now) && inner.may_be_read(entry, key, now)
                 })
         };
         inner.shards.iter().any(holds)
@@ -261,6 +261,14 @@ impl L1 {
 }
 
 impl Inner {
+    /// Whether nobody doubts an entry, and it need not be read from Redis to be refreshed.
+    fn may_be_read(&self, entry: &Entry, key: &[u8], now: Instant) -> bool {
+        !self.sweeps.doubts_kept(key, entry.asked)
+            && self
+                .spaces
+                .may_be_kept(entry.space, entry.value(), entry.left(now))
+    }
+
     /// The entry of a key, if it may be read at `now`. Every hit passes here, and is counted.
     fn hit<'a>(
         &'a self,
@@ -270,10 +278,13 @@ impl Inner {
         now: Instant,
     ) -> Option<Hit<'a>> {
         let entry = shard.kept.read(hash, key, now)?;
-        if self.sweeps.doubts_kept(key, entry.asked) {
+        if !self.may_be_read(entry, key, now) {
             return None;
         }
         let space = self.spaces.get(entry.space);
+        if space.counts_requests() {
+            self.spaces.requests().count(key);
+        }
         let standing = self.freshness.standing(space, now);
         if standing == Standing::Unproven {
             return None;
@@ -330,17 +341,18 @@ impl Hit<'_> {
             true => State::Stale,
             false => State::HitL1,
         };
-        let (state, life) = match self.value() {
-            Some(_) => (hit, self.space.life(self.entry.key(), None)),
+        let state = match self.value() {
+            Some(_) => hit,
             // That nothing is there may be outdated as well.
-            None if self.is_stale => (State::Stale, self.space.missing_ttl),
-            None => (State::Missing, self.space.missing_ttl),
+            None if self.is_stale => State::Stale,
+            None => State::Missing,
         };
         let left = self.entry.left(self.now);
+        let value = self.entry.value();
         Found {
             value: self.value().map(Bytes::copy_from_slice),
             state,
-            age: expiry::age(life, left),
+            age: self.space.age(self.entry.key(), value, left),
             left,
         }
     }

@@ -1,36 +1,46 @@
--- Before a load: answers each key's value if it is there, else takes the key's lease unless another load holds it.
--- KEYS  [1] the lease index; [2 .. n+1] the values; [n+2 .. 2n+1] their leases, in the same order
--- ARGV  [1] lease length in milliseconds; [2] the load's token
--- Returns, a key each: {value, remaining life in ms} | 1 the lease is yours | 0 another load holds it
+-- Before a load: answers each key's value if it is there and fresh enough, else takes the key's lease unless another load holds it.
+-- KEYS  [1] the lease index; [2 .. n+1] the values; [n+2 .. 2n+1] their leases, in the same order; where
+--       writes may be pending, [2n+2 .. 3n+1] these
+-- ARGV  [1] lease length in milliseconds; [2] the load's token; [3] least remaining life in milliseconds of a value that need
+--       not be loaded anew; '0': none needs; '-1': each does; [4] '1': writes may be pending
+-- Returns, a key each: {value, remaining life in ms} | 1 the lease is yours | 0 another load holds it | {value} says a write that
+--       is not in the database yet | {} a write that is not there yet says that nothing is
 -- Why a script: between "the value is not there" and "the lease is mine" nothing may happen, and lease and index entry
 -- come into being together: an invalidation by pattern finds leases only through the index.
-local n = (#KEYS - 1) / 2
-local lease_ms, token = tonumber(ARGV[1]), ARGV[2]
+local may_be_pending = ARGV[4] == '1'
+local n = (#KEYS - 1) / (may_be_pending and 3 or 2)
+local lease_ms, token, least_ms = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+
+-- That a row is missing is remembered for its own time, and fresh as long as it is.
+local function is_fresh(value, left)
+  return least_ms == 0 or least_ms > 0 and (left >= least_ms or value == 'null')
+end
+
+-- While a write is pending nothing is loaded: what the database says is older.
+local function pending_write(key)
+  -- `pcall`: what another program left there is no hash, and no write of ours.
+  local op, value = unpack(redis.pcall('HMGET', key, 'op', 'value'))
+  if op == 'set' then return {value} end
+  if op == 'delete' then return {} end
+end
+
 local values = redis.call('MGET', unpack(KEYS, 2, n + 1))
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local ends = string.format('%.0f', now + lease_ms)
-
-local answers, entries = {}, {}
+local answers, taken = {}, {}
 for i = 1, n do
-  if values[i] then
-    answers[i] = {values[i], redis.call('PTTL', KEYS[i + 1])}
+  local pending = may_be_pending and pending_write(KEYS[2 * n + 1 + i])
+  local left = values[i] and redis.call('PTTL', KEYS[i + 1])
+  if pending then
+    answers[i] = pending
+  elseif left and is_fresh(values[i], left) then
+    answers[i] = {values[i], left}
   elseif redis.call('SET', KEYS[n + 1 + i], token, 'NX', 'PX', ARGV[1]) then
-    entries[#entries + 1] = ends
-    entries[#entries + 1] = KEYS[i + 1]
+    taken[#taken + 1] = KEYS[i + 1]
     answers[i] = 1
   else
     answers[i] = 0
   end
 end
 
-if #entries > 0 then
-  redis.call('ZADD', KEYS[1], unpack(entries))
-  -- Entries of loads that never ended go by their score; the index itself outlives its last entry and then expires.
-  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. string.format('%.0f', now))
-  if redis.call('PTTL', KEYS[1]) < lease_ms then
-    redis.call('PEXPIRE', KEYS[1], 2 * lease_ms + 60000)
-  end
-end
+note(KEYS[1], taken, lease_ms)
 return answers
