@@ -243,7 +243,7 @@ impl Store {
     }
 
     /// Everything that goes to Redis goes through here: the breaker, the deadline, and what an error means.
-    async fn send<T>(
+    pub(super) async fn send<T>(
         &self,
         command: &'static str,
         exchange: impl AsyncFnOnce(MultiplexedConnection) -> redis::RedisResult<T>,
@@ -375,8 +375,10 @@ fn bad_url(error: &redis::RedisError) -> StoreError {
 }
 
 /// Redis' answers that mean "not now, for anybody" open the breaker like a lost connection.
+pub(super) const NOT_NOW: [&str; 4] = ["LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN"];
+
+/// What an error of the driver means to who asked.
 pub(super) fn meaning(command: &'static str, error: &redis::RedisError) -> StoreError {
-    const NOT_NOW: [&str; 4] = ["LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN"];
     match error.code() {
         Some(code) if NOT_NOW.contains(&code) => StoreError::Lost,
         Some(code) => StoreError::Refused {

@@ -20,8 +20,10 @@
 //! breaker stays closed, the log has a line a minute), loading its data, a script cache that was flushed.
 
 mod connection;
+mod durability;
 mod error;
 mod gate;
+mod pass;
 mod pinned;
 mod refusals;
 mod reply;
@@ -32,8 +34,10 @@ mod subscription;
 mod tracking;
 
 pub use connection::Store;
+pub use durability::Durability;
 pub use error::StoreError;
 pub use gate::Guard;
+pub use pass::{Call, Passed};
 pub use pinned::{Identity, Page, Pinned};
 pub use reply::Reply;
 pub use script::Script;

@@ -7,6 +7,7 @@ use redis::{Cmd, Value};
 #[derive(Debug)]
 pub struct Script {
     name: &'static str,
+    source: Box<str>,
     inner: redis::Script,
 }
 
@@ -15,6 +16,7 @@ impl Script {
     pub fn new(name: &'static str, source: &str) -> Self {
         Self {
             name,
+            source: source.into(),
             inner: redis::Script::new(source),
         }
     }
@@ -22,6 +24,11 @@ impl Script {
     /// The file's name, for errors.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The text.
+    pub(super) fn source(&self) -> &str {
+        &self.source
     }
 
     fn call<K, A>(&self, keys: &[K], args: &[A]) -> Cmd
