@@ -1,0 +1,229 @@
+//! One run: keys from Postgres, loaded in batches at the declared pace, as long as anything can be loaded.
+
+use super::WarmError;
+use super::board::Tally;
+use super::keys::Keys;
+use super::pace::Pace;
+use super::plan::Plan;
+use crate::cache::{MAX_WARM_KEYS, Warmed, Warming};
+use crate::keyspace::{RoutedKey, Router};
+use crate::repository::{LoadError, Repository, WarmKeys};
+use crate::store::StoreError;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+/// Batches under way: while one is loaded, the one before is filled and the one behind takes its leases.
+const MAX_BATCHES: usize = 3;
+/// Keys of the first batch: what a key costs is not known yet.
+const FIRST_BATCH: usize = 64;
+/// What a batch is meant to take. Longer ones are cut smaller, so that no key meets its `load_timeout` for its neighbours' sake.
+const BATCH_TIME: Duration = Duration::from_millis(200);
+/// Batches in a row of which no key was loaded, and the time they may take, before the run is given up.
+const MAX_VAIN: u32 = 20;
+const VAIN_TIME: Duration = Duration::from_secs(30);
+/// The pause after such a batch: the first, doubled up to the longest, each jittered by half.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// While reads wait for a connection to Postgres, the next batch waits: so long between two looks, and at most so often, so that
+/// a cache that is read all the time is warmed all the same.
+const YIELD_STEP: Duration = Duration::from_millis(2);
+const MAX_YIELDS: usize = 100;
+
+/// What all runs work with.
+#[derive(Clone)]
+pub(super) struct Tools {
+    pub(super) warming: Warming,
+    pub(super) source: WarmKeys,
+    pub(super) router: Arc<Router>,
+    /// Whom the reads load from: runs give way to them.
+    pub(super) reads: Repository,
+}
+
+/// A batch that came back.
+struct Batch {
+    keys: Vec<RoutedKey>,
+    took: Duration,
+    warmed: Result<Vec<Warmed>, StoreError>,
+}
+
+/// One run under way.
+pub(super) struct Run<'a> {
+    plan: &'a Plan,
+    tools: &'a Tools,
+    tally: &'a Tally,
+    force: bool,
+    pace: Pace,
+    batch: usize,
+    vain: Vain,
+}
+
+/// Batches in a row that came back with nothing.
+#[derive(Default)]
+struct Vain {
+    batches: u32,
+    since: Option<Instant>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(plan: &'a Plan, tools: &'a Tools, tally: &'a Tally, force: bool) -> Self {
+        Self {
+            plan,
+            tools,
+            tally,
+            force,
+            pace: Pace::new(plan.warm.rate, Instant::now()),
+            batch: FIRST_BATCH,
+            vain: Vain::default(),
+        }
+    }
+
+    /// Warms all keys; what was left out, if anything. Dropped, it ends with the batches under way.
+    ///
+    /// # Errors
+    /// If it had to be given up. The tally says how far it came.
+    pub(super) async fn go(mut self) -> Result<Option<String>, WarmError> {
+        let tools = self.tools;
+        let keys = Keys::open(self.plan, &tools.router, &tools.source, self.tally);
+        let mut keys = keys.await?;
+        let mut under_way = JoinSet::new();
+        loop {
+            while under_way.len() < MAX_BATCHES {
+                let batch = keys.next(self.most_keys()).await?;
+                if batch.is_empty() {
+                    break;
+                }
+                sleep(self.pace.wait(batch.len(), Instant::now())).await;
+                self.give_way().await;
+                under_way.spawn_local(warm(
+                    tools.warming.clone(),
+                    self.plan.clone(),
+                    batch,
+                    self.force,
+                ));
+            }
+            let Some(batch) = under_way.join_next().await else {
+                return Ok(keys.left_out());
+            };
+            // A batch that panicked is a fault of ours: its keys are left to who reads them.
+            let Ok(batch) = batch else { continue };
+            let again = self.account(batch)?;
+            if !again.is_empty() {
+                keys.put_back(again);
+                sleep(self.vain.pause()).await;
+            }
+        }
+    }
+
+    fn most_keys(&self) -> usize {
+        let most = self.tools.warming.most_keys(self.plan.space);
+        self.batch.min(most).min(self.pace.most())
+    }
+
+    /// Waits while reads wait.
+    async fn give_way(&self) {
+        for _ in 0..MAX_YIELDS {
+            if self.tools.reads.stats().waiting == 0 {
+                return;
+            }
+            sleep(YIELD_STEP).await;
+        }
+    }
+
+    /// Counts what came back; the keys that are to be tried again.
+    fn account(&mut self, batch: Batch) -> Result<Vec<RoutedKey>, WarmError> {
+        let warmed = match batch.warmed {
+            Ok(warmed) => warmed,
+            Err(error) => {
+                self.vain.another(|_, _| error.into())?;
+                return Ok(batch.keys);
+            }
+        };
+        if let Some(error) = nothing_loaded(&warmed) {
+            self.vain.another(|batches, took| WarmError::InVain {
+                batches,
+                took,
+                last: error.clone(),
+            })?;
+            let may_help = match error {
+                LoadError::Unavailable { .. } | LoadError::Busy { .. } => true,
+                LoadError::TimedOut { .. } => batch.keys.len() > 1,
+                LoadError::Refused { .. } | LoadError::TooLarge { .. } => false,
+            };
+            if may_help {
+                self.batch = (batch.keys.len() / 2).max(1);
+                return Ok(batch.keys);
+            }
+        } else {
+            self.vain = Vain::default();
+            self.learn(batch.keys.len(), batch.took);
+        }
+        for (key, warmed) in batch.keys.iter().zip(warmed) {
+            self.count(key, warmed);
+        }
+        Ok(Vec::new())
+    }
+
+    fn count(&self, key: &RoutedKey, warmed: Warmed) {
+        let named = |what: String| format!("`{}`: {what}", String::from_utf8_lossy(&key.key));
+        match warmed {
+            Warmed::Loaded => _ = self.tally.loaded.fetch_add(1, Relaxed),
+            Warmed::Fresh | Warmed::Busy => _ = self.tally.skipped.fetch_add(1, Relaxed),
+            Warmed::NotLoaded(error) => self.tally.fail(|| named(error.to_string())),
+            Warmed::TooLarge(bytes) => self
+                .tally
+                .fail(|| named(format!("its {bytes} bytes are more than max_value"))),
+        }
+    }
+
+    /// A batch twice as large, if that should not take too long; or smaller, if this one did.
+    fn learn(&mut self, keys: usize, took: Duration) {
+        if took > BATCH_TIME {
+            self.batch = (keys / 2).max(1);
+        } else if took * 2 < BATCH_TIME && keys >= self.batch {
+            self.batch = (keys * 2).min(MAX_WARM_KEYS);
+        }
+    }
+}
+
+impl Vain {
+    /// One more; Err: that is enough.
+    fn another(&mut self, why: impl FnOnce(u32, Duration) -> WarmError) -> Result<(), WarmError> {
+        self.batches += 1;
+        let took = self.since.get_or_insert_with(Instant::now).elapsed();
+        match self.batches >= MAX_VAIN || took > VAIN_TIME {
+            true => Err(why(self.batches, took)),
+            false => Ok(()),
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let doublings = self.batches.saturating_sub(1).min(16);
+        let pause = FIRST_PAUSE.saturating_mul(1 << doublings);
+        pause
+            .min(LONGEST_PAUSE)
+            .mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+}
+
+async fn warm(warming: Warming, plan: Plan, keys: Vec<RoutedKey>, force: bool) -> Batch {
+    let began = Instant::now();
+    let warmed = warming.warm(plan.space, &keys, force).await;
+    let took = began.elapsed();
+    Batch { keys, took, warmed }
+}
+
+/// Why none of the keys was loaded that had to be, if so.
+fn nothing_loaded(warmed: &[Warmed]) -> Option<LoadError> {
+    let mut why = None;
+    for warmed in warmed {
+        match warmed {
+            Warmed::Fresh | Warmed::Busy => {}
+            Warmed::Loaded | Warmed::TooLarge(_) => return None,
+            Warmed::NotLoaded(error) => why = Some(error.clone()),
+        }
+    }
+    why
+}
