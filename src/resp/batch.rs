@@ -5,8 +5,10 @@ use super::codec::{Protocol, reply};
 use super::commands::Verb;
 use super::door::Door;
 use super::failure;
+use super::plain::command;
 use crate::cache::{Answer, Found, Read, Record, State};
 use crate::keyspace::{KeyError, RoutedKey};
+use crate::plain::{self, Command, Passed};
 use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,8 @@ enum Form {
     Value,
     /// An array of so many values begins with it.
     FirstOf(usize),
+    /// Another value of that array.
+    Next,
     /// A map of value, state, age and remaining life.
     Described,
 }
@@ -60,7 +64,9 @@ impl<'a> Batch<'a> {
         for key in keys {
             self.keys.push(key);
             self.forms.push(form);
-            form = Form::Value;
+            if let Form::FirstOf(_) = form {
+                form = Form::Next;
+            }
         }
     }
 
@@ -73,7 +79,11 @@ impl<'a> Batch<'a> {
         protocol: Protocol,
         (out, enough): (&mut Vec<u8>, usize),
     ) -> Replies {
-        let (mut replies, with_age) = self.look(door, core, protocol, (out, enough));
+        let (mut replies, with_age, plain) = self.look(door, core, protocol, (out, enough));
+        if !plain.is_empty() {
+            // Boxed: a read of cached keys should not carry room for it.
+            replies.plain = Box::pin(ask_plain(door, core, plain)).await;
+        }
         if !replies.keys.is_empty() {
             let keys = Arc::clone(&replies.keys);
             let read = Read { keys, with_age };
@@ -85,15 +95,15 @@ impl<'a> Batch<'a> {
         replies
     }
 
-    /// Replies that have all but what the actor is asked for, and whether it is asked for ages.
+    /// Replies that have all but what actors are asked for; whether ages are asked for; and what of plain keys.
     fn look(
         &mut self,
         door: &Door,
         core: usize,
         protocol: Protocol,
         (out, enough): (&mut Vec<u8>, usize),
-    ) -> (Replies, bool) {
-        let (mut keys, mut known) = (Vec::new(), Vec::new());
+    ) -> (Replies, bool, Vec<(usize, Command)>) {
+        let (mut keys, mut known, mut plain) = (Vec::new(), Vec::new(), Vec::new());
         let (mut at, mut written, mut with_age) = (0, 0, false);
         let forms = &self.forms;
         door.hits(core, &self.keys, |key, hit| {
@@ -107,16 +117,19 @@ impl<'a> Batch<'a> {
                             reply::array(out, count);
                             write_value(hit.value(), protocol, out);
                         }
-                        Form::Value => write_value(hit.value(), protocol, out),
+                        Form::Value | Form::Next => write_value(hit.value(), protocol, out),
                     }
                 }
                 Some(hit) => known.push((
                     at,
                     match form {
                         Form::Described => Known::Described(hit.found()),
-                        Form::FirstOf(_) | Form::Value => Known::Value(hit.record()),
+                        Form::FirstOf(_) | Form::Next | Form::Value => Known::Value(hit.record()),
                     },
                 )),
+                None if door.is_plain(key) && !matches!(form, Form::Described) => {
+                    plain.push((at, passed(form, key)));
+                }
                 None => match door.route(key) {
                     Ok(key) => {
                         with_age |= matches!(form, Form::Described);
@@ -136,12 +149,33 @@ impl<'a> Batch<'a> {
             forms: std::mem::take(&mut self.forms),
             keys: keys.into(),
             known: known.into_iter().peekable(),
+            plain: Vec::new().into_iter().peekable(),
             at: written,
             asked_so_far: 0,
             answers: Answers::Each(Vec::new().into_iter()),
         };
-        (replies, with_age)
+        (replies, with_age, plain)
     }
+}
+
+/// What is asked of a plain key that stands among others. Of an `MGET` it is a list of one value.
+fn passed(form: Form, key: &[u8]) -> Command {
+    let verb = match form {
+        Form::FirstOf(_) | Form::Next => plain::Verb::Mget,
+        Form::Value | Form::Described => plain::Verb::Get,
+    };
+    command(verb, [key].into_iter())
+}
+
+async fn ask_plain(
+    door: &Door,
+    core: usize,
+    asked: Vec<(usize, Command)>,
+) -> Peekable<std::vec::IntoIter<(usize, plain::Answer)>> {
+    let (places, commands): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+    let answers = super::plain::ask(door, core, commands).await;
+    let placed: Vec<_> = places.into_iter().zip(answers).collect();
+    placed.into_iter().peekable()
 }
 
 /// The replies of a batch, written piece by piece.
@@ -151,6 +185,8 @@ pub(super) struct Replies {
     keys: Arc<[RoutedKey]>,
     /// What is known, and in the place of which key each stands.
     known: Peekable<std::vec::IntoIter<(usize, Known)>>,
+    /// The same of plain keys.
+    plain: Peekable<std::vec::IntoIter<(usize, plain::Answer)>>,
     /// The place that comes next, and how many before it were asked for.
     at: usize,
     asked_so_far: usize,
@@ -171,6 +207,8 @@ impl Replies {
             self.at += 1;
             if let Some((_, known)) = self.known.next_if(|(place, _)| *place == at) {
                 known.write(protocol, out);
+            } else if let Some((_, answer)) = self.plain.next_if(|(place, _)| *place == at) {
+                write_plain(answer, protocol, out);
             } else if let Some(key) = self.keys.get(self.asked_so_far) {
                 self.asked_so_far += 1;
                 self.answers.write_next(key, form, protocol, out);
@@ -206,7 +244,7 @@ impl Answers {
         match answer {
             Some(Ok(found)) => match form {
                 Form::Described => describe(&found, protocol, out),
-                Form::Value | Form::FirstOf(_) => {
+                Form::Value | Form::Next | Form::FirstOf(_) => {
                     write_value(found.value.as_deref(), protocol, out)
                 }
             },
@@ -215,6 +253,14 @@ impl Answers {
             None => failure::read(out, key, &crate::cache::CacheError::Restarted),
         }
     }
+}
+
+fn write_plain(answer: plain::Answer, protocol: Protocol, out: &mut Vec<u8>) {
+    let value = answer.map(|passed| match passed {
+        Passed::List(mut values) if values.len() == 1 => values.remove(0),
+        other => other,
+    });
+    super::plain::write(&value, protocol, out);
 }
 
 fn write_value(value: Option<&[u8]>, protocol: Protocol, out: &mut Vec<u8>) {

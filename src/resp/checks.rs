@@ -4,7 +4,7 @@
 use super::commands::{Fault, Verb, limits};
 use super::door::Door;
 use super::failure;
-use crate::rate_limit::{Asked, Check, Decision, LimitError};
+use crate::rate_limit::{Asked, Decision, LimitError};
 use crate::supervisor::AskError;
 
 /// Checks after which a batch is sent although more follow: half of what a connection reads at once.
@@ -67,12 +67,10 @@ impl<'a> Checks<'a> {
     /// Asks the actor, writes the replies, and empties the batch.
     pub(super) async fn ask(&mut self, door: &Door, out: &mut Vec<u8>) {
         let asked = std::mem::take(&mut self.asked);
-        let count = asked.len();
         let answers = if asked.is_empty() {
             Vec::new()
         } else {
-            let answers = door.rate_limits.actor.check.ask(Check { asked }).await;
-            answers.unwrap_or_else(|error| vec![Err(LimitError::Actor(error)); count])
+            door.rate_limits.actor.decide(asked).await
         };
         let mut answers = answers.into_iter();
         for place in self.places.drain(..) {

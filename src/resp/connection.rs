@@ -4,7 +4,7 @@ use super::codec::{Decoder, Limits, Protocol, ProtocolError, Request, reply};
 use super::commands::{self, Flow, Session, Verb, locks};
 use super::door::Door;
 use super::socket::{Socket, give_buffer};
-use super::waiting::{Waiting, is_batched};
+use super::waiting::{Kind, Waiting};
 use crate::lock::{Acquire, Leave, Lost};
 use std::io;
 use std::sync::Arc;
@@ -305,15 +305,17 @@ impl Connection {
                 return Ok(Flow::Continue);
             }
         };
-        if waiting.is_another_kind(verb) {
+        let kind = waiting.kind_of(&self.door, verb, request.args(input).skip(1));
+        if waiting.is_another(kind) {
             self.flush(waiting).await?;
         }
-        if !is_batched(verb) {
-            return self.run_alone(verb, request, input).await;
-        }
-        match request.args_in(input) {
-            Some(args) => waiting.add(&self.door, verb, args.skip(1)),
-            None => {
+        match (kind, request.args_in(input)) {
+            (Kind::Alone, _) => return self.run_alone(verb, request, input).await,
+            (Kind::Plain(verb), _) => waiting.plain.add(verb, request.args(input).skip(1)),
+            (Kind::Read | Kind::Check, Some(args)) => {
+                waiting.add(&self.door, verb, args.skip(1));
+            }
+            (Kind::Read | Kind::Check, None) => {
                 // Its words do not outlive it.
                 self.flush(waiting).await?;
                 let mut alone = Waiting::default();
@@ -423,6 +425,13 @@ impl Connection {
                 .await;
             // Large values go out as they are written, not all of a batch at once.
             while replies.write(protocol, &mut self.out, SEND_AT) {
+                self.socket.write_all(&mut self.out).await?;
+            }
+        }
+        if !waiting.plain.is_empty() {
+            // Boxed: a read should not carry room for it.
+            let mut replies = Box::pin(waiting.plain.ask(&self.door, self.core)).await;
+            while replies.write(self.session.protocol, &mut self.out, SEND_AT) {
                 self.socket.write_all(&mut self.out).await?;
             }
         }

@@ -6,7 +6,7 @@ use crate::cache::{CacheHandle, L1};
 use crate::config::Config;
 use crate::invalidation::InvalidationHandle;
 use crate::lock::LockHandle;
-use crate::rate_limit::{Denied, RateLimitHandle};
+use crate::rate_limit::{Declared, Denied, RateLimitHandle};
 use crate::resp::{Asked, RateLimits};
 use crate::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,15 +23,17 @@ fn door(patience: Patience) -> Arc<Door> {
     let config = Config::from_toml(text).expect("a sound configuration");
     let asked = Asked {
         audit: AuditHandle::unbound(),
+        plain: Arc::from([]),
         caches: Arc::from([CacheHandle::unbound(DEADLINE)]),
         invalidation: InvalidationHandle::unbound(),
         l1: L1::default(),
         rate_limits: RateLimits {
-            actor: RateLimitHandle::unbound(),
+            actor: RateLimitHandle::unbound(Declared::default()),
             names: watch::channel(Vec::new()).1,
             denied: Denied::new(Metrics::new()),
         },
         locks: LockHandle::unbound(),
+        warmup: None,
     };
     let mut door = Door::new(&config, asked, Metrics::new(), Arc::new(Vec::new));
     door.patience = patience;

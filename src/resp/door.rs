@@ -9,8 +9,10 @@ use crate::config;
 use crate::invalidation::InvalidationHandle;
 use crate::keyspace::{KeyError, Reach, RoutedKey, Router, Scope};
 use crate::lock::LockHandle;
+use crate::plain::{self, PlainHandle};
 use crate::rate_limit::{self, Decision, Denied, RateLimitHandle};
 use crate::telemetry::Metrics;
+use crate::warmup::WarmupHandle;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,8 +29,12 @@ pub struct Asked {
     pub invalidation: InvalidationHandle,
     pub l1: L1,
     pub audit: AuditHandle,
+    /// One a core; none without a passthrough.
+    pub plain: Arc<[PlainHandle]>,
     pub locks: LockHandle,
     pub rate_limits: RateLimits,
+    /// `None`: no cache is warmed.
+    pub warmup: Option<WarmupHandle>,
 }
 
 /// Who is asked about limits, and the names of those that are declared.
@@ -66,13 +72,17 @@ pub struct Door {
     pub(super) router: Router,
     /// The names of the declared spaces, by id; and whether each is a cache.
     pub(super) spaces: Vec<(String, bool)>,
+    /// Of the declared caches, by id: whether they save, and whether they delete.
+    writes: Vec<(bool, bool)>,
     pub(super) caches: Arc<[CacheHandle]>,
     pub(super) invalidation: InvalidationHandle,
     /// None, if no cache uses it.
     l1: Option<L1>,
     pub(super) audit: AuditHandle,
+    pub(super) plain: Arc<[PlainHandle]>,
     pub(super) rate_limits: RateLimits,
     pub(super) locks: LockHandle,
+    pub(super) warmup: Option<WarmupHandle>,
     /// What can be invalidated by name.
     pub(super) scope: Scope,
     /// Keys that other programs cache by themselves: `invalidation.prefixes`.
@@ -98,15 +108,24 @@ impl Door {
         let spaces = names
             .chain(namespaces.map(|namespace| (namespace.name.clone(), false)))
             .collect();
+        let writes = config.caches.iter().map(|cache| {
+            let write = cache.write.as_ref();
+            write.map_or((false, false), |write| {
+                (write.save.is_some(), write.delete.is_some())
+            })
+        });
         Self {
             router: config.router(),
             spaces,
+            writes: writes.collect(),
             caches: asked.caches,
             invalidation: asked.invalidation,
             l1: Some(asked.l1).filter(L1::is_used),
             audit: asked.audit,
+            plain: asked.plain,
             rate_limits: asked.rate_limits,
             locks: asked.locks,
+            warmup: asked.warmup,
             scope: config.scope(),
             foreign: Reach::new(config.invalidation.prefixes.iter().cloned()),
             channels: config.invalidation.channels(),
@@ -135,6 +154,22 @@ impl Door {
         }
     }
 
+    /// Whether a key is a plain one: of a passthrough.
+    pub(super) fn is_plain(&self, key: &[u8]) -> bool {
+        self.router.is_plain(key)
+    }
+
+    /// Whether a command of these words is passed on: all keys that it names are plain ones.
+    pub(super) fn passes<'a>(
+        &self,
+        verb: plain::Verb,
+        words: impl Iterator<Item = &'a [u8]>,
+    ) -> bool {
+        let (count, step) = verb.keys();
+        let mut keys = words.take(count).step_by(step);
+        !self.plain.is_empty() && keys.all(|key| self.is_plain(key))
+    }
+
     pub(super) fn route(&self, key: &[u8]) -> Result<RoutedKey, KeyError> {
         let route = self.router.route(key)?;
         Ok(route.with_key(Bytes::copy_from_slice(key)))
@@ -155,6 +190,18 @@ impl Door {
         self.spaces
             .get(usize::from(key.space.0))
             .map_or(("", false), |(name, is_cache)| (name.as_str(), *is_cache))
+    }
+
+    /// Whether the key's cache declares how values are saved.
+    pub(super) fn saves(&self, key: &RoutedKey) -> bool {
+        let writes = self.writes.get(usize::from(key.space.0));
+        writes.is_some_and(|(saves, _)| *saves)
+    }
+
+    /// Whether the key's cache declares how rows are deleted.
+    pub(super) fn deletes(&self, key: &RoutedKey) -> bool {
+        let writes = self.writes.get(usize::from(key.space.0));
+        writes.is_some_and(|(_, deletes)| *deletes)
     }
 
     pub(super) fn next_client(&self) -> u64 {

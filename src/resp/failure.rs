@@ -6,6 +6,7 @@ use crate::cache::{CacheError, Class};
 use crate::invalidation::InvalidationError;
 use crate::keyspace::{KeyError, RoutedKey, TargetError};
 use crate::lock::{self, LockError};
+use crate::plain::{self, PlainError};
 use crate::rate_limit::{self, LimitError};
 use crate::supervisor::AskError;
 
@@ -48,6 +49,28 @@ pub(super) fn command(out: &mut Vec<u8>, error: &CacheError) {
         code(error.class()),
         format_args!("{error}; {}", error.mend()),
     );
+}
+
+/// A command on plain keys that Redis was not asked, or has not answered.
+pub(super) fn plain(out: &mut Vec<u8>, error: &PlainError) {
+    let code = match error.class() {
+        plain::Class::Invalid => "ERR",
+        plain::Class::BadPattern => "BADPATTERN",
+        plain::Class::Busy => "BUSY",
+        plain::Class::Unavailable => "UNAVAILABLE",
+    };
+    match error.mend() {
+        Some(mend) => reply::error(out, code, format_args!("{error}; {mend}")),
+        None => reply::error(out, code, error),
+    }
+}
+
+/// A write that was not done; of one key, if there is no more. What Postgres refuses names the key itself.
+pub(super) fn write(out: &mut Vec<u8>, key: Option<&RoutedKey>, error: &CacheError) {
+    match key {
+        Some(key) if error.class() != Class::Invalid => read(out, key, error),
+        _ => command(out, error),
+    }
 }
 
 /// A lock that has no answer.
@@ -107,6 +130,7 @@ fn code(class: Class) -> &'static str {
         Class::LoadFailed => "LOADFAIL",
         Class::Busy => "BUSY",
         Class::Unavailable => "UNAVAILABLE",
+        Class::Invalid => "ERR",
     }
 }
 

@@ -30,6 +30,7 @@ mod failure;
 mod listener;
 mod lock_session;
 mod password;
+mod plain;
 mod socket;
 mod waiting;
 

@@ -1,25 +1,64 @@
-//! What of a pipeline waits to be asked together: reads or checks of limits, never both, so that everything keeps its turn.
+//! What of a pipeline waits to be asked together: reads, checks of limits or commands on plain keys, never two of them, so that
+//! everything keeps its turn.
 
 use super::batch::Batch;
 use super::checks::Checks;
 use super::commands::Verb;
 use super::door::Door;
+use super::plain::{Plain, verb_of};
+use crate::plain;
+
+/// What a request is asked together with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Reads of cached keys; and of plain ones, where they come among these.
+    Read,
+    /// Checks of limits.
+    Check,
+    /// What is passed on to Redis.
+    Plain(plain::Verb),
+    /// Nothing.
+    Alone,
+}
 
 /// Requests that are not asked yet.
 #[derive(Default)]
 pub(super) struct Waiting<'a> {
     pub(super) reads: Batch<'a>,
     pub(super) checks: Checks<'a>,
+    pub(super) plain: Plain,
 }
 
 impl<'a> Waiting<'a> {
-    /// Whether what waits has to be asked before this command's turn comes.
-    pub(super) fn is_another_kind(&self, verb: Verb) -> bool {
-        (!is_read(verb) && !self.reads.is_empty()) || (!is_check(verb) && !self.checks.is_empty())
+    /// The kind of a request of these words.
+    pub(super) fn kind_of<'b>(
+        &self,
+        door: &Door,
+        verb: Verb,
+        words: impl Iterator<Item = &'b [u8]>,
+    ) -> Kind {
+        if is_check(verb) {
+            return Kind::Check;
+        }
+        if is_read(verb) && !self.reads.is_empty() {
+            return Kind::Read;
+        }
+        match verb_of(verb) {
+            Some(passed) if door.passes(passed, words) => Kind::Plain(passed),
+            _ if is_read(verb) => Kind::Read,
+            _ => Kind::Alone,
+        }
+    }
+
+    /// Whether what waits has to be asked before the turn of this kind comes.
+    pub(super) fn is_another(&self, kind: Kind) -> bool {
+        (kind != Kind::Read && !self.reads.is_empty())
+            || (kind != Kind::Check && !self.checks.is_empty())
+            || (!matches!(kind, Kind::Plain(_)) && !self.plain.is_empty())
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.reads.is_full() || self.checks.is_full()
+        self.reads.is_full() || self.checks.is_full() || self.plain.is_full()
     }
 
     /// Adds a read or a check of these words.
@@ -35,11 +74,6 @@ impl<'a> Waiting<'a> {
             self.reads.add(verb, words);
         }
     }
-}
-
-/// Whether commands of this kind that follow one another are asked together.
-pub(super) fn is_batched(verb: Verb) -> bool {
-    is_read(verb) || is_check(verb)
 }
 
 fn is_read(verb: Verb) -> bool {

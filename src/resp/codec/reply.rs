@@ -29,17 +29,22 @@ pub fn simple(out: &mut Vec<u8>, text: &'static str) {
 /// `-CODE text`. The text may quote what a client or a server sent: it is kept on one line by
 /// escaping control characters, and cut at 300 bytes.
 pub fn error(out: &mut Vec<u8>, code: &'static str, text: impl fmt::Display) {
-    write_error(out, code, &text);
+    write_error(out, format_args!("-{code} {text}"));
 }
 
-fn write_error(out: &mut Vec<u8>, code: &str, text: &dyn fmt::Display) {
+/// An error as another server said it, its code in front.
+pub fn passed_error(out: &mut Vec<u8>, line: &str) {
+    write_error(out, format_args!("-{line}"));
+}
+
+fn write_error(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     let mut line = ErrorLine {
         cut_at: out.len(),
         end: out.len() + MAX_ERROR_BYTES,
         out,
     };
     // It fails when the line is full, and there is nothing left to do then.
-    let _ = write!(line, "-{code} {text}");
+    let _ = line.write_fmt(text);
     end_line(line.out);
 }
 

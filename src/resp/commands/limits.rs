@@ -138,7 +138,7 @@ pub(super) async fn fixed(door: &Door, args: &[&[u8]], out: &mut Vec<u8>) {
     let Some(ask) = or_refused(parsed(), out) else {
         return;
     };
-    let answer = door.rate_limits.actor.fixed.ask(ask).await;
+    let answer = Ok(door.rate_limits.actor.decide_fixed(ask).await);
     if let Some(answer) = answered(door, (b"RATE.FIXED", args[0]), answer, out) {
         decision(out, &answer);
     }
@@ -164,7 +164,7 @@ pub(super) async fn throttle(door: &Door, args: &[&[u8]], out: &mut Vec<u8>) {
     let Some(ask) = or_refused(parsed(), out) else {
         return;
     };
-    let answer = door.rate_limits.actor.throttle.ask(ask).await;
+    let answer = Ok(door.rate_limits.actor.decide_throttle(ask).await);
     if let Some(answer) = answered(door, (b"CL.THROTTLE", args[0]), answer, out) {
         throttled(out, &answer);
     }

@@ -3,13 +3,17 @@
 mod explain;
 pub(super) mod limits;
 pub(super) mod locks;
+mod plain;
 mod reads;
+mod saving;
 mod server;
 mod session;
+mod warm;
 mod writes;
 
 use super::codec::{Request, reply};
 use super::door::Door;
+use crate::plain as passed;
 
 pub(super) use limits::Fault;
 pub(super) use session::Session;
@@ -32,11 +36,25 @@ pub(super) enum Verb {
     Set,
     Del,
     Unlink,
+    Getdel,
+    Getex,
+    Setex,
+    Psetex,
+    Setnx,
+    Mset,
+    Expire,
+    Pexpire,
+    Incr,
+    Incrby,
+    Decr,
+    Scan,
     CacheGet,
     CacheInvalidate,
     CacheCount,
     CacheExplain,
     CacheCancel,
+    CacheWarm,
+    CacheWarming,
     Publish,
     RateCheck,
     RatePeek,
@@ -96,14 +114,28 @@ commands! {
     Exists "EXISTS" -2 ["readonly" "fast"] (1, -1, 1) "generic" "Counts the keys that have a cached value, without loading.";
     Ttl "TTL" 2 ["readonly" "fast"] (1, 1, 1) "generic" "Returns the remaining life of a cached value in seconds, without loading.";
     Pttl "PTTL" 2 ["readonly" "fast"] (1, 1, 1) "generic" "Returns the remaining life of a cached value in milliseconds, without loading.";
-    Set "SET" -3 ["write"] (1, 1, 1) "string" "Refused: no cache declares a write.";
-    Del "DEL" -2 ["write"] (1, -1, 1) "generic" "Invalidates keys; returns how many values were cached.";
-    Unlink "UNLINK" -2 ["write" "fast"] (1, -1, 1) "generic" "Invalidates keys; returns how many values were cached.";
+    Set "SET" -3 ["write"] (1, 1, 1) "string" "Saves a JSON text in Postgres, by the statement that the key's cache declares; sets a plain key.";
+    Mset "MSET" -3 ["write"] (1, -1, 2) "string" "Saves JSON texts under keys, all of them in one transaction; sets plain keys.";
+    Del "DEL" -2 ["write"] (1, -1, 1) "generic" "Deletes rows where the keys' caches declare it; else invalidates keys. Returns how many rows and cached values there were.";
+    Unlink "UNLINK" -2 ["write" "fast"] (1, -1, 1) "generic" "The same as DEL.";
+    Getdel "GETDEL" 2 ["write" "fast"] (1, 1, 1) "string" "Returns the value of a plain key, and deletes it.";
+    Getex "GETEX" -2 ["write" "fast"] (1, 1, 1) "string" "Returns the value of a plain key, and sets its expiry; PERSIST sets the declared one.";
+    Setex "SETEX" 4 ["write" "denyoom"] (1, 1, 1) "string" "Sets a plain key for some seconds.";
+    Psetex "PSETEX" 4 ["write" "denyoom"] (1, 1, 1) "string" "Sets a plain key for some milliseconds.";
+    Setnx "SETNX" 3 ["write" "denyoom" "fast"] (1, 1, 1) "string" "Sets a plain key that is not there.";
+    Expire "EXPIRE" -3 ["write" "fast"] (1, 1, 1) "generic" "Sets the remaining life of a plain key in seconds.";
+    Pexpire "PEXPIRE" -3 ["write" "fast"] (1, 1, 1) "generic" "Sets the remaining life of a plain key in milliseconds.";
+    Incr "INCR" 2 ["write" "denyoom" "fast"] (1, 1, 1) "string" "Adds one to the number under a plain key.";
+    Incrby "INCRBY" 3 ["write" "denyoom" "fast"] (1, 1, 1) "string" "Adds to the number under a plain key.";
+    Decr "DECR" 2 ["write" "denyoom" "fast"] (1, 1, 1) "string" "Takes one from the number under a plain key.";
+    Scan "SCAN" -2 ["readonly"] (0, 0, 0) "generic" "Iterates over plain keys.";
     CacheGet "CACHE.GET" 2 ["readonly" "fast"] (1, 1, 1) "cachewarden" "Returns a value with its state, age and remaining life.";
     CacheInvalidate "CACHE.INVALIDATE" -2 ["write"] (1, -1, 1) "cachewarden" "Invalidates keys and whatever matches patterns; answered once acknowledged, with the number removed.";
     CacheCount "CACHE.COUNT" -2 ["readonly"] (1, -1, 1) "cachewarden" "Counts what CACHE.INVALIDATE would remove, and removes nothing.";
     CacheExplain "CACHE.EXPLAIN" 2 ["readonly" "fast"] (1, 1, 1) "cachewarden" "Tells all that is known of a key: its value's age, its lease, what happened to it, what would invalidate it.";
     CacheCancel "CACHE.CANCEL" -2 ["write"] (0, 0, 0) "cachewarden" "Gives up sweeps of this daemon whose patterns match; returns how many.";
+    CacheWarm "CACHE.WARM" -1 ["write"] (0, 0, 0) "cachewarden" "Loads caches before they are read, those named or all that are warmed; FORCE before them loads what is fresh, too.";
+    CacheWarming "CACHE.WARMING" 1 ["readonly" "fast"] (0, 0, 0) "cachewarden" "Tells how far the warmup of each cache is, or what came of the last.";
     Publish "PUBLISH" 3 ["pubsub" "fast"] (0, 0, 0) "pubsub" "Publishes a message on Redis, on a channel for invalidations.";
     RateCheck "RATE.CHECK" -3 ["write" "fast"] (2, 2, 1) "cachewarden" "Lets a subject through limits, or refuses it; takes from all of them or from none.";
     RatePeek "RATE.PEEK" -3 ["readonly" "fast"] (2, 2, 1) "cachewarden" "Tells what RATE.CHECK would answer, and takes nothing.";
@@ -219,15 +251,26 @@ pub(super) async fn run(
         Verb::Get | Verb::Mget | Verb::CacheGet => {}
         Verb::RateCheck | Verb::RatePeek => {}
         Verb::LockAcquire => {}
-        Verb::Exists => reads::exists(door, caches, &args, out).await,
+        Verb::Exists => reads::exists(door, core, &args, out).await,
         Verb::Ttl => reads::ttl(door, caches, args[0], reads::Unit::Seconds, out).await,
         Verb::Pttl => reads::ttl(door, caches, args[0], reads::Unit::Milliseconds, out).await,
-        Verb::Set => writes::set(door, &args, out),
-        Verb::Del | Verb::Unlink => writes::delete(door, caches, &args, out).await,
+        Verb::Set => saving::set(door, caches, &args, out).await,
+        Verb::Mset => saving::mset(door, caches, &args, out).await,
+        Verb::Del => saving::delete(door, core, passed::Verb::Del, &args, out).await,
+        Verb::Unlink => saving::delete(door, core, passed::Verb::Unlink, &args, out).await,
+        // On plain keys they are batched by the connection.
+        Verb::Getdel | Verb::Getex | Verb::Setex | Verb::Psetex | Verb::Setnx => {
+            plain::refuse(door, verb, &args, out);
+        }
+        Verb::Expire | Verb::Pexpire | Verb::Incr | Verb::Incrby | Verb::Decr | Verb::Scan => {
+            plain::refuse(door, verb, &args, out);
+        }
         Verb::CacheInvalidate => writes::invalidate(door, caches, &args, out).await,
         Verb::CacheCount => writes::count_matches(door, &args, out).await,
         Verb::CacheExplain => explain::explain(door, args[0], session.protocol, out).await,
         Verb::CacheCancel => writes::cancel(door, &args, out).await,
+        Verb::CacheWarm => warm::warm(door, &args, session.protocol, out).await,
+        Verb::CacheWarming => warm::warming(door, session.protocol, out).await,
         Verb::Publish => writes::publish(door, args[0], args[1], out).await,
         Verb::RateReset => limits::reset(door, &args, out).await,
         Verb::RateRefund => limits::refund(door, &args, out).await,

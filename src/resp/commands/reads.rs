@@ -4,8 +4,10 @@ use super::super::batch::millis;
 use super::super::codec::reply;
 use super::super::door::Door;
 use super::super::failure;
+use super::plain;
 use crate::cache::{CacheHandle, Inspect};
 use crate::keyspace::RoutedKey;
+use crate::plain as passed;
 use std::time::Duration;
 
 #[derive(Clone, Copy)]
@@ -14,10 +16,16 @@ pub(super) enum Unit {
     Milliseconds,
 }
 
-pub(super) async fn exists(door: &Door, caches: &CacheHandle, keys: &[&[u8]], out: &mut Vec<u8>) {
-    if let Some(left) = inspect(door, caches, keys, out).await {
-        let there = left.iter().flatten().count();
-        reply::integer(out, i64::try_from(there).unwrap_or(i64::MAX));
+pub(super) async fn exists(door: &Door, core: usize, keys: &[&[u8]], out: &mut Vec<u8>) {
+    let (plain, others) = plain::split(door, keys);
+    let verb = passed::Verb::Exists;
+    let Some(plain) = plain::count(door, core, verb, &plain, out).await else {
+        return;
+    };
+    if let Some(left) = inspect(door, &door.caches[core], &others, out).await {
+        let there = u64::try_from(left.iter().flatten().count()).unwrap_or(u64::MAX);
+        let sum = there.saturating_add(plain);
+        reply::integer(out, i64::try_from(sum).unwrap_or(i64::MAX));
     }
 }
 

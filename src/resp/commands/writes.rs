@@ -1,7 +1,7 @@
-//! `DEL`, `UNLINK`, `CACHE.INVALIDATE`, `CACHE.COUNT`, `CACHE.CANCEL`, `PUBLISH`, and the refusal of `SET`.
+//! `CACHE.INVALIDATE`, `CACHE.COUNT`, `CACHE.CANCEL`, `PUBLISH`: what is outdated, whoever changed it.
 
 use super::super::codec::reply;
-use super::super::door::{Door, Named};
+use super::super::door::Door;
 use super::super::failure;
 use crate::cache::{CacheHandle, Invalidate, Origin};
 use crate::invalidation::{
@@ -11,38 +11,7 @@ use crate::keyspace::{Pattern, TargetError, Targets};
 use crate::supervisor::AskError;
 use bytes::Bytes;
 
-pub(super) fn set(door: &Door, args: &[&[u8]], out: &mut Vec<u8>) {
-    let [key, _value] = args else {
-        let text = "SET takes a key and a value here; leave its options out";
-        return reply::error(out, "ERR", text);
-    };
-    match door.route(key) {
-        Err(error) => failure::key(out, &error),
-        Ok(key) => {
-            let text = match door.space(&key) {
-                (cache, true) => format!("cache '{cache}' declares no write"),
-                (namespace, false) => {
-                    format!("namespace '{namespace}' is filled by its programs, not by SET")
-                }
-            };
-            reply::error(out, "READONLY", text);
-        }
-    }
-}
-
-pub(super) async fn delete(door: &Door, caches: &CacheHandle, keys: &[&[u8]], out: &mut Vec<u8>) {
-    let mut ask = Invalidate::keys(Vec::new());
-    for key in keys {
-        match door.named(key) {
-            Ok(Named::Ours(key)) => ask.keys.push(key),
-            Ok(Named::Foreign(key)) => ask.others.push(key),
-            Err(error) => return failure::key(out, &error),
-        }
-    }
-    invalidate_keys(caches, ask, out).await;
-}
-
-async fn invalidate_keys(caches: &CacheHandle, ask: Invalidate, out: &mut Vec<u8>) {
+pub(super) async fn invalidate_keys(caches: &CacheHandle, ask: Invalidate, out: &mut Vec<u8>) {
     match caches.invalidate.ask(ask).await {
         Ok(Ok(removed)) => count(removed, out),
         Ok(Err(error)) => failure::command(out, &error),
@@ -127,6 +96,6 @@ fn write_answer(answer: Result<Result<u64, InvalidationError>, AskError>, out: &
     }
 }
 
-fn count(number: u64, out: &mut Vec<u8>) {
+pub(super) fn count(number: u64, out: &mut Vec<u8>) {
     reply::integer(out, i64::try_from(number).unwrap_or(i64::MAX));
 }
