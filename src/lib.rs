@@ -8,13 +8,17 @@ pub mod config;
 mod daemon;
 pub mod http;
 pub mod invalidation;
+pub mod journal;
 pub mod keyspace;
 pub mod lock;
+pub mod plain;
 pub mod rate_limit;
 pub mod repository;
 pub mod resp;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod typed;
+pub mod warmup;
 
 pub use daemon::{Ended, Reloaded, StartError, Warden, WardenError};

@@ -17,7 +17,7 @@ use super::origins::Origins;
 use super::pass::PassError;
 use crate::cache::{Source, Spaces, Sweeps};
 use crate::config::{self, Config};
-use crate::keyspace::{RoutedKey, expiry};
+use crate::keyspace::RoutedKey;
 use crate::repository::{Admission, PendingChanges, Repository, RepositoryError};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
@@ -230,10 +230,7 @@ impl Checker {
 
     fn suspect(&self, key: RoutedKey, value: &[u8], life: Life, stored: Option<&[u8]>) -> Suspect {
         let space = self.spaces.get(key.space);
-        let age = life.left.map(|left| match value {
-            b"null" => expiry::age(space.missing_ttl, left),
-            _ => expiry::age(space.life(&key.key, None), left),
-        });
+        let age = life.left.map(|left| space.age(&key.key, value, left));
         let wrong = Wrong {
             watched: self.origins.is_watched(&key.key),
             cached: xxh3_64(value),

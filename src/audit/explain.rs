@@ -3,7 +3,7 @@
 use super::look::{HeldLease, Looking};
 use super::origins::Origins;
 use crate::cache::{L1, Spaces, Story, Trace};
-use crate::keyspace::{SpaceId, expiry};
+use crate::keyspace::SpaceId;
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -58,18 +58,15 @@ impl Explainer {
         let look = self.looking.head(&self.store, &key, MISSING.len() + 1);
         let look = look.await?;
         let space = space.map(|space| self.spaces.get(space));
-        let life = match (look.value.as_deref(), space) {
-            (None, _) | (_, None) => None,
-            (Some(MISSING), Some(space)) => Some(space.missing_ttl),
-            (Some(_), Some(space)) => Some(space.life(&key, None)),
+        let age = match (look.value.as_deref(), space, look.life.left) {
+            (Some(head), Some(space), Some(left)) => Some(space.age(&key, head, left)),
+            _ => None,
         };
         Ok(Explanation {
             cache: space.map(|space| space.name.clone()),
             // What others keep there is theirs to choose: a hash, a list.
             cached: look.value.is_some() || space.is_none() && look.is_no_value,
-            age: life
-                .zip(look.life.left)
-                .map(|(life, left)| expiry::age(life, left)),
+            age,
             left: look.life.left,
             lease: look.lease,
             l1: self.l1.holds(&key),

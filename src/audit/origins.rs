@@ -1,12 +1,13 @@
 //! What would invalidate a key: the watches, events and channels whose templates can name it.
 
-use crate::config::{Config, EventPiece, EventTemplate};
+use crate::config::{Cache, Config, EventPiece, EventTemplate};
 use crate::keyspace::{ChangeTemplate, ParamType, Place, may_name};
 
 /// Everything declared that invalidates by itself.
 #[derive(Debug)]
 pub struct Origins {
     watches: Vec<(String, ChangeTemplate)>,
+    writes: Vec<(String, ChangeTemplate)>,
     events: Vec<(String, EventTemplate)>,
     channel: String,
 }
@@ -31,6 +32,7 @@ impl Origins {
         });
         Self {
             watches: watches.collect(),
+            writes: config.caches.iter().flat_map(writes).collect(),
             events: events.collect(),
             channel: settings.channel.clone(),
         }
@@ -44,13 +46,29 @@ impl Origins {
 
     /// All that would invalidate this key, a line each.
     pub fn naming(&self, key: &[u8]) -> Vec<String> {
-        let watches = self.watches.iter().filter(|(_, watch)| watch.may_name(key));
+        let told = self.watches.iter().chain(&self.writes);
+        let told = told.filter(|(_, template)| template.may_name(key));
         let events = self.events.iter().filter(|(_, event)| makes(event, key));
-        let mut found: Vec<String> = watches.map(|(shown, _)| shown.clone()).collect();
+        let mut found: Vec<String> = told.map(|(shown, _)| shown.clone()).collect();
         found.extend(events.map(|(shown, _)| shown.clone()));
         found.push(format!("message on {}", self.channel));
         found
     }
+}
+
+/// What writes of a cache name: its own keys, and what it declares to be outdated with them.
+fn writes(cache: &Cache) -> Vec<(String, ChangeTemplate)> {
+    let Some(write) = &cache.write else {
+        return Vec::new();
+    };
+    // Which parameter it is does not matter here, only what values it has.
+    let own = ChangeTemplate::of_key(&cache.key, |_param| Some("any"));
+    let templates = [&own].into_iter().chain(&write.also_invalidate);
+    let named = templates.map(|template| {
+        let shown = format!("write of cache {}: {template}", cache.name);
+        (shown, template.clone())
+    });
+    named.collect()
 }
 
 /// Whether an event makes its template name this key: its fields are texts as keys have them.
@@ -77,6 +95,8 @@ mod tests {
             query = "SELECT title FROM courses WHERE id = :id"
             shape = "scalar"
             ttl = "1h"
+            write.delete = "DELETE FROM courses WHERE id = :id"
+            write.also_invalidate = ["courses:count"]
             [caches.review]
             key = "courses:{id:bigint}:reviews"
             query = "SELECT :id"
@@ -103,11 +123,12 @@ mod tests {
             origins.naming(b"courses:1"),
             [
                 "watch \"public\".\"courses\": courses:{id}",
+                "write of cache course: courses:{id:bigint}",
                 "event course.changed on events: courses:{courseId}",
                 "message on cache:invalidate"
             ]
         );
-        assert_eq!(origins.naming(b"courses:count").len(), 3);
+        assert_eq!(origins.naming(b"courses:count").len(), 4);
         // No field of an event holds a colon.
         assert_eq!(
             origins.naming(b"courses:1:reviews"),

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::exit;
-use crate::config::Config;
-use crate::repository::{Installer, Repository, RepositoryError, WatchProblem};
+use crate::config::{Cache, Config};
+use crate::daemon::volatility;
+use crate::repository::{Installer, Repository, RepositoryError, WarmKeys, WatchProblem};
 
 /// Check the configuration and print every mistake with its place and the mend.
 #[derive(clap::Args, Clone, Debug)]
@@ -58,7 +59,13 @@ pub(super) fn run(path: &Path, args: &Args) -> u8 {
         if !config.invalidation.watches.is_empty() {
             println!("every watched table has its triggers");
         }
-        if config.locks.is_declared {
+        if config.declares_writes() {
+            println!("what writes need is installed");
+        }
+        if config.caches.iter().any(Cache::is_journaled) {
+            println!("redis keeps the journal of writes");
+        }
+        if config.needs_fences() {
             println!("what locks need is installed");
         }
     }
@@ -72,6 +79,9 @@ fn contents(config: &Config) -> String {
         counted(config.caches.len(), "cache"),
         counted(config.namespaces.len(), "namespace"),
     ];
+    if !config.passthroughs.is_empty() {
+        parts.push(counted(config.passthroughs.len(), "passthrough"));
+    }
     if !config.limits.is_empty() {
         parts.push(counted(config.limits.len(), "limit"));
     }
@@ -92,24 +102,37 @@ fn online(config: &Config) -> Result<(), (u8, String)> {
     let handle = || runtime.handle().clone();
     let wrong = |error: RepositoryError| (exit::CONFIG, error.to_string());
     let repository = Repository::new(postgres, &config.caches, handle()).map_err(wrong)?;
+    let warm_keys = WarmKeys::new(postgres, &config.caches, handle()).map_err(wrong)?;
     let installer = Installer::new(postgres, &config.invalidation, handle()).map_err(wrong)?;
-    let installer = Arc::new(installer.with_fences(config.locks.is_declared));
+    let installer = installer.with_fences(config.needs_fences());
+    let installer = Arc::new(installer.with_writes(config.declares_writes()));
     let found = runtime.block_on(async {
         let queries = repository.check().await?;
-        Ok((queries, installer.plan().await?))
+        let warm_keys = warm_keys.check().await?;
+        Ok((queries, warm_keys, installer.plan().await?))
     });
-    let (queries, plan) = found.map_err(|error: RepositoryError| unavailable(&error))?;
+    let (queries, warm_keys, plan) = found.map_err(|error: RepositoryError| unavailable(&error))?;
+    let volatile = runtime.block_on(volatility(config));
+    let volatile = volatile.map_err(|error| unavailable(&error))?;
     let mut reports: Vec<String> = queries
         .iter()
+        .chain(&warm_keys)
         .map(|problem| {
             let hint = problem.hint.as_deref();
-            config.report_query(problem.cache, problem.offset, &problem.message, hint)
+            config.report_declared(
+                problem.cache,
+                problem.declared,
+                problem.offset,
+                &problem.message,
+                hint,
+            )
         })
         .collect();
     let watches = [plan.problems, plan.flaws].concat();
     if !watches.is_empty() {
         reports.push(WatchProblem::report(&watches, config));
     }
+    reports.extend(volatile);
     match reports.as_slice() {
         [] => Ok(()),
         reports => Err((exit::CONFIG, reports.join("\n\n"))),

@@ -21,7 +21,8 @@ pub(super) fn of_start(error: &StartError) -> u8 {
         | StartError::Redis(_)
         | StartError::Postgres(_)
         | StartError::Queries(_)
-        | StartError::Watches(_) => CONFIG,
+        | StartError::Watches(_)
+        | StartError::Journal(_) => CONFIG,
         StartError::Thread(_) => OS,
         StartError::Actor(_) => SOFTWARE,
     }

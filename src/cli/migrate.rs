@@ -69,7 +69,8 @@ fn migrate(config: &Config, args: &Args) -> Result<Vec<Step>, (u8, String)> {
     let handle = runtime.handle().clone();
     let installer = Installer::new(postgres, &config.invalidation, handle);
     let installer = installer.map_err(|error| failed(&error))?;
-    let installer = Arc::new(installer.with_fences(config.locks.is_declared));
+    let installer = installer.with_fences(config.needs_fences());
+    let installer = Arc::new(installer.with_writes(config.declares_writes()));
     let done = runtime.block_on(async {
         let plan = match (args.uninstall, args.dry_run) {
             (true, true) => return Ok((installer.plan_uninstall().await?, Vec::new())),
@@ -105,6 +106,7 @@ fn failed(error: &RepositoryError) -> (u8, String) {
         RepositoryError::Connect(_)
         | RepositoryError::Queue { .. }
         | RepositoryError::Fence { .. }
+        | RepositoryError::WarmKeys { .. }
         | RepositoryError::Stopped => (exit::UNAVAILABLE, ""),
     };
     (code, format!("{error}{hint}"))

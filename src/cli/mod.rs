@@ -19,6 +19,7 @@ mod open_files;
 mod run;
 mod systemd;
 mod table;
+mod warm;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -56,6 +57,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Remove keys, or what matches patterns, through the running daemon
     Invalidate(invalidate::Args),
+    /// Load caches before they are read, through the running daemon
+    Warm(warm::Args),
     /// Ask the running daemon what a limit lets through, or give back what was taken
     Limit(limit::Args),
     /// Tell who holds which lock, or take one away from its holder
@@ -75,6 +78,7 @@ impl Cli {
             Command::Check(args) => check::run(&config, &args),
             Command::Migrate(args) => migrate::run(&config, &args),
             Command::Invalidate(args) => invalidate::run(&config, args),
+            Command::Warm(args) => warm::run(&config, args),
             Command::Limit(args) => limit::run(&config, args),
             Command::Lock(args) => lock::run(&config, args),
             Command::Audit(args) => audit::run(&config, &args),

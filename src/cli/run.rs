@@ -54,7 +54,7 @@ async fn serve(path: &Path, config: Config) -> u8 {
     };
     let mut hung_up = false;
     let started = tokio::select! {
-        started = Warden::start(config) => started,
+        started = Warden::launch(config) => started,
         () = stop_signal(&mut signals, &mut hung_up) => return 0,
     };
     let warden = match started {
@@ -64,15 +64,26 @@ async fn serve(path: &Path, config: Config) -> u8 {
             return exit::of_start(&error);
         }
     };
+    let is_ready = tokio::select! {
+        () = systemd::ready_when(warden.ready()) => true,
+        () = stop_signal(&mut signals, &mut hung_up) => false,
+    };
+    if !is_ready {
+        return told(stop(&warden, &mut signals).await);
+    }
     if let Some(address) = warden.resp_addr() {
         tracing::info!(%address, "ready");
     }
-    systemd::notify(&[NotifyState::Ready]);
     let ended = tokio::select! {
         () = serve_signals(&warden, path, &mut signals, hung_up) => stop(&warden, &mut signals).await,
         ended = warden.ended() => ended,
         () = systemd::feed_watchdog(warden.health()) => Ended::Stopped,
     };
+    told(ended)
+}
+
+/// Says how it ended; the exit code.
+fn told(ended: Ended) -> u8 {
     match ended {
         Ended::Stopped => {
             tracing::info!("stopped");

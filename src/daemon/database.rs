@@ -22,7 +22,13 @@ pub(super) async fn repository(
                 .iter()
                 .map(|problem| {
                     let hint = problem.hint.as_deref();
-                    config.report_query(problem.cache, problem.offset, &problem.message, hint)
+                    config.report_declared(
+                        problem.cache,
+                        problem.declared,
+                        problem.offset,
+                        &problem.message,
+                        hint,
+                    )
                 })
                 .collect();
             return Err(StartError::Queries(reports.join("\n\n")));
@@ -35,18 +41,24 @@ pub(super) async fn repository(
     Ok(Some(repository))
 }
 
-/// Who knows what has to be installed for watches and locks; `None`: neither is declared.
+/// Who knows what has to be installed for watches, writes and locks; `None`: none of them is declared.
 pub(super) fn installer(
     config: &Config,
     runtime: &Handle,
 ) -> Result<Option<Arc<Installer>>, RepositoryError> {
     let postgres = config.postgres.as_ref();
     postgres
-        .filter(|_| !config.invalidation.watches.is_empty() || config.locks.is_declared)
+        .filter(|_| {
+            let needs_queue = !config.invalidation.watches.is_empty() || config.declares_writes();
+            needs_queue || config.needs_fences()
+        })
         .map(|postgres| Installer::new(postgres, &config.invalidation, runtime.clone()))
         .transpose()
         .map(|installer| {
-            installer.map(|installer| Arc::new(installer.with_fences(config.locks.is_declared)))
+            installer.map(|installer| {
+                let installer = installer.with_fences(config.needs_fences());
+                Arc::new(installer.with_writes(config.declares_writes()))
+            })
         })
 }
 

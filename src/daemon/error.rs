@@ -8,6 +8,7 @@ use crate::repository::RepositoryError;
 use crate::resp::OpenError;
 use crate::store::StoreError;
 use crate::supervisor::AskError;
+use crate::warmup::WarmError;
 use std::io;
 use std::sync::Arc;
 
@@ -32,6 +33,9 @@ pub enum StartError {
     /// Watched tables lack their triggers; each with its place in the file.
     #[error("{0}")]
     Watches(String),
+    /// Redis would lose writes that are acknowledged before Postgres has them.
+    #[error("{0}")]
+    Journal(String),
     /// The operating system gives no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
@@ -64,6 +68,9 @@ pub enum WardenError {
     /// The lock could not be had, or kept.
     #[error("{0}")]
     Lock(#[from] LockError),
+    /// What is to be warmed is no cache that is.
+    #[error("{0}")]
+    Warm(#[from] WarmError),
     /// The limit could not be asked, or what was asked makes no sense for it.
     #[error("{0}")]
     Limit(#[from] LimitError),

@@ -3,7 +3,7 @@
 
 use super::database;
 use super::error::StartError;
-use crate::cache::{Freshness, Notes, Sweeps};
+use crate::cache::{Freshness, Notes, Sweeps, Told};
 use crate::config::Config;
 use crate::invalidation::{
     Applying, Barrier, Bell, Doorbell, Drain, Gatekeeper, Inspector, InvalidationHandle, LookedAt,
@@ -25,10 +25,11 @@ const LONGEST_BARRIER: Duration = Duration::from_secs(10);
 pub(super) struct Keeping {
     pub(super) freshness: Freshness,
     pub(super) sweeps: Sweeps,
+    pub(super) told: Told,
     scope: Arc<Scope>,
     invalidation: InvalidationHandle,
     metrics: Metrics,
-    /// If any table is watched.
+    /// If any table is watched, or written to.
     queue: Option<Queue>,
     poll: Duration,
     /// Where connections are driven.
@@ -56,12 +57,14 @@ impl Keeping {
         metrics: Metrics,
     ) -> Result<Self, StartError> {
         let settings = &config.invalidation;
-        let sweeps = Sweeps::default();
+        let (sweeps, told) = (Sweeps::default(), Told::default());
         let watched = config.postgres.as_ref();
-        let queue = match watched.filter(|_| !settings.watches.is_empty()) {
+        let is_queued = !settings.watches.is_empty() || config.declares_writes();
+        let queue = match watched.filter(|_| is_queued) {
             None => None,
             Some(postgres) => {
-                let barrier = Barrier::new(sweeps.clone(), watched_by(config), metrics.clone());
+                let (doubted, watched) = (sweeps.clone(), watched_by(config));
+                let barrier = Barrier::doubting(doubted, watched, metrics.clone(), told.clone());
                 barrier.raise(Instant::now());
                 Some(Queue {
                     side: QueueSide {
@@ -92,6 +95,7 @@ impl Keeping {
                 None => Freshness::default(),
             },
             sweeps,
+            told,
             scope,
             invalidation,
             metrics,
@@ -121,6 +125,7 @@ impl Keeping {
             metrics: self.metrics.clone(),
             applying: applying.clone(),
             bell: bell.clone(),
+            told: self.told.clone(),
             poll: self.poll,
             held: Drain::HELD,
             large: Drain::LARGE,

@@ -1,18 +1,14 @@
 //! The actor of the limits, and what it is made of.
 
-use crate::config::Config;
 use crate::rate_limit::{RateLimitActor, RateLimitParts};
 use crate::resp::RateLimits;
 use crate::store::Store;
 use crate::supervisor::{ChildSpec, RestartPolicy};
-use crate::telemetry::Metrics;
 use actix_rt::ArbiterHandle;
 
 /// The connection to Redis, which comes first, and the rate limit actor that counts there.
 pub(super) fn children(
-    config: &Config,
     store: Store,
-    metrics: Metrics,
     limits: RateLimits,
     arbiter: &ArbiterHandle,
 ) -> [ChildSpec; 2] {
@@ -23,7 +19,7 @@ pub(super) fn children(
         RestartPolicy::default(),
         move || kept.clone().keep(),
     );
-    let parts = RateLimitParts::new(config, store, metrics).with_denied(limits.denied);
+    let parts = RateLimitParts::new(&limits.actor, store, limits.denied);
     let actor = ChildSpec::new(
         "rate-limit",
         arbiter.clone(),

@@ -41,11 +41,20 @@ pub(super) fn source(
                     "postgres_statements_running".to_owned(),
                     stats.running.to_string(),
                 ),
+                ("postgres_writes".to_owned(), stats.writes.to_string()),
+                (
+                    "postgres_writes_failed".to_owned(),
+                    stats.writes_failed.to_string(),
+                ),
                 (
                     "postgres_keys_waiting".to_owned(),
                     stats.waiting.to_string(),
                 ),
             ]);
+        }
+        for (cache, keys) in repository.iter().flat_map(Repository::bearable) {
+            let name = format!("postgres_bears{{cache=\"{cache}\"}}");
+            lines.push((name, keys.to_string()));
         }
         for actor in actors {
             let state = format!("{:?}", actor.state).to_lowercase();

@@ -4,7 +4,7 @@ use super::error::WardenError;
 use super::reload::Reloaded;
 use super::warden::Warden;
 use crate::config::Config;
-use crate::rate_limit::{Ask, Asked, Check, Decision, LimitError, RateLimitHandle};
+use crate::rate_limit::{Ask, Asked, Decision, LimitError, RateLimitHandle};
 use crate::supervisor::AskError;
 use bytes::Bytes;
 
@@ -26,8 +26,7 @@ impl Warden {
             id: None,
             ask: Ask::Take,
         }];
-        let answers = self.0.rate_limit.check.ask(Check { asked }).await;
-        let answer = answers.map_err(LimitError::Actor)?.pop();
+        let answer = self.0.rate_limit.decide(asked).await.pop();
         // There is an answer for each that was asked.
         let restarted = || {
             LimitError::Actor(AskError::Unavailable {

@@ -1,7 +1,7 @@
 //! Applies what may change while the daemon runs, and says what may not.
 
 use crate::config::{Config, Limit};
-use crate::rate_limit::{Denied, RateLimitHandle, Reload};
+use crate::rate_limit::{Declared, Denied, RateLimitHandle, Reload};
 use crate::resp::RateLimits;
 use crate::supervisor::AskError;
 use crate::telemetry::Metrics;
@@ -38,7 +38,7 @@ impl Reloading {
         Self {
             names: watch::Sender::new(names_of(&config.limits)),
             config: Mutex::new(config.clone()),
-            rate_limits: RateLimitHandle::unbound(),
+            rate_limits: RateLimitHandle::unbound(Declared::new(config, metrics.clone())),
             denied: Denied::new(metrics.clone()),
         }
     }

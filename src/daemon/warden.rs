@@ -11,8 +11,10 @@ use crate::config::Config;
 use crate::invalidation::{InvalidateTargets, InvalidationHandle};
 use crate::keyspace::{KeyError, RoutedKey, Router, Scope, Targets};
 use crate::lock::{Held, Leader, LockHandle, Locking};
+use crate::plain::PlainHandle;
 use crate::rate_limit::RateLimitHandle;
 use crate::supervisor::Health;
+use crate::warmup::WarmupHandle;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,9 +49,12 @@ pub(super) struct Inner {
     caches_declared: usize,
     caches: Arc<[CacheHandle]>,
     l1: L1,
+    plain: Arc<[PlainHandle]>,
     locks: LockHandle,
     lock_ttl: Duration,
     pub(super) rate_limit: RateLimitHandle,
+    pub(super) warmup: Option<WarmupHandle>,
+    pub(super) ready: watch::Receiver<bool>,
     next: AtomicUsize,
     addresses: Vec<SocketAddr>,
     health: Health,
@@ -63,19 +68,33 @@ struct Started {
     invalidation: InvalidationHandle,
     caches: Arc<[CacheHandle]>,
     l1: L1,
+    plain: Arc<[PlainHandle]>,
     locks: LockHandle,
     rate_limit: RateLimitHandle,
+    warmup: Option<WarmupHandle>,
+    ready: watch::Receiver<bool>,
     addresses: Vec<SocketAddr>,
     health: Health,
     reloading: Arc<Reloading>,
 }
 
 impl Warden {
-    /// Starts a daemon on threads of its own: actors, connections, and the doors of `[resp]`.
+    /// Starts a daemon on threads of its own: actors, connections, and the doors of `[resp]`. It is ready: what is to be warm by
+    /// then has been warmed.
     ///
     /// # Errors
     /// See [`StartError`]. Servers that are away are none: the daemon starts and comes to use them.
     pub async fn start(config: Config) -> Result<Warden, StartError> {
+        let warden = Self::launch(config).await?;
+        warden.ready().await;
+        Ok(warden)
+    }
+
+    /// The same, returning as soon as the doors are open; [`Warden::ready`] waits for the rest.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn launch(config: Config) -> Result<Warden, StartError> {
         Self::start_with_scripts(config, Scripts::default()).await
     }
 
@@ -113,9 +132,12 @@ impl Warden {
             caches_declared,
             caches: started.caches,
             l1: started.l1,
+            plain: started.plain,
             locks: started.locks,
             lock_ttl,
             rate_limit: started.rate_limit,
+            warmup: started.warmup,
+            ready: started.ready,
             next: AtomicUsize::new(0),
             addresses: started.addresses,
             health: started.health,
@@ -297,6 +319,12 @@ impl Warden {
         &self.0.caches
     }
 
+    /// The handles of the plain actors, one a core, if a passthrough is declared: for programs and tests that send messages
+    /// themselves.
+    pub fn plain(&self) -> &[PlainHandle] {
+        &self.0.plain
+    }
+
     /// A key with its space and parameters, as messages carry it.
     ///
     /// # Errors
@@ -376,7 +404,7 @@ impl Warden {
         Ok(answers.collect())
     }
 
-    fn route_all(&self, keys: &[&str]) -> Result<Vec<RoutedKey>, WardenError> {
+    pub(super) fn route_all(&self, keys: &[&str]) -> Result<Vec<RoutedKey>, WardenError> {
         within_limit(keys.len())?;
         let routed: Result<_, KeyError> = keys.iter().map(|key| self.route(key)).collect();
         Ok(routed?)
@@ -393,7 +421,7 @@ impl Warden {
     }
 
     /// The actors in turn; any of them can answer anything.
-    fn actor(&self) -> &CacheHandle {
+    pub(super) fn actor(&self) -> &CacheHandle {
         &self.0.caches[self.shard()]
     }
 
@@ -418,8 +446,11 @@ async fn live(
         invalidation: running.invalidation.clone(),
         caches: Arc::clone(&running.caches),
         l1: running.l1.clone(),
+        plain: Arc::clone(&running.plain),
         locks: running.locks.clone(),
         rate_limit: running.reloading.rate_limits().actor,
+        warmup: running.warmup.clone(),
+        ready: running.ready.clone(),
         addresses: running.addresses.clone(),
         health: running.health(),
         reloading: Arc::clone(&running.reloading),
@@ -444,7 +475,7 @@ async fn live(
     end.send_replace(Some(ended(reason, left)));
 }
 
-fn within_limit(given: usize) -> Result<(), WardenError> {
+pub(super) fn within_limit(given: usize) -> Result<(), WardenError> {
     if given > MAX_KEYS {
         let limit = MAX_KEYS;
         return Err(WardenError::TooMany { given, limit });

@@ -3,24 +3,26 @@
 use super::error::StartError;
 use super::freshness::Keeping;
 use super::reload::Reloading;
-use super::threads::{IoThreads, half_of_the_cores};
+use super::threads::{IoThreads, Left, half_of_the_cores, have_ended};
 use super::warden::Ended;
-use super::{auditing, database, guarding, info, locking, memory};
+use super::{auditing, database, guarding, info, journaling, locking, memory, passing, warming};
 use crate::audit::{AuditHandle, Checker};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};
 use crate::config::Config;
 use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, InvalidationParts};
 use crate::lock::LockHandle;
+use crate::plain::PlainHandle;
 use crate::repository::Repository;
 use crate::resp::{self, Door, Listening, Server};
 use crate::store::Store;
 use crate::supervisor::{ChildSpec, Health, RestartPolicy, Supervisor};
 use crate::telemetry::Metrics;
+use crate::warmup::WarmupHandle;
 use actix_rt::{Arbiter, ArbiterHandle};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 /// What a request may take beyond its load: look-up, lease and fill.
 const BEYOND_LOAD: Duration = Duration::from_secs(5);
@@ -30,8 +32,6 @@ pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(10);
 const LONGEST_TO_SUBSCRIBE: Duration = Duration::from_secs(1);
 /// How often a stop that takes its time says what it waits for.
 const STOP_REPORT: Duration = Duration::from_secs(2);
-/// Arbiters that were told to stop are done with this; one that is not has a task that blocks its thread.
-const JOIN_DEADLINE: Duration = Duration::from_secs(2);
 /// What is said of such a thread.
 const BLOCKED: &str = "a blocked thread";
 /// Of the time a stop may take, the part kept for the actors after the doors have closed.
@@ -39,10 +39,10 @@ const KEPT_FOR_ACTORS: u32 = 4;
 
 /// Everything that runs.
 pub(super) struct Running {
-    io_threads: IoThreads,
-    repository: Option<Repository>,
+    pub(super) io_threads: IoThreads,
+    pub(super) repository: Option<Repository>,
     arbiters: Vec<Arbiter>,
-    supervisor: Supervisor,
+    pub(super) supervisor: Supervisor,
     server: Option<Server>,
     /// The arbiters that serve connections.
     cores: Vec<ArbiterHandle>,
@@ -50,17 +50,19 @@ pub(super) struct Running {
     pub(super) invalidation: InvalidationHandle,
     pub(super) l1: L1,
     audit: AuditHandle,
+    pub(super) plain: Arc<[PlainHandle]>,
     pub(super) reloading: Arc<Reloading>,
     pub(super) locks: LockHandle,
+    /// `None`: no cache is warmed.
+    pub(super) warmup: Option<WarmupHandle>,
+    /// Whether the first runs that are waited for are over.
+    pub(super) ready: watch::Receiver<bool>,
+    /// What loads for the warmup.
+    pub(super) loads_ahead: Option<Repository>,
     /// The auditor's connections to Postgres.
     checkers: Vec<Checker>,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) metrics: Metrics,
-}
-
-/// What a stop left behind: nothing, if it was clean.
-pub(super) struct Left {
-    pub(super) names: Vec<String>,
 }
 
 impl Running {
@@ -73,6 +75,8 @@ impl Running {
         let io_threads = IoThreads::start()?;
         let repository = database::repository(config, &io_threads.handle()).await?;
         database::check_watches(config, &io_threads.handle()).await?;
+        warming::check_keys(config, &io_threads.handle()).await?;
+        journaling::check(config).await?;
         let metrics = Metrics::new();
         let spaces = Spaces::of(&config.caches, &config.namespaces);
 
@@ -92,8 +96,12 @@ impl Running {
             invalidation: InvalidationHandle::unbound(),
             l1: L1::default(),
             audit: AuditHandle::unbound(),
+            plain: passing::handles(config, threads),
             reloading: Arc::new(Reloading::new(config, &metrics)),
             locks: LockHandle::unbound(),
+            warmup: warming::is_declared(config).then(WarmupHandle::unbound),
+            ready: watch::Sender::new(true).subscribe(),
+            loads_ahead: None,
             checkers: Vec::new(),
             addresses: Vec::new(),
             metrics,
@@ -117,8 +125,10 @@ impl Running {
         spaces: &Spaces,
         scripts: &Arc<Scripts>,
     ) -> Result<Vec<Store>, StartError> {
-        let mut stores = Store::siblings(&config.redis, self.caches.len() + 2)?;
+        let warms = usize::from(self.warmup.is_some());
+        let mut stores = Store::siblings(&config.redis, self.caches.len() + 2 + warms)?;
         let all = stores.clone();
+        let ahead = self.warmup.as_ref().and_then(|_| stores.pop());
         let (Some(upkeep), Some(guard)) = (stores.pop(), stores.pop()) else {
             return Ok(stores); // never: there are two more than actors
         };
@@ -126,13 +136,33 @@ impl Running {
         // Before any store is kept: none is to be used that was not decided on.
         let keeping = self.keeping(config, &upkeep)?;
         self.l1 = memory::open(config, spaces, &stores, &keeping, &self.metrics);
-        self.start_caches(spaces, &stores, scripts, &keeping, &trace)?;
+        self.start_caches(config, spaces, &stores, scripts, &keeping, &trace)?;
+        self.start_plain(config, &stores);
         self.start_guards(config, guard)?;
         let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
         let hearing = self.start_upkeep(config, &arbiter, upkeep.clone(), &keeping, &trace)?;
-        self.start_audit(config, spaces, &arbiter, upkeep, &keeping, &trace)?;
+        self.start_audit(config, spaces, &arbiter, upkeep.clone(), &keeping, &trace)?;
+        if let Some(store) = &ahead {
+            self.keep_ahead(&arbiter, store);
+        }
+        // The last to start is the first to stop: what is to be saved still needs all others.
+        let shared = journaling::Shared {
+            caches: &self.caches,
+            locks: &self.locks,
+            metrics: &self.metrics,
+            runtime: self.io_threads.handle(),
+        };
+        if let Some(child) = journaling::child(config, upkeep, &shared, arbiter.handle())? {
+            self.supervisor.start(child);
+        }
+        let upkeep = arbiter.handle();
         self.arbiters.push(arbiter);
-        if self.wait_until_up(&all, hearing).await? {
+        let is_up = self.wait_until_up(&all, hearing).await?;
+        if let Some(store) = ahead {
+            self.start_warmup(config, (spaces, scripts, &trace), upkeep, store)?;
+            self.supervisor.all_up().await.map_err(StartError::Actor)?;
+        }
+        if is_up {
             keeping.caught_up().await;
         }
         Ok(stores)
@@ -155,6 +185,7 @@ impl Running {
     /// The cache actors, one a core.
     fn start_caches(
         &mut self,
+        config: &Config,
         spaces: &Spaces,
         stores: &[Store],
         scripts: &Arc<Scripts>,
@@ -184,6 +215,8 @@ impl Running {
                 .with_sweeps(keeping.sweeps.clone())
                 .with_freshness(keeping.freshness.clone())
                 .with_notes(keeping.notes())
+                .with_journal(config.redis.max_journal)
+                .with_told(keeping.told.clone())
                 .with_trace(trace.clone())
                 .with_l1(self.l1.clone(), shard),
                 shard,
@@ -202,6 +235,16 @@ impl Running {
         Ok(())
     }
 
+    /// The plain actors, one a core, if there are plain keys.
+    fn start_plain(&mut self, config: &Config, stores: &[Store]) {
+        let cores = self.plain.iter().zip(stores).zip(&self.cores).enumerate();
+        for (core, ((handle, store), arbiter)) in cores {
+            let (handle, store) = (handle.clone(), store.clone());
+            let child = passing::child(config, core, store, handle, arbiter.clone());
+            self.supervisor.start(child);
+        }
+    }
+
     /// Locks and limits share a thread with reads, and not their connection: a look-up of large values does not delay them.
     fn start_guards(&mut self, config: &Config, store: Store) -> Result<(), StartError> {
         let Some(arbiter) = self.cores.first() else {
@@ -212,7 +255,7 @@ impl Running {
         let locks = locking::parts(config, store.clone(), metrics, repository, runtime)?;
         let locks = locking::child(locks, self.locks.clone(), arbiter.clone());
         let limits = self.reloading.rate_limits();
-        let guards = guarding::children(config, store, self.metrics.clone(), limits, arbiter);
+        let guards = guarding::children(store, limits, arbiter);
         for child in guards.into_iter().chain([locks]) {
             self.supervisor.start(child);
         }
@@ -245,6 +288,12 @@ impl Running {
             self.metrics.clone(),
         )
         .with_indexes(Indexes::of(&config.caches, &config.namespaces))
+        .with_on_swept(
+            self.warmup
+                .clone()
+                .map(warming::on_swept)
+                .unwrap_or_default(),
+        )
         .with_trace(trace.clone())
         .with_notes(keeping.notes());
         let listening = parts.listening();
@@ -363,8 +412,10 @@ impl Running {
             invalidation: self.invalidation.clone(),
             l1: self.l1.clone(),
             audit: self.audit.clone(),
+            plain: Arc::clone(&self.plain),
             rate_limits: self.reloading.rate_limits(),
             locks: self.locks.clone(),
+            warmup: self.warmup.clone(),
         };
         let door = Door::new(config, asked, self.metrics.clone(), info);
         let cores: Arc<[ArbiterHandle]> = self.cores.clone().into();
@@ -389,7 +440,7 @@ impl Running {
             }
             let left = end.saturating_duration_since(Instant::now());
             names.extend(self.supervisor.stop(left).await);
-            if let Some(repository) = &self.repository {
+            for repository in self.repository.iter().chain(&self.loads_ahead) {
                 let left = end.saturating_duration_since(Instant::now());
                 let closed = tokio::time::timeout(left, repository.close()).await;
                 if closed.is_err() {
@@ -412,23 +463,6 @@ impl Running {
         }
         Left { names }
     }
-}
-
-/// Stops the arbiters and waits for their threads. Whether all of them have ended in time.
-async fn have_ended(arbiters: Vec<Arbiter>) -> bool {
-    for arbiter in &arbiters {
-        arbiter.stop();
-    }
-    let (joined, all) = oneshot::channel();
-    // No task of the runtime, whose own end would wait for it: a blocked thread must not hold up the process.
-    let joining = std::thread::Builder::new().spawn(move || {
-        for arbiter in arbiters {
-            // A thread that panicked has said so already.
-            let _joined = arbiter.join();
-        }
-        let _nobody_waits = joined.send(());
-    });
-    joining.is_ok() && tokio::time::timeout(JOIN_DEADLINE, all).await.is_ok()
 }
 
 /// What the cache actor of a shard is called.

@@ -3,9 +3,11 @@
 //! One registry a daemon, not one a process: tests run several daemons side by side.
 
 use super::audited::Audited;
+use super::journaled::Journaled;
 use super::limited::{LimitMetrics, Limited};
 use super::locked::Locked;
 use super::timings::{Stopwatch, Timings};
+use super::warmed::Warmed;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -53,6 +55,10 @@ table! {
     outbox_lag: "cachewarden_outbox_lag_seconds", "Time for which the oldest of them has been waiting";
     outbox_whole_rows: "cachewarden_outbox_whole_rows_total", "Queued changes that were taken as invalidations of everything under their prefixes";
     watch_flaws: "cachewarden_watch_flaws", "What is wrong with the triggers of the watched tables, or stands against them, as of the last look";
+    journal_rows: "cachewarden_journal_rows", "Writes that were acknowledged and are not in Postgres yet";
+    journal_lag: "cachewarden_journal_lag_seconds", "Time for which the oldest of them has been waiting, as the daemon sees it that saves them";
+    journal_writes: "cachewarden_journal_writes_total", "Writes of the journal by what became of them, as this daemon has found: saved, superseded by a newer one of their key, repeated because they were saved before, dead";
+    dead_writes: "cachewarden_dead_writes", "Writes that were acknowledged and cannot be saved, put aside for people to look at, as the daemon sees it that saves";
     dead_rows: "cachewarden_dead_rows", "Changes put aside because they name what cannot be invalidated, for people to look at";
     doorbell_up: "cachewarden_doorbell_up", "1 while the database is proven to ring when something is queued; 0 while not, when the queue is polled, or without `notify`";
     doorbell_rings: "cachewarden_doorbell_rings_total", "Times that the database rang, our own tries included";
@@ -73,6 +79,7 @@ table! {
     limit_decisions: "cachewarden_limit_decisions_total", "Requests that limits have decided on, each of a request's limits by itself; `unasked` while Redis was away";
     limits_remembered: "cachewarden_limits_remembered", "Refusals that are remembered, and answered without Redis until their time is over";
     limit_refusals_known: "cachewarden_limit_refusals_known_total", "Requests that were refused from memory, without Redis";
+    warm_runs: "cachewarden_warm_runs_total", "Runs that this daemon has made to warm a cache, by result";
     actor_restarts: "cachewarden_actor_restarts_total", "Restarts of actors";
     actor_mailbox_depth: "cachewarden_actor_mailbox_depth", "Requests that an actor has taken and not answered yet";
     connections: "cachewarden_connections", "Client connections open now";
@@ -160,8 +167,10 @@ pub struct Metrics {
     pub notes_waiting: Gauge,
     pub messages_refused: Family<Reason, Counter>,
     pub audit: Audited,
+    pub journal: Journaled,
     pub locks: Locked,
     pub limits: Limited,
+    pub warm: Warmed,
     pub actor_restarts: Family<ActorName, Counter>,
     pub actor_mailbox_depth: Family<ActorName, Gauge>,
     pub timings: Timings,
@@ -343,7 +352,9 @@ impl Metrics {
         self.add_audit(&mut registry);
         self.add_limits(&mut registry);
         self.add_returning(&mut registry);
+        self.add_journal(&mut registry);
         self.add_locks(&mut registry);
+        add(&mut registry, Names::warm_runs, self.warm.runs.clone());
         add(
             &mut registry,
             Names::actor_restarts,
@@ -400,6 +411,14 @@ impl Metrics {
         add(registry, Names::limit_refusals_known, limits.known);
     }
 
+    fn add_journal(&self, registry: &mut Registry) {
+        let journal = self.journal.clone();
+        add(registry, Names::journal_rows, journal.rows);
+        add(registry, Names::journal_lag, journal.lag);
+        add(registry, Names::journal_writes, journal.writes);
+        add(registry, Names::dead_writes, journal.dead);
+    }
+
     fn add_locks(&self, registry: &mut Registry) {
         let locks = self.locks.clone();
         add(registry, Names::locks_held, locks.held);
@@ -452,44 +471,5 @@ fn add(registry: &mut Registry, metric: Metric, this: impl Registrable) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lines_of_a_metric_are_sorted_by_their_labels() {
-        let metrics = Metrics::new();
-        for name in ["g", "c", "a", "e", "b", "d", "f"] {
-            metrics.observe_restarts(name, 1);
-        }
-        let mut lines = metrics.lines();
-        lines.retain(|(name, _)| name.contains("restarts"));
-        assert!(lines.len() == 7 && lines.is_sorted(), "{lines:?}");
-    }
-
-    #[test]
-    fn the_page_has_every_metric_of_the_table() {
-        let metrics = Metrics::new();
-        metrics.cache("course").hit.inc();
-        // A family shows once it has a member.
-        metrics.refused_connection("handshake");
-        metrics.observe_targets(true, true);
-        metrics.limit("api").allowed.inc();
-        metrics.passed("done");
-        metrics.asked_index("whole");
-        metrics.met_redis("known");
-        metrics.refused_message("broken");
-        metrics.observe_restarts("cache-0", 1);
-        metrics.observe_mailbox("cache-0", 1);
-        let (source, kind) = ("command", "exact");
-        let invalidated = SourceKind { source, kind };
-        metrics.invalidations.get_or_create(&invalidated).inc();
-        metrics.timings.invalidated("outbox", 0.02);
-        metrics.locks.waited("acquired", 0.02);
-        let page = metrics.render();
-        for metric in METRICS {
-            let name = metric.name.trim_end_matches("_total");
-            assert!(page.contains(&format!("# HELP {name} ")), "{name}\n{page}");
-        }
-        assert!(page.contains("cachewarden_reads_total{cache=\"course\",state=\"hit\"} 1"));
-    }
-}
+#[path = "metrics_tests.rs"]
+mod tests;

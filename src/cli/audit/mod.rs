@@ -98,7 +98,13 @@ fn failed(config: &Config, error: &PassError) -> (u8, String) {
                 .iter()
                 .map(|problem| {
                     let hint = problem.hint.as_deref();
-                    config.report_query(problem.cache, problem.offset, &problem.message, hint)
+                    config.report_declared(
+                        problem.cache,
+                        problem.declared,
+                        problem.offset,
+                        &problem.message,
+                        hint,
+                    )
                 })
                 .collect();
             (exit::CONFIG, reports.join("\n\n"))

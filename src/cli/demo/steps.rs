@@ -282,7 +282,7 @@ pub(super) const CHAPTERS: &[Chapter] = &[
                 Sql(
                     "BEGIN; SELECT cachewarden.fence('reports', 1); UPDATE courses SET level = 'late' WHERE id = 50; COMMIT",
                 ),
-                Want::Error("the lock of 'reports' is held by another"),
+                Want::Error("the lock of 'reports' was acquired again since"),
             ),
             reading(
                 Miss,
