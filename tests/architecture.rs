@@ -276,6 +276,13 @@ fn every_file_the_guides_name_is_there() {
                 found.push(format!("{}: there is no `{quoted}`", path.display()));
             }
         }
+        for link in read(&path).split("](").skip(1) {
+            let target = link.split([')', '#']).next().unwrap_or_default();
+            let is_ours = !target.is_empty() && !target.contains("://");
+            if is_ours && !root().join(target).exists() {
+                found.push(format!("{}: a link leads to `{target}`", path.display()));
+            }
+        }
     }
     nothing(&found);
 }

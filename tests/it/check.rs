@@ -89,7 +89,7 @@ async fn a_good_file_is_counted_and_what_is_not_served_is_said_once() {
         query = "SELECT id FROM courses WHERE id = :id"
         shape = "object"
         ttl = "10m"
-        early_refresh = true
+        alert_below = 0.8
         [caches.course_count]
         key = "courses:count"
         query = "SELECT count(*) FROM courses"
@@ -117,7 +117,7 @@ async fn a_good_file_is_counted_and_what_is_not_served_is_said_once() {
         "warning: ",
         "not served by this version",
         "http",
-        "early_refresh",
+        "alert_below",
     ] {
         assert!(lines[0].contains(part), "{stderr}");
     }

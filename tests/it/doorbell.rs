@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler};
+use cachewarden::cache::Told;
 use cachewarden::cli::demo::servers::Redis;
 use cachewarden::config::Config;
 use cachewarden::invalidation::{
@@ -113,6 +114,7 @@ impl Alone {
             metrics: metrics.clone(),
             applying: Applying::default(),
             bell: bell.clone(),
+            told: Told::default(),
             poll: 100 * DEADLINE,
             held: Drain::HELD,
             large: Drain::LARGE,

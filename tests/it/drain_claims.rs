@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler, ResponseFuture};
+use cachewarden::cache::Told;
 use cachewarden::config::Config;
 use cachewarden::invalidation::{
     Applying, Bell, Drain, InvalidateTargets, InvalidationError, InvalidationHandle,
@@ -62,6 +63,7 @@ fn drain(shop: &Shop, invalidation: InvalidationHandle, held: Duration) -> Drain
         metrics: Metrics::new(),
         applying: Applying::default(),
         bell: Bell::default(),
+        told: Told::default(),
         poll: settings.invalidation.poll,
         held,
         large: Drain::LARGE,

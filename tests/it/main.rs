@@ -7,10 +7,12 @@
     reason = "a test kit that cannot go on fails its test"
 )]
 
+mod aging;
 mod audit;
 mod audit_command;
 mod backlog;
 mod bad_frames;
+mod behind;
 mod broken_sweeps;
 mod cancel;
 mod check;
@@ -49,6 +51,7 @@ mod one_actor;
 mod outbox;
 mod patterns;
 mod pgbench;
+mod plain;
 mod postgres_away;
 mod process;
 mod proof;
@@ -66,7 +69,10 @@ mod support;
 mod sweep_storm;
 mod sweeps;
 mod timings;
+mod typed;
 mod unit_file;
 mod untold;
+mod warm;
 mod warmth;
 mod watches;
+mod writes;

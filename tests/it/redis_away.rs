@@ -376,3 +376,66 @@ async fn a_connection_whose_keeper_panicked_is_kept_again() {
     );
     assert_eq!(supervisor.stop(DEADLINE).await, [""; 0]);
 }
+
+#[tokio::test]
+async fn without_redis_no_more_is_let_in_than_postgres_bears_until_it_bears_more() {
+    const SLOW: &str = "
+        CREATE TABLE items (id bigint PRIMARY KEY, name text);
+        INSERT INTO items SELECT g, 'item ' || g FROM generate_series(1, 1000) g;
+        CREATE TABLE pace (seconds float);
+        INSERT INTO pace VALUES (0.4)";
+    const CACHE: &str = r#"
+        [caches.item]
+        key = "items:{id:bigint}"
+        query = "SELECT name FROM items, pg_sleep((SELECT seconds FROM pace)) WHERE id = :id"
+        shape = "scalar"
+        ttl = "10m"
+        load_timeout = "1s"
+        max_loads = 32
+    "#;
+    let mut world = World::start(SLOW, CACHE).await;
+    let mut client = world.client().await;
+    let bears = async |client: &mut Client| figure(client, "postgres_bears", "item").await;
+    assert_eq!(bears(&mut client).await, 32);
+    world.redis.kill().unwrap();
+    // Statements that take longer than a quarter of what a read may: once after the other, what is let in is halved.
+    let mut id = 0;
+    eventually(DEADLINE, async || {
+        id += 1;
+        client.command(&["GET", &format!("items:{id}")]).await;
+        match bears(&mut client).await {
+            1 => Ok(()),
+            more => Err(more),
+        }
+    })
+    .await;
+    // A stampede is refused at once, but for one that finds out whether it has become better.
+    let mut readers = Vec::new();
+    for id in 501..=540 {
+        let mut reader = world.client().await;
+        let get = format!("GET items:{id}\r\n");
+        reader.send(get.as_bytes()).await.unwrap();
+        readers.push(reader);
+    }
+    let mut answered = 0;
+    for mut reader in readers {
+        match reader.read().await.unwrap() {
+            Value::Error(error) => assert!(error.starts_with("BUSY "), "{error}"),
+            _value => answered += 1,
+        }
+    }
+    assert!((1..=5).contains(&answered), "{answered}");
+
+    world.database.execute("UPDATE pace SET seconds = 0").await;
+    let mut id = 100;
+    eventually(DEADLINE, async || {
+        id += 1;
+        client.command(&["GET", &format!("items:{id}")]).await;
+        match bears(&mut client).await {
+            more if more >= 8 => Ok(()),
+            few => Err(few),
+        }
+    })
+    .await;
+    world.daemon.stop().await;
+}

@@ -36,12 +36,15 @@ fn cache(key: &str, query: &str, shape: Shape) -> Cache {
         ttl_jitter: 0.0,
         missing_ttl: Duration::ZERO,
         load_timeout: DEADLINE,
+        aging: cachewarden::config::Aging::default(),
         max_loads: 2000,
         max_value: 1 << 20,
         l1: false,
         index: false,
         watched: false,
+        write: None,
         max_unproven: Duration::ZERO,
+        warm: None,
         query_span: 0..0,
     }
 }
