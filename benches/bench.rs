@@ -20,10 +20,12 @@ mod s10_waiting_patterns;
 mod s11_commit_to_gone;
 mod s12_writers;
 mod s13_drain;
+mod s14_warmup;
 mod s15_limits;
 mod s16_locks;
 mod s17_at_rest;
 mod s18_idle_connections;
+mod s19_stale_answers;
 mod support;
 
 use std::process::ExitCode;
@@ -52,10 +54,12 @@ const TARGETS: &[(&str, Target)] = &[
     ("s11", s11_commit_to_gone::run),
     ("s12", s12_writers::run),
     ("s13", s13_drain::run),
+    ("s14", s14_warmup::run),
     ("s15", s15_limits::run),
     ("s16", s16_locks::run),
     ("s17", s17_at_rest::run),
     ("s18", s18_idle_connections::run),
+    ("s19", s19_stale_answers::run),
 ];
 
 /// Measures the daemon against its peers and prints one table.

@@ -55,8 +55,8 @@ impl World {
         Self::open_with(&format!("l1 = true\n[l1]\ncapacity = \"{capacity}\"\n"))
     }
 
-    /// `more` follows the declaration of the cache.
-    fn open_with(more: &str) -> Result<Self, BenchError> {
+    /// The same, with keys that follow the declaration of the cache.
+    pub fn open_with(more: &str) -> Result<Self, BenchError> {
         let backends = Backends::open(ROWS, &[])?;
         let port = free_port()?;
         let config = backends.write_config("cachewarden.toml", port)?;
@@ -87,20 +87,7 @@ impl World {
     /// Not `FLUSHALL SYNC`: that blocks Redis for longer than the daemon waits for it, and the next run would begin with
     /// a daemon that believes it away.
     pub fn flush_redis(&self) -> Result<(), BenchError> {
-        let port = self.redis.port();
-        ask(port, "FLUSHALL ASYNC")?;
-        let begun = Instant::now();
-        while !ask(port, "INFO memory")?.contains("lazyfree_pending_objects:0") {
-            if begun.elapsed() > REDIS_DEADLINE {
-                return Err(BenchError::Reply {
-                    port,
-                    reply: format!("still busy after {REDIS_DEADLINE:?}"),
-                    expected: "an empty Redis".to_owned(),
-                });
-            }
-            std::thread::park_timeout(LOOK_EVERY);
-        }
-        Ok(())
+        flush(self.redis.port())
     }
 }
 
@@ -202,6 +189,23 @@ ttl = "1h"
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
+}
+
+/// See [`World::flush_redis`].
+pub fn flush(port: u16) -> Result<(), BenchError> {
+    ask(port, "FLUSHALL ASYNC")?;
+    let begun = Instant::now();
+    while !ask(port, "INFO memory")?.contains("lazyfree_pending_objects:0") {
+        if begun.elapsed() > REDIS_DEADLINE {
+            return Err(BenchError::Reply {
+                port,
+                reply: format!("still busy after {REDIS_DEADLINE:?}"),
+                expected: "an empty Redis".to_owned(),
+            });
+        }
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+    Ok(())
 }
 
 /// Sends one inline command and gives the first piece of the answer; an error is an error.
