@@ -32,7 +32,7 @@ test:
 	@scripts/deps.sh build servers clients unit
 	cargo build --tests --examples
 	cargo test --quiet
-	@for example in read_through get_or_load drive_an_actor; do cargo run --quiet --example $$example || exit 1; done
+	@for example in read_through get_or_load limited_web users drive_an_actor; do cargo run --quiet --example $$example || exit 1; done
 
 storm:
 	@scripts/deps.sh build servers

@@ -3,8 +3,8 @@
 #
 # build    a C compiler with its linker and headers: rustup brings none, and two of our crates hold C
 # servers  redis-server and postgresql, which the demo and the tests start privately
-# clients  redis-py, ioredis and node-redis, which the tests run against the daemon (under target/ and tests/clients/),
-#          and openssl, which makes their certificates
+# clients  redis-py, ioredis, node-redis, and express-session with connect-redis, which the tests run against the daemon
+#          (under target/ and tests/clients/), and openssl, which makes their certificates
 # unit     systemd-analyze, which the tests let judge the unit file; systemd itself need not run
 # bench    redis-benchmark and nutcracker (twemproxy), which the benches measure against; pgbench comes with postgresql
 #
