@@ -1,4 +1,4 @@
-//! Thirty clients of three daemons want three locks. Some stand still for longer than their lock lasts, and write all the same.
+//! Thirty-two clients of four daemons want sixteen locks. Some stand still for longer than their lock lasts, and write all the same.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,20 +15,23 @@ use tokio_postgres::Client as Session;
 use tokio_postgres::error::SqlState;
 
 use super::record::{Acquired, overtaken, unordered};
-use super::world::{FAULTS, Fault, World};
+use super::world::{DAEMONS, FAULTS, Fault, World};
 use super::{Link, asked, seed};
 use crate::support::DEADLINE;
 use crate::support::eventually::eventually;
 use crate::support::resp::Value;
 use crate::support::world::keys_with_life;
 
-const CLIENTS: usize = 30;
-const LOCKS: [&str; 3] = ["a", "b", "c"];
+const CLIENTS: usize = 32;
+const LOCKS: [&str; 16] = [
+    "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p",
+];
 const TTL_MS: u64 = 500;
 const TTL: &str = "500";
 const WAIT: &str = "2000";
-/// Most sections are short; some last this long.
-const LONGEST_MS: f64 = 200.0;
+/// Most sections are short; some are nearly as long as their lock's life.
+const SHORTEST_MS: f64 = 50.0;
+const LONGEST_MS: f64 = 400.0;
 /// One in so many clients stands still for up to twice the life of its lock.
 const PAUSES: u32 = 40;
 /// In the control, which is short, one in so many.
@@ -42,7 +45,7 @@ const ACQUISITIONS_A_SECOND: f64 = 50.0;
 
 /// What clients share.
 struct Field {
-    daemons: Mutex<[SocketAddr; 3]>,
+    daemons: Mutex<[SocketAddr; DAEMONS]>,
     acquired: Mutex<BTreeMap<&'static str, Vec<Acquired>>>,
     by_client: Mutex<[u64; CLIENTS]>,
     is_fenced: bool,
@@ -132,7 +135,7 @@ async fn work(field: Arc<Field>, client: usize, session: Session, mut random: Rn
         let is_kept = random.u8(..3) == 0;
         let mut words = vec!["LOCK.ACQUIRE", lock, TTL, "WAIT", WAIT];
         words.extend(is_kept.then_some("SESSION"));
-        let address = field.daemons.lock()[client % 3];
+        let address = field.daemons.lock()[client % DAEMONS];
         let sent = Instant::now();
         let Ok(Value::Array(parts)) = link.ask(address, &words).await else {
             sleep(Duration::from_millis(random.u64(5..50))).await;
@@ -156,7 +159,7 @@ async fn work(field: Arc<Field>, client: usize, session: Session, mut random: Rn
         field.by_client.lock()[client] += 1;
         let token = token.text();
         refused += usize::from(!write(&field, &session, lock, *fence).await);
-        let lasts = 5.0 + (LONGEST_MS - 5.0) * random.f64().powi(8);
+        let lasts = SHORTEST_MS + (LONGEST_MS - SHORTEST_MS) * random.f64().powi(3);
         sleep(Duration::from_secs_f64(lasts / 1000.0)).await;
         if random.u32(..field.pauses()) == 0 {
             sleep(Duration::from_millis(random.u64(TTL_MS..2 * TTL_MS))).await;
@@ -192,7 +195,9 @@ async fn storm(seed: u64, faults: &[Fault], is_fenced: bool) -> Outcome {
         let lasts = Duration::from_millis(random.u64(1000..2000));
         let tell = |addresses| *field.daemons.lock() = addresses;
         let before = Instant::now();
-        world.suffer(*fault, random.usize(..3), lasts, tell).await;
+        world
+            .suffer(*fault, random.usize(..DAEMONS), lasts, tell)
+            .await;
         outcome.faults += 1;
         let acquired = outcome.calm(&field).await;
         let took = before.elapsed();

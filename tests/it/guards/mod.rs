@@ -6,6 +6,7 @@
 
 mod limits;
 mod locks;
+mod pair;
 mod record;
 mod world;
 

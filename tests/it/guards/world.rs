@@ -1,21 +1,19 @@
-//! Three daemons between a Postgres and two Redis, of which one leads, and what may go wrong with them.
+//! Four daemons between a Postgres and two Redis, of which one leads, and what may go wrong with them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use cachewarden::cli::demo::servers::{Folder, Postgres, Redis, RedisOptions};
+use cachewarden::cli::demo::servers::{Folder, Postgres};
 use rustix::process::Signal;
 use tokio::time::sleep;
 
+use super::pair::Pair;
 use crate::clocks::Clock;
-use crate::support::DEADLINE;
 use crate::support::daemon::Spawned;
-use crate::support::eventually::eventually;
-use crate::support::proxy::Proxy;
 use crate::support::resp::Client;
 use crate::support::watched::Watched;
-use crate::support::world::raw;
 
+pub const DAEMONS: usize = 4;
 const SECTIONS: &str = "redis.timeout = \"200ms\"\n[locks]\n";
 /// One row for each write under a fence. Its number is drawn while the fence is held, so it tells the order of the commits.
 const GUARD: &str =
@@ -55,54 +53,44 @@ pub const FAULTS: [Fault; 8] = [
 pub struct World {
     pub watched: Watched,
     postgres: Postgres,
-    redis: [Redis; 2],
-    leader: usize,
-    /// The daemons' way to the one that leads.
-    to_redis: Proxy,
+    redis: Pair,
     clock: Clock,
     _folder: Folder,
-    daemons: [Option<Spawned>; 3],
+    daemons: [Option<Spawned>; DAEMONS],
 }
 
 impl World {
     pub async fn start() -> Self {
         let folder = Folder::new().unwrap();
         let clock = Clock::new(&folder);
-        let options = RedisOptions {
-            args: ["--repl-diskless-sync-delay", "0"].map(String::from).into(),
-            env: clock.env(),
-        };
-        let redis = [(), ()].map(|()| Redis::start(&folder, &options).unwrap());
         let (postgres, watched) = Watched::start_apart(GUARD, SECTIONS).await;
         let mut world = Self {
-            to_redis: Proxy::before_port(redis[0].port()).await,
+            redis: Pair::start(clock.env()).await,
             watched,
             postgres,
-            redis,
-            leader: 0,
             clock,
             _folder: folder,
-            daemons: [None, None, None],
+            daemons: [const { None }; DAEMONS],
         };
-        for daemon in 0..3 {
+        for daemon in 0..DAEMONS {
             world.daemons[daemon] = Some(world.daemon().await);
         }
         world
     }
 
     async fn daemon(&self) -> Spawned {
-        let redis = format!("redis://{}", self.to_redis.address());
+        let redis = format!("redis://{}", self.redis.address());
         Spawned::start(self.watched.database.url(), &redis, SECTIONS).await
     }
 
-    pub fn addresses(&self) -> [SocketAddr; 3] {
+    pub fn addresses(&self) -> [SocketAddr; DAEMONS] {
         let address = |daemon: &Option<Spawned>| daemon.as_ref().map_or(NOBODY, Spawned::address);
         self.daemons.each_ref().map(address)
     }
 
     /// A connection to the Redis that leads.
     pub async fn raw(&self) -> Client {
-        raw(&self.redis[self.leader]).await
+        self.redis.raw().await
     }
 
     /// Breaks something that `daemon` may be part of, for so long; `tell` is told where daemons listen, whenever that changes.
@@ -111,7 +99,7 @@ impl World {
         fault: Fault,
         daemon: usize,
         lasts: Duration,
-        tell: impl Fn([SocketAddr; 3]),
+        tell: impl Fn([SocketAddr; DAEMONS]),
     ) {
         match fault {
             Fault::DaemonFrozen => {
@@ -129,12 +117,12 @@ impl World {
             }
             Fault::RedisEmptied => drop(self.raw().await.command(&["FLUSHALL"]).await),
             Fault::RedisKilled => {
-                let redis = &mut self.redis[self.leader];
+                let redis = self.redis.leader();
                 redis.kill().unwrap();
                 sleep(lasts / 4).await;
                 redis.start_again().unwrap();
             }
-            Fault::RedisFailedOver => self.fail_over(lasts / 4).await,
+            Fault::RedisFailedOver => self.redis.fail_over(lasts / 4).await,
             Fault::RedisAhead | Fault::RedisBehind => {
                 let is_ahead = fault == Fault::RedisAhead;
                 self.clock.set(if is_ahead { HOUR } else { -HOUR });
@@ -147,24 +135,5 @@ impl World {
                 self.postgres.thaw().unwrap();
             }
         }
-    }
-
-    /// The other one has followed until now, hears no more for `behind`, and leads.
-    async fn fail_over(&mut self, behind: Duration) {
-        let next = 1 - self.leader;
-        let port = self.redis[self.leader].port().to_string();
-        let mut follower = raw(&self.redis[next]).await;
-        follower.command(&["REPLICAOF", "127.0.0.1", &port]).await;
-        eventually(DEADLINE, async || {
-            let info = follower.command(&["INFO", "replication"]).await;
-            let is_up = info.text().contains("master_link_status:up");
-            is_up.then_some(()).ok_or(info)
-        })
-        .await;
-        follower.command(&["REPLICAOF", "NO", "ONE"]).await;
-        sleep(behind).await;
-        self.to_redis.lead_to(self.redis[next].port());
-        self.to_redis.cut();
-        self.leader = next;
     }
 }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use super::super::support::DEADLINE;
 use super::super::support::daemon::{InProcess, config_without_postgres};
 use super::super::support::eventually::eventually;
+use super::super::support::fleet::{registrations, until_acquainted};
 use super::super::support::resp::{Client, Value};
 use super::super::support::servers::redis;
 use super::super::support::world::{figure, raw};
@@ -76,39 +77,19 @@ const LIMITS: &str = r#"
     on_redis_error = "local"
 "#;
 
-/// When each daemon has registered last.
-async fn registrations(raw: &mut Client) -> Vec<String> {
-    let all = raw
-        .command(&["ZRANGE", "cachewarden:instances", "0", "-1", "WITHSCORES"])
-        .await;
-    let Value::Array(words) = all else {
-        panic!("{all:?}")
-    };
-    words
-        .chunks(2)
-        .map(|pair| pair[1].text().to_owned())
-        .collect()
-}
-
-/// Two daemons that know of each other: each has registered again since both were there.
+/// Two daemons that know of each other.
 async fn two_daemons(redis: &Redis) -> [InProcess; 2] {
     let daemons = [daemon(redis, LIMITS).await, daemon(redis, LIMITS).await];
-    let mut raw = raw(redis).await;
-    let both = eventually(DEADLINE, async || match registrations(&mut raw).await {
-        both if both.len() == 2 => Ok(both),
-        seen => Err(seen),
-    })
-    .await;
-    eventually(DEADLINE, async || match registrations(&mut raw).await {
-        since if since.iter().all(|at| !both.contains(at)) => Ok(()),
-        seen => Err(seen),
-    })
-    .await;
-    // The answers to these have been read when others have that were asked for later.
-    for daemon in &daemons {
+    until_acquainted(&mut raw(redis).await, 2).await;
+    settle(&daemons).await;
+    daemons
+}
+
+/// What they asked Redis before has been answered when this has.
+async fn settle(daemons: &[InProcess]) {
+    for daemon in daemons {
         check(&daemon.warden, "open", "somebody", 1).await;
     }
-    daemons
 }
 
 /// What every limit answers now that Redis is away.
@@ -150,6 +131,26 @@ async fn until_asked_again(daemon: &InProcess) {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_redis_that_has_just_forgotten_the_fleet_does_not_make_shares_larger() {
+    let mut redis = redis();
+    let daemons = two_daemons(&redis).await;
+    let mut raw = raw(&redis).await;
+    raw.command(&["FLUSHALL"]).await;
+    // The first that registers is told that it is the only one.
+    eventually(DEADLINE, async || match registrations(&mut raw).await {
+        seen if !seen.is_empty() => Ok(()),
+        seen => Err(seen),
+    })
+    .await;
+    settle(&daemons).await;
+    redis.kill().unwrap();
+    for daemon in &daemons {
+        // Eleven between two.
+        assert_eq!(allowed(&daemon.warden, "fixed", "ann", 20).await, 5);
+    }
 }
 
 #[tokio::test]

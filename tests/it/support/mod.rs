@@ -7,6 +7,7 @@
 
 pub mod daemon;
 pub mod eventually;
+pub mod fleet;
 pub mod monitor;
 pub mod proxy;
 pub mod resp;
