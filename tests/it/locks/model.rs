@@ -23,7 +23,9 @@ use crate::support::resp::{Client, Value};
 use crate::support::servers::redis;
 use crate::support::world::raw;
 
-const SEQUENCES: u32 = 1000;
+const SEQUENCES: u32 = 10_000;
+/// Within so many each missing safeguard is found.
+const SEQUENCES_TO_FIND: u32 = 1000;
 const STEPS: usize = 40;
 const TOKENS: u8 = 4;
 const DAEMONS: u8 = 2;
@@ -371,7 +373,7 @@ fn a_script_without_a_safeguard_is_told_from_the_model() {
             include_str!("../../../src/lock/scripts/release_locks.lua"),
         );
         assert!(whole.contains(from), "{from} is in no script");
-        let played = play(SEQUENCES, from, to);
+        let played = play(SEQUENCES_TO_FIND, from, to);
         assert!(
             matches!(played, Err(TestError::Fail(..))),
             "nobody misses `{from}`"
