@@ -113,6 +113,7 @@ mod tests {
             windows: Windows::default(),
             admit_after: 1,
             ttl_by_hits: Vec::new(),
+            hot: 0,
             load_timeout: Duration::from_secs(1),
             max_loads: 1,
             max_value: 1,

@@ -219,13 +219,6 @@ impl Means {
         })
     }
 
-    /// Notes that `key` was asked for, where its space wants to know.
-    pub(super) fn count_request(&self, key: &RoutedKey) {
-        if self.spaces.get(key.space).counts_requests() {
-            self.spaces.requests().count(&key.key);
-        }
-    }
-
     /// What lies in Redis under `key` at `now`; its worth and its age are known where `left` is. `None`: it is not to be taken,
     /// for it is too old, or may be outdated for longer than its cache allows.
     pub(super) fn held(
@@ -281,10 +274,7 @@ impl Means {
         value: Option<&Bytes>,
     ) -> Fill {
         let space = self.spaces.get(key.space);
-        let requests = match space.counts_requests() {
-            true => self.spaces.requests().of_key(&key.key),
-            false => 0,
-        };
+        let requests = self.spaces.requests_of(key.space, &key.key);
         if space.admit_after > 1 && requests < space.admit_after {
             return Fill::Remove;
         }

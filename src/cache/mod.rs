@@ -41,6 +41,7 @@ mod events;
 mod fallback;
 pub mod flights;
 mod freshness;
+mod hottest;
 mod l1;
 pub mod leases;
 mod loaders;

@@ -201,7 +201,8 @@ impl Reader {
     fn send_direct(&mut self) {
         let reads = std::mem::take(&mut self.direct);
         for key in reads.iter().flat_map(|read| read.keys.iter()) {
-            self.parts.means.count_request(key);
+            let spaces = &self.parts.means.spaces;
+            spaces.count_request(key.space, &key.key);
         }
         let unanswered = reads.into_iter().map(|read| {
             let answers = vec![None; read.keys.len()];
@@ -277,7 +278,7 @@ impl Reader {
         let (means, refreshes) = (&self.parts.means, &mut self.refreshes);
         let mut tally = Tally::new(means);
         let answer = |(key, place): (&RoutedKey, &u32)| {
-            means.count_request(key);
+            means.spaces.count_request(key.space, &key.key);
             let held = match found {
                 Ok(found) => Ok((found.asked, found.heard, found.take(*place))),
                 Err(error) => Err(&*error),

@@ -31,7 +31,14 @@ impl Requests {
     /// Takes no memory where no space wants to know.
     pub fn of(spaces: &[Space]) -> Self {
         let is_used = spaces.iter().any(Space::counts_requests);
-        Self(is_used.then(|| Arc::new(Sketch::new())))
+        match is_used {
+            true => Self::used(),
+            false => Self(None),
+        }
+    }
+
+    pub(super) fn used() -> Self {
+        Self(Some(Arc::new(Sketch::new())))
     }
 
     /// One more request of `key`; how many that makes.
@@ -100,13 +107,9 @@ impl Sketch {
 mod tests {
     use super::*;
 
-    fn requests() -> Requests {
-        Requests(Some(Arc::new(Sketch::new())))
-    }
-
     #[test]
     fn each_request_counts_and_keys_are_told_apart() {
-        let requests = requests();
+        let requests = Requests::used();
         for n in 1..=100 {
             assert_eq!(requests.count(b"a"), n);
         }
@@ -116,7 +119,7 @@ mod tests {
 
     #[test]
     fn among_many_keys_counts_are_hardly_too_high_and_never_too_low() {
-        let requests = requests();
+        let requests = Requests::used();
         let key = |n: u32| n.to_be_bytes();
         for n in 0..50_000 {
             for _ in 0..=n % 3 {
@@ -135,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_was_popular_once_is_forgotten() {
-        let requests = requests();
+        let requests = Requests::used();
         for _ in 0..1000 {
             requests.count(b"once");
         }

@@ -1,6 +1,7 @@
 //! How each declared space lives: what `[caches.*]` and `[namespaces.*]` say, as the engine needs it.
 
 use super::early::LoadTimes;
+use super::hottest::Hottest;
 use super::leases::MISSING;
 use super::requests::Requests;
 use super::sizes::Sizes;
@@ -57,6 +58,8 @@ pub struct Space {
     pub admit_after: u32,
     /// Lives of keys that were asked for so often, ascending.
     pub ttl_by_hits: Vec<(u32, Duration)>,
+    /// So many keys that are asked for most are known.
+    pub hot: usize,
     /// How long a read may wait for a load.
     pub load_timeout: Duration,
     /// Loads that may be under way at once while Redis is away.
@@ -104,7 +107,7 @@ impl Space {
 
     /// Whether it has to be counted how often its keys are asked for.
     pub fn counts_requests(&self) -> bool {
-        self.admit_after > 1 || !self.ttl_by_hits.is_empty()
+        self.admit_after > 1 || !self.ttl_by_hits.is_empty() || self.hot > 0
     }
 }
 
@@ -114,6 +117,7 @@ pub struct Spaces {
     spaces: Arc<[Space]>,
     sizes: Sizes,
     requests: Requests,
+    hottest: Arc<[Option<Hottest>]>,
     load_times: LoadTimes,
 }
 
@@ -136,6 +140,7 @@ impl Spaces {
             windows: windows(cache),
             admit_after: cache.aging.admit_after,
             ttl_by_hits: cache.aging.ttl_by_hits.clone(),
+            hot: cache.warm.as_ref().map_or(0, |warm| warm.hot),
             load_timeout: cache.load_timeout,
             max_loads: cache.max_loads,
             max_value: cache.max_value,
@@ -155,6 +160,7 @@ impl Spaces {
             windows: Windows::default(),
             admit_after: 1,
             ttl_by_hits: Vec::new(),
+            hot: 0,
             load_timeout: namespace.load_timeout,
             max_loads: namespace.max_loads,
             max_value: namespace.max_value,
@@ -170,6 +176,7 @@ impl Spaces {
         Self {
             sizes,
             requests: Requests::of(&spaces),
+            hottest: spaces.iter().map(hottest).collect(),
             load_times: LoadTimes::new(spaces.len()),
             spaces,
         }
@@ -188,9 +195,30 @@ impl Spaces {
         &self.sizes
     }
 
-    /// How often their keys were asked for of late.
-    pub(super) fn requests(&self) -> &Requests {
-        &self.requests
+    /// Counts that `key` was asked for, where its space wants to know.
+    pub(super) fn count_request(&self, id: SpaceId, key: &[u8]) {
+        if !self.get(id).counts_requests() {
+            return;
+        }
+        let count = self.requests.count(key);
+        if let Some(Some(hottest)) = self.hottest.get(usize::from(id.0)) {
+            hottest.note(&self.requests, key, count);
+        }
+    }
+
+    /// How often `key` was asked for of late, as far as its space wants to know.
+    pub(super) fn requests_of(&self, id: SpaceId, key: &[u8]) -> u32 {
+        match self.get(id).counts_requests() {
+            true => self.requests.of_key(key),
+            false => 0,
+        }
+    }
+
+    /// The keys of a space that were asked for most of late, the hottest first, with how often that was.
+    pub(super) fn hottest(&self, id: SpaceId) -> Vec<(u32, Bytes)> {
+        let hottest = self.hottest.get(usize::from(id.0));
+        let hottest = hottest.and_then(Option::as_ref);
+        hottest.map_or_else(Vec::new, |hottest| hottest.choose_now(&self.requests))
     }
 
     /// What a load of them takes.
@@ -228,6 +256,10 @@ impl Spaces {
             .max()
             .unwrap_or_default()
     }
+}
+
+fn hottest(space: &Space) -> Option<Hottest> {
+    (space.hot > 0).then(|| Hottest::new(space.hot))
 }
 
 fn updates(cache: &config::Cache) -> bool {

@@ -56,6 +56,11 @@ impl Warming {
         Self { means, repository }
     }
 
+    /// The keys of a space that reads asked for most of late, the hottest first, with how often that was.
+    pub fn hottest(&self, space: SpaceId) -> Vec<(u32, Bytes)> {
+        self.means.spaces.hottest(space)
+    }
+
     /// How many keys of a space one call may have: at most [`MAX_WARM_KEYS`], fewer if its values are large.
     pub fn most_keys(&self, space: SpaceId) -> usize {
         let bytes = self.means.sizes.expected(space).max(1);

@@ -107,6 +107,7 @@ fn failed(error: &RepositoryError) -> (u8, String) {
         | RepositoryError::Queue { .. }
         | RepositoryError::Fence { .. }
         | RepositoryError::WarmKeys { .. }
+        | RepositoryError::HotKeys { .. }
         | RepositoryError::Stopped => (exit::UNAVAILABLE, ""),
     };
     (code, format!("{error}{hint}"))

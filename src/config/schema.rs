@@ -297,7 +297,7 @@ const WARM: &[Key] = &[
     key("on_start", Kind::Flag, "true"),
     key("after_invalidation", Kind::Flag, "true"),
     key("rate", count(1, 10_000_000), "50000"),
-    key("hot", count(0, 10_000_000), "1000").later(),
+    key("hot", count(0, 10_000), "1000"),
     key("ready_after_warm", Kind::Flag, "false"),
 ];
 

@@ -14,7 +14,8 @@ const DEFAULT_RATE: usize = 50_000;
 /// `[caches.*.warm]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Warm {
-    /// A query with a column for each of the key's parameters; `None`: the cache has no parameters, and one key.
+    /// A query with a column for each of the key's parameters; `None`: the cache has no parameters, and one key, or the hottest
+    /// keys are all that is warmed.
     pub keys: Option<String>,
     /// Its value in the configuration's text, quotes included.
     pub keys_span: Range<usize>,
@@ -25,6 +26,8 @@ pub struct Warm {
     pub after_invalidation: bool,
     /// Keys a second, at most.
     pub rate: usize,
+    /// So many of the keys that are asked for most are remembered in Postgres, and warmed first.
+    pub hot: usize,
     /// Whether the daemon calls itself ready only when the first run is done.
     pub ready_after_warm: bool,
 }
@@ -55,6 +58,7 @@ pub(super) fn warm(
         on_start,
         after_invalidation: table.flag("after_invalidation").unwrap_or(false),
         rate: table.count("rate").unwrap_or(DEFAULT_RATE),
+        hot: hot(reader, table, key),
         ready_after_warm,
     })
 }
@@ -68,6 +72,9 @@ fn keys(
     let params = key?.params();
     let Some(text) = table.text("keys") else {
         if params.is_empty() {
+            return Some(None);
+        }
+        if table.count("hot").is_some_and(|hot| hot > 0) {
             return Some(None);
         }
         if table.is_empty_of(&["keys"]) {
@@ -91,6 +98,17 @@ fn keys(
             None
         }
     }
+}
+
+/// How many hot keys are warmed first.
+fn hot(reader: &mut Reader<'_>, table: &Checked, key: Option<&KeyTemplate>) -> usize {
+    let hot = table.count("hot").unwrap_or(0);
+    let has_one_key = key.is_some_and(|key| key.params().is_empty());
+    if let (true, true, Some(span)) = (has_one_key, hot > 0, table.span_of("hot")) {
+        let message = "the cache has no parameters, and so one key: none is hotter than others";
+        reader.fault(span, message, "leave out `hot`");
+    }
+    hot
 }
 
 fn schedule(reader: &mut Reader<'_>, table: &Checked) -> Option<Schedule> {

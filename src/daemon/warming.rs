@@ -7,7 +7,7 @@ use crate::cache::{Means, Scripts, Spaces, Trace, Warming};
 use crate::config::{self, Config};
 use crate::invalidation::OnSwept;
 use crate::lock::LockHandle;
-use crate::repository::{Repository, RepositoryError, WarmKeys};
+use crate::repository::{HotKeys, Repository, RepositoryError, WarmKeys};
 use crate::store::Store;
 use crate::supervisor::{ChildSpec, RestartPolicy};
 use crate::telemetry::Metrics;
@@ -116,7 +116,10 @@ fn parts(
         store,
         shared.locks.clone(),
         Warming::new(means, repository.clone()),
-        WarmKeys::new(postgres, &config.caches, runtime)?,
+        (
+            WarmKeys::new(postgres, &config.caches, runtime.clone())?,
+            HotKeys::new(postgres, runtime)?,
+        ),
         shared.reads.clone(),
         shared.metrics.clone(),
     );

@@ -110,6 +110,9 @@ pub enum RepositoryError {
     /// The query for the keys to warm a cache with was refused, or took too long.
     #[error("postgres does not give the keys to warm: {message}")]
     WarmKeys { message: String },
+    /// The keys that were asked for most could not be remembered, or read.
+    #[error("postgres does not keep the hottest keys: {message}")]
+    HotKeys { message: String },
     /// Postgres mints no fencing tokens: what they need is not installed, or it says no.
     #[error("postgres mints no fencing token: {message}")]
     Fence { message: String, is_installed: bool },

@@ -12,18 +12,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Statement};
 
 use super::connect::Connector;
 use super::dsn::Dsn;
-use super::error::describe;
+use super::line::Line;
 use super::{Repository, RepositoryError};
 use crate::config;
 
@@ -31,8 +29,6 @@ use crate::config;
 const CONNECTIONS: usize = 4;
 /// Numbers one mint gives at most.
 pub const MAX_MINT: usize = 10_000;
-/// What our own wait for an answer adds to the server's limit.
-const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 
 /// What Postgres says while the sequence is not installed.
 const NOT_THERE: [SqlState; 2] = [SqlState::INVALID_SCHEMA_NAME, SqlState::UNDEFINED_TABLE];
@@ -45,9 +41,7 @@ SELECT nextval('cachewarden.fence_tokens') FROM pg_logical_emit_message(true, 'c
 pub struct Fences(Arc<Inner>);
 
 struct Inner {
-    connector: Arc<Connector>,
-    runtime: Handle,
-    patience: Duration,
+    line: Line,
     slots: Semaphore,
     idle: Mutex<Vec<Connection>>,
     /// Whether Postgres can be reached, as far as anybody knows.
@@ -90,9 +84,7 @@ impl Fences {
         let dsn = Dsn::parse(postgres.url.expose())?;
         let connector = Connector::minting(dsn, postgres.statement_timeout);
         Ok(Self(Arc::new(Inner {
-            connector: Arc::new(connector),
-            runtime,
-            patience: postgres.statement_timeout + ANSWER_MARGIN,
+            line: Line::new(connector, postgres.statement_timeout, runtime),
             slots: Semaphore::new(CONNECTIONS),
             idle: Mutex::new(Vec::new()),
             up,
@@ -142,41 +134,25 @@ impl Fences {
             let rows = connection.client.query(&connection.mint, &[&count]).await?;
             rows.iter().map(|row| row.try_get(0)).collect()
         };
-        let tokens = self.in_time(minted).await?;
+        let tokens = self.answered(minted).await?;
         self.0.idle.lock().push(connection);
         Ok(tokens)
     }
 
     async fn connect(&self) -> Result<Connection, RepositoryError> {
-        let connector = Arc::clone(&self.0.connector);
-        let runtime = &self.0.runtime;
-        let client = runtime.spawn(async move { connector.client().await }).await;
-        let client = client.map_err(|_cancelled| RepositoryError::Stopped)?;
-        let client = client.map_err(RepositoryError::Connect)?;
-        let mint = self.in_time(client.prepare(MINT)).await?;
+        let client = self.0.line.client().await?;
+        let mint = self.answered(client.prepare(MINT)).await?;
         Ok(Connection { client, mint })
     }
 
-    async fn in_time<T>(
+    async fn answered<T>(
         &self,
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, RepositoryError> {
-        let patience = self.0.patience;
-        let answer = timeout(patience, answer).await;
-        let silent = |_elapsed| {
-            let patience = patience.as_millis();
-            RepositoryError::Connect(format!("no answer within {patience} ms"))
+        let refused = |error: &tokio_postgres::Error, message| RepositoryError::Fence {
+            message,
+            is_installed: !error.code().is_some_and(|code| NOT_THERE.contains(code)),
         };
-        let answer = answer.map_err(silent)?;
-        answer.map_err(|error| {
-            let message = describe(&error);
-            match error.code() {
-                Some(code) if !error.is_closed() => RepositoryError::Fence {
-                    message,
-                    is_installed: !NOT_THERE.contains(code),
-                },
-                _ => RepositoryError::Connect(message),
-            }
-        })
+        self.0.line.answered(answer, refused).await
     }
 }

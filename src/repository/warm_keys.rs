@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::timeout;
 use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
@@ -17,6 +16,7 @@ use tokio_postgres::{Client, Statement};
 use super::connect::Connector;
 use super::dsn::Dsn;
 use super::error::describe;
+use super::line::Line;
 use super::{QueryProblem, RepositoryError};
 use crate::config;
 use crate::keyspace::ParamType;
@@ -25,8 +25,6 @@ use crate::keyspace::ParamType;
 pub const MAX_KEYS: u64 = 10_000_000;
 /// What the query may take until all its keys are known; more only if `statement_timeout` says so.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
-/// What our own wait for an answer adds to the server's limit.
-const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 /// Characters of a value that are fetched: longer than any value that a key can have, and told to be too long.
 const MAX_VALUE_CHARS: usize = 256;
 
@@ -35,9 +33,7 @@ const MAX_VALUE_CHARS: usize = 256;
 pub struct WarmKeys(Arc<Inner>);
 
 struct Inner {
-    connector: Arc<Connector>,
-    runtime: Handle,
-    patience: Duration,
+    line: Line,
     /// By the cache's place in the configuration; `None`: it has no such query.
     caches: Vec<Option<Declared>>,
     max_keys: u64,
@@ -91,9 +87,7 @@ impl WarmKeys {
         let limit = postgres.statement_timeout.max(QUERY_TIMEOUT);
         let connector = Connector::reading(Dsn::parse(postgres.url.expose())?, limit);
         Ok(Self(Arc::new(Inner {
-            connector: Arc::new(connector),
-            runtime,
-            patience: limit + ANSWER_MARGIN,
+            line: Line::new(connector, limit, runtime),
             caches: caches.iter().map(declared).collect(),
             max_keys,
         })))
@@ -108,11 +102,11 @@ impl WarmKeys {
         if self.0.caches.iter().all(Option::is_none) {
             return Ok(Vec::new());
         }
-        let client = self.connect().await?;
+        let client = self.0.line.client().await?;
         let mut problems = Vec::new();
         for (cache, declared) in self.0.caches.iter().enumerate() {
             if let Some(declared) = declared {
-                let found = self.in_time(find(&client, cache, declared)).await?;
+                let found = self.0.line.in_time(find(&client, cache, declared)).await?;
                 match found {
                     Ok(problem) => problems.extend(problem),
                     Err(error) => return Err(RepositoryError::Connect(describe(&error))),
@@ -131,7 +125,7 @@ impl WarmKeys {
         let Some(declared) = declared else {
             return Err(warm("the cache declares no query for its keys".to_owned()));
         };
-        let client = self.connect().await?;
+        let client = self.0.line.client().await?;
         // One more than may be, to know whether there are more.
         let most = self.0.max_keys.saturating_add(1);
         let declare = format!(
@@ -166,35 +160,11 @@ impl WarmKeys {
         })
     }
 
-    async fn connect(&self) -> Result<Client, RepositoryError> {
-        let connector = Arc::clone(&self.0.connector);
-        let connecting = self
-            .0
-            .runtime
-            .spawn(async move { connector.client().await });
-        let client = connecting
-            .await
-            .map_err(|_cancelled| RepositoryError::Stopped)?;
-        client.map_err(RepositoryError::Connect)
-    }
-
     async fn answered<T>(
         &self,
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, RepositoryError> {
-        let answer = self.in_time(answer).await?;
-        answer.map_err(|error| match error.code() {
-            Some(_) if !error.is_closed() => warm(describe(&error)),
-            _ => RepositoryError::Connect(describe(&error)),
-        })
-    }
-
-    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T, RepositoryError> {
-        let patience = self.0.patience;
-        timeout(patience, answer).await.map_err(|_elapsed| {
-            let patience = patience.as_millis();
-            RepositoryError::Connect(format!("no answer within {patience} ms"))
-        })
+        self.0.line.answered(answer, |_, words| warm(words)).await
     }
 }
 

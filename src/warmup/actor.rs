@@ -3,6 +3,7 @@
 use super::WarmError;
 use super::board::{Board, Outcome, Report};
 use super::fleet::{self, Keepers};
+use super::hot::{keep_remembering, remember_at_last};
 use super::keeper::Means;
 use super::messages::{LookAtRuns, Swept, Warm, WarmupHandle};
 use super::plan::Plan;
@@ -10,12 +11,13 @@ use super::run::Tools;
 use crate::cache::Warming;
 use crate::config::Config;
 use crate::lock::LockHandle;
-use crate::repository::{Repository, WarmKeys};
+use crate::repository::{HotKeys, Repository, WarmKeys};
 use crate::store::Store;
 use crate::supervisor::{Later, Ping, Shutdown};
 use crate::telemetry::Metrics;
 use actix::{
-    Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, ResponseFuture,
+    WrapFuture,
 };
 use std::sync::Arc;
 
@@ -33,7 +35,7 @@ impl WarmupParts {
         store: Store,
         locks: LockHandle,
         warming: Warming,
-        source: WarmKeys,
+        (source, hot): (WarmKeys, HotKeys),
         reads: Repository,
         metrics: Metrics,
     ) -> Self {
@@ -46,11 +48,16 @@ impl WarmupParts {
             tools: Tools {
                 warming,
                 source,
+                hot,
                 router: Arc::new(config.router()),
                 reads,
             },
         };
         Self { plans, means }
+    }
+
+    fn of_hot(&self) -> (Arc<[Plan]>, Tools) {
+        (Arc::clone(&self.plans), self.means.tools.clone())
     }
 
     /// Where all runs stand.
@@ -92,6 +99,8 @@ impl Actor for WarmupActor {
             // In the actor's own context: a panic in there is the actor's, and it ends with it.
             ctx.spawn(keeper.into_actor(self));
         }
+        let (plans, tools) = self.parts.of_hot();
+        ctx.spawn(keep_remembering(plans, tools).into_actor(self));
     }
 }
 
@@ -140,8 +149,12 @@ impl Handler<Shutdown> for WarmupActor {
     fn handle(&mut self, _: Shutdown, ctx: &mut Context<Self>) -> Self::Result {
         let (later, promise) = Later::new();
         // A run is not waited for: its lock is let go, and another daemon makes it anew, or the next start.
-        promise.keep(());
-        ctx.stop();
+        let (plans, tools) = self.parts.of_hot();
+        let last = remember_at_last(plans, tools).into_actor(self);
+        ctx.spawn(last.map(|(), _, ctx| {
+            promise.keep(());
+            ctx.stop();
+        }));
         later
     }
 }

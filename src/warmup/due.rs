@@ -4,7 +4,8 @@
 //! 2. Slots that nobody ran, because no daemon was there, are made up for by one run, not one each.
 //! 3. A slot that comes while a run goes on is skipped: the run that goes on is its run.
 //! 4. A slot from before this daemon was first here is nobody's duty, if nothing is noted.
-//! 5. A start is answered by any run that ended since; a sweep only by one that began since.
+//! 5. A Redis that has forgotten its note has forgotten its values: for who is warmed at starts or after sweeps that is a sweep.
+//! 6. A start is answered by any run that ended since; a sweep only by one that began since.
 
 use super::runs::Look;
 use crate::config::Schedule;
@@ -50,11 +51,15 @@ impl Cause {
 #[derive(Debug)]
 pub(super) struct Due {
     schedule: Option<Schedule>,
+    /// Whether a Redis that comes back empty is to be warmed.
+    after_loss: bool,
     /// Slots up to this one are over; `None`: Redis was not looked at yet.
     over: Option<u64>,
     /// A start that is not answered yet, and when it was.
     start: Option<u64>,
     wants_start: bool,
+    /// Whether Redis had a note when it was looked at.
+    was_noted: bool,
     /// The first sweep that is not answered yet.
     swept: Option<u64>,
     /// When the last run was over that a sweep had asked for.
@@ -68,14 +73,21 @@ impl Due {
     pub(super) fn new(schedule: Option<Schedule>, on_start: bool) -> Self {
         Self {
             schedule,
+            after_loss: false,
             over: None,
             start: None,
             wants_start: on_start,
+            was_noted: false,
             swept: None,
             ran: None,
             not_before: 0,
             pause: FIRST_PAUSE,
         }
+    }
+
+    /// The same; whether it is due as well when Redis has come back empty.
+    pub(super) fn after_loss(self, after_loss: bool) -> Self {
+        Self { after_loss, ..self }
     }
 
     /// Redis was looked at.
@@ -88,6 +100,10 @@ impl Due {
         };
         if std::mem::take(&mut self.wants_start) {
             self.start = Some(look.now);
+        }
+        let was_noted = std::mem::replace(&mut self.was_noted, look.ended.is_some());
+        if self.after_loss && was_noted && look.ended.is_none() {
+            self.swept(look.now);
         }
         let answers = |asked: &u64, at: Option<u64>| at.is_some_and(|at| at > *asked);
         self.start = self.start.filter(|asked| !answers(asked, look.ended));

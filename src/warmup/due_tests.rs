@@ -186,3 +186,22 @@ fn the_wait_ends_with_the_next_slot_or_a_look_at_the_clock() {
         Duration::from_millis(300)
     );
 }
+
+#[test]
+fn what_redis_has_forgotten_is_warmed_again_where_that_is_wanted() {
+    for wanted in [true, false] {
+        let mut due = Due::new(None, false).after_loss(wanted);
+        due.look(&at(NOON));
+        due.look(&at(NOON + SECOND));
+        assert_eq!(due.cause(NOON + MINUTE), None, "nothing was noted");
+        due.look(&noted(NOON + MINUTE, NOON));
+        due.look(&noted(NOON + MINUTE, NOON));
+        assert_eq!(due.cause(NOON + 2 * MINUTE), None, "it is noted");
+        due.look(&at(NOON + 2 * MINUTE));
+        let cause = due.cause(NOON + 3 * MINUTE);
+        assert_eq!(cause, wanted.then_some(Cause::Sweep));
+        due.ran(NOON + 3 * MINUTE, NOON + 4 * MINUTE);
+        due.look(&at(NOON + 5 * MINUTE));
+        assert_eq!(due.cause(NOON + 6 * MINUTE), None, "once");
+    }
+}

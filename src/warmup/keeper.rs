@@ -68,9 +68,10 @@ struct Ran {
 impl Keeper {
     pub(super) fn new(at: usize, plan: Plan, means: Means) -> Self {
         let on_start = plan.warm.on_start && !means.board.has_started(at);
+        let after_loss = plan.warm.on_start || plan.warm.after_invalidation;
         Self {
             runs: Runs::new(means.store.clone(), &plan.name),
-            due: Due::new(plan.warm.schedule.clone(), on_start),
+            due: Due::new(plan.warm.schedule.clone(), on_start).after_loss(after_loss),
             at,
             plan,
             means,

@@ -9,7 +9,8 @@
 //! 3. All daemons go by one clock, Redis' own: no clock that jumps makes a run, or keeps one from being made ([`runs`]).
 //! 4. A run gives way to reads, has connections of its own, and loads no more keys a second than declared ([`run`]).
 //! 5. Of any number of keys a page is in memory; more of them than may be are left out, and told ([`keys`]).
-//! 6. A cache that fails stops no other; a run that loads nothing is given up, and tried again later.
+//! 6. The keys that are asked for most are remembered in Postgres, and warmed first ([`hot`], [`keys`]).
+//! 7. A cache that fails stops no other; a run that loads nothing is given up, and tried again later.
 //!
 //! ```text
 //!  start · slot · sweep · command ─▶ keeper: one a cache ─▶ still due? ─▶ lock ─▶ still due? ─▶ run ─▶ noted
@@ -25,6 +26,7 @@ mod board;
 mod due;
 mod error;
 mod fleet;
+mod hot;
 mod keeper;
 mod keys;
 mod messages;

@@ -11,7 +11,7 @@ pub(super) struct Plan {
     pub(super) cache: usize,
     pub(super) space: SpaceId,
     pub(super) key: KeyTemplate,
-    /// Whether Postgres says which keys; else there is one.
+    /// Whether Postgres says which keys; else there is one, or only the hottest are warmed.
     pub(super) has_query: bool,
     pub(super) warm: config::Warm,
 }
@@ -32,6 +32,11 @@ impl Plan {
             })
         };
         caches.filter_map(plan).collect()
+    }
+
+    /// Whether there is but one key.
+    pub(super) fn has_one_key(&self) -> bool {
+        self.key.params().is_empty()
     }
 
     /// Whether a sweep of this pattern may have removed keys of it. One that could not have costs a look at what is fresh.

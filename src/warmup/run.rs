@@ -7,7 +7,7 @@ use super::pace::Pace;
 use super::plan::Plan;
 use crate::cache::{MAX_WARM_KEYS, Warmed, Warming};
 use crate::keyspace::{RoutedKey, Router};
-use crate::repository::{LoadError, Repository, WarmKeys};
+use crate::repository::{HotKeys, LoadError, Repository, WarmKeys};
 use crate::store::StoreError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -37,6 +37,7 @@ const MAX_YIELDS: usize = 100;
 pub(super) struct Tools {
     pub(super) warming: Warming,
     pub(super) source: WarmKeys,
+    pub(super) hot: HotKeys,
     pub(super) router: Arc<Router>,
     /// Whom the reads load from: runs give way to them.
     pub(super) reads: Repository,
@@ -86,8 +87,7 @@ impl<'a> Run<'a> {
     /// If it had to be given up. The tally says how far it came.
     pub(super) async fn go(mut self) -> Result<Option<String>, WarmError> {
         let tools = self.tools;
-        let keys = Keys::open(self.plan, &tools.router, &tools.source, self.tally);
-        let mut keys = keys.await?;
+        let mut keys = Keys::open(self.plan, tools, self.tally).await?;
         let mut under_way = JoinSet::new();
         loop {
             while under_way.len() < MAX_BATCHES {

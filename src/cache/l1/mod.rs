@@ -282,9 +282,7 @@ impl Inner {
             return None;
         }
         let space = self.spaces.get(entry.space);
-        if space.counts_requests() {
-            self.spaces.requests().count(key);
-        }
+        self.spaces.count_request(entry.space, key);
         let standing = self.freshness.standing(space, now);
         if standing == Standing::Unproven {
             return None;

@@ -28,10 +28,11 @@ macro_rules! migration {
 }
 
 /// All of them, oldest first.
-pub(super) const ALL: [Migration; 3] = [
+pub(super) const ALL: [Migration; 4] = [
     migration!("20261121000000", "2026-11-21-000000_invalidation_queue"),
     migration!("20261122000000", "2026-11-22-000000_fencing_tokens"),
     migration!("20261123020000", "2026-11-23-020000_write_journal"),
+    migration!("20261123030000", "2026-11-23-030000_hot_keys"),
 ];
 
 /// Makes the schema, and diesel's list of what was run in it.

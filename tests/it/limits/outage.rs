@@ -20,7 +20,6 @@ use super::super::support::DEADLINE;
 use super::super::support::daemon::{InProcess, config_without_postgres};
 use super::super::support::eventually::eventually;
 use super::super::support::fleet::{registrations, until_acquainted};
-use super::super::support::resp::{Client, Value};
 use super::super::support::servers::redis;
 use super::super::support::world::{figure, raw};
 use super::{allowed, asked, check, daemon, refund, reset};

@@ -5,6 +5,7 @@ mod bad_keys;
 mod door;
 mod faults;
 mod fleet;
+mod hot;
 mod race;
 mod ready;
 mod runs;

@@ -20,7 +20,7 @@ use crate::support::daemon::Spawned;
 use crate::support::eventually::eventually;
 use crate::support::fleet::until_acquainted;
 use crate::support::servers::redis;
-use crate::support::world::{figure, raw};
+use crate::support::world::figure;
 use granted::{Amiss, Field, Outcome, ask, now};
 
 const LIMIT: u64 = 100;

@@ -1,0 +1,1 @@
+DROP TABLE cachewarden.hot_keys;
