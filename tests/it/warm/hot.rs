@@ -120,7 +120,7 @@ async fn what_two_daemons_have_counted_is_added_up() {
 
 #[tokio::test]
 async fn what_is_no_key_any_more_or_cannot_be_known_fails_no_run() {
-    let world = World::start(COURSES, &course("on_start = false\nhot = 5")).await;
+    let world = World::start(COURSES, &course("on_start = false\nhot = 10")).await;
     let daemon = world.daemon().await;
     let mut raw = world.raw().await;
     world
@@ -128,7 +128,7 @@ async fn what_is_no_key_any_more_or_cannot_be_known_fails_no_run() {
         .execute(
             "INSERT INTO cachewarden.hot_keys (cache, daemon, keys, requests, at) VALUES
              ('course', gen_random_uuid(), '{courses:x,users:1,courses:,\"\",NULL,courses:100}', '{9,9,9,9,9}', now()),
-             ('course', gen_random_uuid(), '{courses:99}', '{9,9}', 'infinity')",
+             ('course', gen_random_uuid(), '{courses:99}', '{9,9}', now() + interval '1000 years')",
         )
         .await;
     assert_eq!(warm_one(&daemon, false).await, (100, 0, 0));
