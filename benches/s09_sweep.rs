@@ -19,13 +19,13 @@ pub fn run(bench: &Bench) -> Result<Report, BenchError> {
             let side = (round + turn) % 3;
             filled.refill()?;
             filled.list(0)?;
-            let neighbour = Neighbour::of(&filled)?;
+            let neighbour = Neighbour::of(filled.redis_port(), "others:1".to_owned())?;
             let taken = match side {
                 0 => filled.invalidate(PATTERN),
                 1 => indexed.invalidate(PATTERN),
                 _ => filled.by_hand(PATTERN),
             };
-            let waits = neighbour.stop()?;
+            let waits = Spread::of(neighbour.stop()?);
             sides[side].push(Run {
                 millis: taken?.as_secs_f64() * 1e3,
                 waits,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::support::filled::{connect, failed};
-use crate::support::rounds::Spread;
+use crate::support::rounds::{Spread, quantile};
 use crate::support::table::{Limits, Report, Row, Side, Unit};
 use crate::support::watched::Watched;
 use crate::support::{Bench, BenchError};
@@ -38,7 +38,7 @@ pub fn run(_bench: &Bench) -> Result<Report, BenchError> {
         program: "subscriber",
         message: "panicked".to_owned(),
     })??;
-    let mut millis: Vec<f64> = committed[WARM_COMMITS..]
+    let millis: Vec<f64> = committed[WARM_COMMITS..]
         .iter()
         .filter_map(|(key, at)| Some(gone.get(key)?.saturating_duration_since(*at)))
         .map(|waited| waited.as_secs_f64() * 1e3)
@@ -52,8 +52,7 @@ pub fn run(_bench: &Bench) -> Result<Report, BenchError> {
             ),
         });
     }
-    millis.sort_by(f64::total_cmp);
-    let at = |share: f64| millis[((millis.len() - 1) as f64 * share) as usize];
+    let at = |share: f64| quantile(millis.clone(), share);
     let mut report = Report::default();
     report.rows.push(Row {
         target: "S11",

@@ -1,5 +1,7 @@
 //! S14: warming a million rows, against what one would do by hand: `psql COPY` into `redis-cli --pipe`.
 //!
+//! A second row tells what a reader notices of a warmup at the pace that is not declared otherwise.
+//!
 //! Both end with the same values in an empty Redis, each with an expiry. By hand nothing is under a lease: a row that changes
 //! meanwhile is left outdated. Ours goes through the daemon's own command, at no limit of its pace.
 
@@ -9,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use cachewarden::cli::demo::servers::free_port;
 
+use crate::support::filled::Neighbour;
 use crate::support::process::Daemon;
-use crate::support::request::FIRST_ID;
-use crate::support::rounds::Spread;
+use crate::support::request::{FIRST_ID, key};
+use crate::support::rounds::{Spread, quantile};
 use crate::support::table::{Limits, Report, Row, Side, Unit, rate};
 use crate::support::watched::migrate;
 use crate::support::world::{Backends, ask, flush};
@@ -21,17 +24,20 @@ const ROWS: u32 = 1_000_000;
 /// Each side takes seconds: more rounds than these say nothing more.
 const MAX_ROUNDS: usize = 3;
 
-/// What follows the declaration of the cache.
+/// What follows the declaration of the cache, and a pace.
 const WARM: &str = "
     [caches.bench.warm]
     keys = \"SELECT id FROM bench\"
     on_start = false
-    rate = 10000000
 ";
+const AT_ONCE: &str = "    rate = 10000000\n";
+/// How long a reader is watched who is alone.
+const ALONE: Duration = Duration::from_secs(10);
 
 pub fn run(bench: &Bench) -> Result<Report, BenchError> {
     let backends = Backends::open(ROWS, &[])?;
-    let config = backends.write_config_with("cachewarden.toml", free_port()?, WARM)?;
+    let config =
+        backends.write_config_with("cachewarden.toml", free_port()?, &[WARM, AT_ONCE].concat())?;
     migrate(&config)?;
     let daemon = Daemon::start(&backends.folder, &config)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -42,7 +48,7 @@ pub fn run(bench: &Bench) -> Result<Report, BenchError> {
         theirs.push(by_hand(&backends)?);
         check(&backends)?;
         flush(backends.redis.port())?;
-        ours.push(warm(&config)?);
+        ours.push(warm(&config, &[])?);
         check(&backends)?;
         most = most.max(resident_mib(daemon.pid()));
     }
@@ -72,7 +78,39 @@ pub fn run(bench: &Bench) -> Result<Report, BenchError> {
         },
         limits: Limits::at_least(0.5, 1.0),
     });
+    drop(daemon);
+    report.rows.push(beside_a_reader(bench, &backends)?);
     Ok(report)
+}
+
+/// A reader's 99th percentile while all is loaded once more, beside the same when nothing else goes on.
+fn beside_a_reader(bench: &Bench, backends: &Backends) -> Result<Row, BenchError> {
+    let port = free_port()?;
+    let config = backends.write_config_with("paced.toml", port, WARM)?;
+    let _daemon = Daemon::start(&backends.folder, &config)?;
+    let (mut warmed, mut alone) = (Vec::new(), Vec::new());
+    for _ in 0..bench.rounds.min(MAX_ROUNDS) {
+        let reader = Neighbour::of(port, key(FIRST_ID))?;
+        std::thread::park_timeout(ALONE);
+        alone.push(quantile(reader.stop()?, 0.99));
+        let reader = Neighbour::of(port, key(FIRST_ID))?;
+        warm(&config, &["--force"])?;
+        warmed.push(quantile(reader.stop()?, 0.99));
+    }
+    let side = |millis: &[f64]| Side {
+        rate: format!("{:.2} ms", Spread::of(millis.iter().copied()).median),
+        cpu: String::new(),
+    };
+    Ok(Row {
+        target: "S14",
+        work: "a reader's 99th percentile during a warmup at 50,000 keys a second".to_owned(),
+        against: "the same reader alone".to_owned(),
+        figure: Spread::of_ratio(&warmed, &alone),
+        unit: Unit::Times,
+        ours: side(&warmed),
+        theirs: side(&alone),
+        limits: Limits::at_most(1.5, 1.2),
+    })
 }
 
 /// As a script would: a line of the protocol a row, made by Postgres.
@@ -108,11 +146,12 @@ fn by_hand(backends: &Backends) -> Result<Duration, BenchError> {
     }
 }
 
-fn warm(config: &Path) -> Result<Duration, BenchError> {
+fn warm(config: &Path, more: &[&str]) -> Result<Duration, BenchError> {
     let begun = Instant::now();
     let output = Command::new(env!("CARGO_BIN_EXE_cachewarden"))
         .args(["warm", "--json", "--config"])
         .arg(config)
+        .args(more)
         .output()
         .map_err(BenchError::io("start cachewarden warm"))?;
     let took = begun.elapsed();

@@ -13,7 +13,6 @@ use redis::Connection;
 use super::BenchError;
 use super::process::Daemon;
 use super::request::VALUE_BYTES;
-use super::rounds::Spread;
 use super::world::Backends;
 
 /// All keys.
@@ -210,15 +209,16 @@ pub fn failed(error: redis::RedisError) -> BenchError {
     }
 }
 
-/// Somebody else who asks Redis for a key all the time, and how long each answer took.
+/// Somebody else who asks for a key all the time, and how long each answer took.
 pub struct Neighbour {
     over: Arc<AtomicBool>,
     asking: JoinHandle<Result<Vec<f64>, BenchError>>,
 }
 
 impl Neighbour {
-    pub fn of(filled: &Filled) -> Result<Self, BenchError> {
-        let mut redis = connect(filled.redis_port())?;
+    /// Of whoever listens there.
+    pub fn of(port: u16, key: String) -> Result<Self, BenchError> {
+        let mut redis = connect(port)?;
         let over = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&over);
         let asking = std::thread::spawn(move || {
@@ -226,7 +226,7 @@ impl Neighbour {
             while !until.load(Ordering::Relaxed) {
                 let asked = Instant::now();
                 redis::cmd("GET")
-                    .arg("others:1")
+                    .arg(&key)
                     .exec(&mut redis)
                     .map_err(failed)?;
                 millis.push(asked.elapsed().as_secs_f64() * 1e3);
@@ -237,13 +237,12 @@ impl Neighbour {
         Ok(Self { over, asking })
     }
 
-    /// What an answer took, in milliseconds.
-    pub fn stop(self) -> Result<Spread, BenchError> {
+    /// What each answer took, in milliseconds.
+    pub fn stop(self) -> Result<Vec<f64>, BenchError> {
         self.over.store(true, Ordering::Relaxed);
-        let asked = self.asking.join().map_err(|_panicked| BenchError::Helper {
+        self.asking.join().map_err(|_panicked| BenchError::Helper {
             program: "neighbour",
             message: "panicked".to_owned(),
-        })?;
-        Ok(Spread::of(asked?))
+        })?
     }
 }

@@ -132,6 +132,14 @@ impl Spread {
     }
 }
 
+/// What so large a share of the figures does not exceed.
+pub fn quantile(mut figures: Vec<f64>, share: f64) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let last = figures.len().saturating_sub(1);
+    let at = figures.get((last as f64 * share) as usize);
+    at.copied().unwrap_or(f64::NAN)
+}
+
 /// The middle one, or the mean of the middle two.
 pub fn median(figures: &[f64]) -> f64 {
     Spread::of(figures.iter().copied()).median
