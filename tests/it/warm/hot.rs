@@ -174,3 +174,23 @@ async fn rows_of_daemons_that_are_gone_do_not_pile_up() {
     daemon.stop().await;
     until_remembered(&world, 64).await;
 }
+
+#[tokio::test]
+async fn a_key_that_is_no_text_of_postgres_keeps_no_other_from_being_remembered() {
+    let sections = only_hot(5)
+        .replace("id:bigint", "id:text")
+        .replace("id = :id", "id::text = :id")
+        .replace("params = { id = { min = 1 } }", "");
+    let world = World::start(COURSES, &sections).await;
+    let daemon = world.daemon().await;
+    let mut client = daemon.client().await;
+    ask(&mut client, 7, 1).await;
+    for key in ["courses:a\0b", "courses:\u{fffd}"] {
+        client.command(&["GET", key]).await;
+    }
+    daemon.stop().await;
+    let keys = "SELECT unnest(keys) FROM cachewarden.hot_keys ORDER BY 1";
+    let keys = world.watched.client.query(keys, &[]).await.unwrap();
+    let keys: Vec<String> = keys.iter().map(|row| row.get(0)).collect();
+    assert_eq!(keys, ["courses:7", "courses:\u{fffd}"]);
+}
