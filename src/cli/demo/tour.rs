@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::DemoError;
+use super::chapters;
 use super::client::{Client, Reply};
 use super::shop::Shop;
-use super::steps::{Act, CHAPTERS, Found, Step, Want};
+use super::steps::{Act, Found, Step, Want};
 
-/// How long something may take to heal by itself.
-const HEALING_DEADLINE: Duration = Duration::from_secs(15);
+/// How long something that comes by itself may take.
+const DEADLINE: Duration = Duration::from_secs(15);
 
-/// Between two questions whether it has healed.
+/// Between two questions whether it has come.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// An answer is shown up to here: the price of a course is still seen.
@@ -33,7 +34,7 @@ pub fn tour(shop: &mut Shop, screen: &mut dyn Write) -> Result<usize, DemoError>
         answers: HashMap::new(),
     };
     let mut wrong = 0;
-    for (number, chapter) in CHAPTERS.iter().enumerate() {
+    for (number, chapter) in chapters::all().enumerate() {
         show(screen, format_args!("\n{}. {}", number + 1, chapter.title))?;
         for step in chapter.steps {
             let Outcome { line, complaint } = walk.take(step)?;
@@ -44,7 +45,7 @@ pub fn tour(shop: &mut Shop, screen: &mut dyn Write) -> Result<usize, DemoError>
             }
         }
     }
-    let steps: usize = CHAPTERS.iter().map(|chapter| chapter.steps.len()).sum();
+    let steps: usize = chapters::all().map(|chapter| chapter.steps.len()).sum();
     match wrong {
         0 => show(
             screen,
@@ -79,9 +80,24 @@ struct Outcome {
 
 impl Walk<'_> {
     fn take(&mut self, step: &Step) -> Result<Outcome, DemoError> {
+        let start = Instant::now();
+        loop {
+            let mut outcome = self.once(step)?;
+            if !step.waits {
+                return Ok(outcome);
+            }
+            if outcome.complaint.is_none() || start.elapsed() > DEADLINE {
+                let took = milliseconds(start.elapsed());
+                outcome.line.push_str(&format!(", after {took} in all"));
+                return Ok(outcome);
+            }
+            std::thread::park_timeout(ASK_AGAIN_AFTER);
+        }
+    }
+
+    fn once(&mut self, step: &Step) -> Result<Outcome, DemoError> {
         match step.act {
             Act::Ask(words) => self.ask(words, step),
-            Act::AskUntil(words) => self.ask_until(words, &step.want),
             Act::AskRedis(words) => {
                 let mut redis = Client::connect("Redis", self.shop.redis.port())?;
                 let reply = redis.ask(words)?;
@@ -136,22 +152,6 @@ impl Walk<'_> {
         };
         self.answers.insert(command, reply);
         Ok(Outcome { line, complaint })
-    }
-
-    fn ask_until(&mut self, words: &[&str], want: &Want) -> Result<Outcome, DemoError> {
-        let start = Instant::now();
-        loop {
-            let reply = self.daemon.ask(words)?;
-            let complaint = self.complaint(want, &reply, None)?;
-            if complaint.is_none() || start.elapsed() > HEALING_DEADLINE {
-                let (command, took) = (words.join(" "), milliseconds(start.elapsed()));
-                return Ok(Outcome {
-                    line: format!("{command} → {}  after {took}", shorten(&reply)),
-                    complaint,
-                });
-            }
-            std::thread::park_timeout(ASK_AGAIN_AFTER);
-        }
     }
 
     /// What is wrong with an answer, if anything.
