@@ -1,6 +1,7 @@
 //! Walks through the steps over a real connection, and checks every answer against Postgres.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// An answer is shown up to here: the price of a course is still seen.
 const SHOWN_CHARS: usize = 80;
+
+/// Each element of a list is shown up to here, so that the last ones are seen as well; all of them up to twice the above.
+const SHOWN_CHARS_OF_EACH: usize = 40;
 
 /// Walks all steps with the daemon of this shop, which must be listening, and writes a line for each to `screen`.
 /// Gives the number of steps that went wrong.
@@ -252,12 +256,25 @@ fn found(exists: &Reply) -> Found {
 }
 
 fn shorten(reply: &Reply) -> String {
-    let text: String = reply
-        .to_string()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
-    match text.char_indices().nth(SHOWN_CHARS) {
+    match reply {
+        Reply::List(items) => {
+            let items: Vec<String> = items
+                .iter()
+                .map(|item| cut(item, SHOWN_CHARS_OF_EACH))
+                .collect();
+            cut(&format!("[{}]", items.join(", ")), 2 * SHOWN_CHARS)
+        }
+        // What is wrong, and what to do about it: all of that.
+        Reply::Error(_) => reply.to_string(),
+        _ => cut(reply, SHOWN_CHARS),
+    }
+}
+
+/// On one line, between two characters.
+fn cut(shown: &impl fmt::Display, chars: usize) -> String {
+    let text = shown.to_string();
+    let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.char_indices().nth(chars) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
@@ -344,5 +361,14 @@ mod tests {
             shorten(&Reply::List(vec![text("a"), Reply::Nil])),
             "[a, (nil)]"
         );
+    }
+
+    #[test]
+    fn the_last_element_of_a_list_is_seen_and_an_error_to_its_end() {
+        let long = "x".repeat(SHOWN_CHARS);
+        let list = shorten(&Reply::List(vec![text(&long), text("hit")]));
+        assert!(list.ends_with("x…, hit]"), "{list}");
+        let error = format!("{long} hint");
+        assert_eq!(shorten(&Reply::Error(error.clone())), format!("-{error}"));
     }
 }
