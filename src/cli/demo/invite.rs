@@ -52,7 +52,7 @@ fn commands(shop: &Shop, screen: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(
         screen,
-        "\n`cachewarden demo --tour` walks all of this by itself, and breaks the servers too."
+        "\n`cachewarden demo --tour` walks all of this and more by itself, and breaks the servers too."
     )?;
     writeln!(screen, "Ctrl-C ends the demo and removes everything.")?;
     screen.flush()

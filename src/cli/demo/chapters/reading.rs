@@ -1,9 +1,13 @@
 //! What is read: rows, lists, many keys at once, what does not exist, what is no key.
 
-use super::super::steps::{Act, Chapter, Found, Want, detail, reading, step};
+use super::super::steps::{Act, Chapter, Found, Want, detail, reading, step, until};
 use super::{COURSE_42, COURSE_43};
-use Act::{Ask, AskRedis};
+use Act::{Ask, AskRedis, Sql};
 use Found::{Hit, Miss};
+
+const MUGS: Want = Want::Rows(
+    "SELECT id, name, price_cents FROM products WHERE kind = 'mug' ORDER BY id LIMIT 50",
+);
 
 pub(super) const READING: &[Chapter] = &[
     Chapter {
@@ -12,7 +16,7 @@ pub(super) const READING: &[Chapter] = &[
             reading(Miss, &["GET", "courses:42"], COURSE_42),
             reading(Hit, &["GET", "courses:42"], COURSE_42),
             // Ten minutes, less up to a tenth: not everything expires at once.
-            step(Ask(&["TTL", "courses:42"]), Want::Between(530, 600)),
+            detail(step(Ask(&["TTL", "courses:42"]), Want::Between(530, 600))),
             // Plain bytes under the plain key: any program may read them.
             step(AskRedis(&["GET", "courses:42"]), COURSE_42),
         ],
@@ -42,6 +46,36 @@ pub(super) const READING: &[Chapter] = &[
         ],
     },
     Chapter {
+        title: "What everybody asks for first is loaded at the start, or when a command says so",
+        steps: &[
+            detail(until(step(
+                Ask(&["CACHE.WARMING"]),
+                Want::Fields(&[(
+                    "product_list",
+                    Want::Fields(&[
+                        ("running", Want::Int(0)),
+                        ("last_cause", Want::Text("start")),
+                        ("loaded", Want::Int(4)),
+                        ("failed", Want::Int(0)),
+                    ]),
+                )]),
+            ))),
+            reading(Hit, &["GET", "products:list:mug"], MUGS),
+            detail(step(
+                Sql("UPDATE products SET price_cents = 700 WHERE id = 7"),
+                Want::Nothing,
+            )),
+            step(
+                Ask(&["CACHE.WARM", "FORCE", "product_list"]),
+                Want::Fields(&[(
+                    "product_list",
+                    Want::Fields(&[("loaded", Want::Int(4)), ("failed", Want::Int(0))]),
+                )]),
+            ),
+            detail(reading(Hit, &["GET", "products:list:mug"], MUGS)),
+        ],
+    },
+    Chapter {
         title: "Lists, pages, counts, and a new shape beside the old one",
         steps: &[
             reading(
@@ -49,13 +83,6 @@ pub(super) const READING: &[Chapter] = &[
                 &["GET", "courses:slug:sql-42"],
                 Want::Row(
                     "SELECT id, slug, title, price_cents, published FROM courses WHERE slug = 'sql-42'",
-                ),
-            ),
-            reading(
-                Miss,
-                &["GET", "products:list:mug"],
-                Want::Rows(
-                    "SELECT id, name, price_cents FROM products WHERE kind = 'mug' ORDER BY id LIMIT 50",
                 ),
             ),
             detail(reading(
@@ -76,11 +103,11 @@ pub(super) const READING: &[Chapter] = &[
                 &["GET", "user:20:purchases"],
                 Want::Text("[]"),
             )),
-            reading(
+            detail(reading(
                 Miss,
                 &["GET", "courses:count"],
                 Want::Scalar("SELECT count(*) FROM courses"),
-            ),
+            )),
             reading(
                 Miss,
                 &["GET", "v2:courses:42"],
@@ -126,11 +153,11 @@ pub(super) const READING: &[Chapter] = &[
                 Ask(&["GET", "users:page:1:limit:5000"]),
                 Want::Error("BADKEY"),
             )),
-            step(
+            detail(step(
                 Ask(&["GET", "nothing:here"]),
                 Want::Error("ERR no cache is declared"),
-            ),
-            step(Ask(&["SET", "courses:42", "{}"]), Want::Error("READONLY")),
+            )),
+            detail(step(Ask(&["SET", "user:7", "{}"]), Want::Error("READONLY"))),
         ],
     },
 ];
