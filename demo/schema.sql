@@ -44,6 +44,14 @@ CREATE TABLE purchases (
     PRIMARY KEY (user_id, course_id)
 );
 
+-- How far they have watched it.
+CREATE TABLE progress (
+    user_id   bigint NOT NULL REFERENCES users,
+    course_id bigint NOT NULL REFERENCES courses,
+    minute    integer NOT NULL CHECK (minute >= 0),
+    PRIMARY KEY (user_id, course_id)
+);
+
 CREATE TABLE orders (
     id        bigint PRIMARY KEY,
     user_id   bigint NOT NULL REFERENCES users,

@@ -11,7 +11,8 @@ use crate::repository::{Installer, Repository, RepositoryError, WarmKeys, WatchP
 /// Check the configuration and print every mistake with its place and the mend.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Also connect to Postgres, prepare every query there, and look for the triggers of watched tables
+    /// Also connect: prepare every query and statement on Postgres, look for what `migrate` installs, and whether Redis keeps a
+    /// journal of writes
     #[arg(long)]
     pub connect: bool,
 }
@@ -62,7 +63,7 @@ pub(super) fn run(path: &Path, args: &Args) -> u8 {
         if config.declares_writes() {
             println!("what writes need is installed");
         }
-        if config.caches.iter().any(Cache::is_journaled) {
+        if config.caches.iter().any(Cache::is_journaled) && !config.redis.allow_volatile_journal {
             println!("redis keeps the journal of writes");
         }
         if config.needs_fences() {

@@ -40,7 +40,7 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 something is wrong (a stop that was late, a tour step that failed, a pattern that is refused, a value \
-that is inconsistent, a request that a limit refuses), 64 usage, \
+that is inconsistent, a cache that could not be warmed, a request that a limit refuses), 64 usage, \
 69 a server or address is unavailable, 70 an actor could not be kept running, 71 the system refused, \
 78 the configuration is wrong.
 

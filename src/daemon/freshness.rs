@@ -148,9 +148,10 @@ impl Keeping {
         Some((drain, prover, noter))
     }
 
-    /// Who sees that the watched tables have their triggers, if any is watched.
+    /// Who sees that the watched tables have their triggers, and that nobody's trigger drops what is queued; if anything is.
+    /// Until it has looked nothing is proven, so it is there for writes alone, too.
     pub(super) fn inspector(&self, config: &Config) -> Result<Option<Inspector>, StartError> {
-        if config.invalidation.watches.is_empty() {
+        if self.queue.is_none() {
             return Ok(None);
         }
         let installer = database::installer(config, &self.runtime)?;

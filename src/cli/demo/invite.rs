@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::DemoError;
+use super::chapters;
 use super::shop::Shop;
-use super::steps::{Act, CHAPTERS};
+use super::steps::Act;
 
-/// Writes the steps of the tour as commands to copy. What breaks servers is left to the tour.
+/// Writes the steps of the tour as commands to copy. Details, and what breaks servers, are left to the tour.
 ///
 /// # Errors
 /// [`DemoError::Terminal`] when the screen cannot be written to.
@@ -27,7 +28,7 @@ fn commands(shop: &Shop, screen: &mut dyn Write) -> io::Result<()> {
         "cachewarden listens on 127.0.0.1:{daemon}, in front of a shop of almost 200,000 rows."
     )?;
     writeln!(screen, "Its configuration: {}", shop.config().display())?;
-    for chapter in CHAPTERS {
+    for chapter in chapters::all() {
         if chapter
             .steps
             .iter()
@@ -36,11 +37,9 @@ fn commands(shop: &Shop, screen: &mut dyn Write) -> io::Result<()> {
             continue;
         }
         writeln!(screen, "\n# {}", chapter.title)?;
-        for step in chapter.steps {
+        for step in chapter.steps.iter().filter(|step| step.invites) {
             match step.act {
-                Act::Ask(words) | Act::AskUntil(words) => {
-                    writeln!(screen, "redis-cli -p {daemon} {}", quoted(words))?
-                }
+                Act::Ask(words) => writeln!(screen, "redis-cli -p {daemon} {}", quoted(words))?,
                 Act::AskRedis(words) => writeln!(
                     screen,
                     "redis-cli -p {redis} {}   # Redis itself",
@@ -53,7 +52,7 @@ fn commands(shop: &Shop, screen: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(
         screen,
-        "\n`cachewarden demo --tour` walks all of this by itself, and breaks the servers too."
+        "\n`cachewarden demo --tour` walks all of this and more by itself, and breaks the servers too."
     )?;
     writeln!(screen, "Ctrl-C ends the demo and removes everything.")?;
     screen.flush()

@@ -1,8 +1,9 @@
 //! `cachewarden demo` shows the daemon on servers of its own, and leaves nothing behind.
 //!
 //! [`Shop::open`] starts the servers and loads the shop; the caller starts the daemon on [`Shop::config`]; then the
-//! [`mod@tour`] walks through what `steps.rs` lists, or [`mod@invite`] prints the same for the visitor to try.
+//! [`mod@tour`] walks through what `chapters/` lists, or [`mod@invite`] prints the same for the visitor to try.
 
+mod chapters;
 mod client;
 mod error;
 mod invite;

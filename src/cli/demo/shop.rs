@@ -17,7 +17,7 @@ const CONFIG: &str = include_str!("../../../demo/cachewarden.toml");
 /// The shop's database.
 const DATABASE: &str = "postgres";
 
-/// A private Postgres with the shop in it, a private Redis, and a configuration for a daemon in front of them.
+/// A private Postgres with the shop in it, a private Redis that keeps what it has, and a configuration for a daemon in front of them.
 #[derive(Debug)]
 pub struct Shop {
     pub(super) postgres: Postgres,
@@ -33,7 +33,7 @@ impl Shop {
     /// [`DemoError::Server`] when a server is missing or does not start, and what `psql` or `migrate` says when loading fails.
     pub fn open() -> Result<Self, DemoError> {
         let folder = Folder::new()?;
-        let redis = Redis::start(&folder, &RedisOptions::default())?;
+        let redis = Redis::start(&folder, &durable())?;
         let postgres = Postgres::start(&folder, &PostgresOptions::default())?;
         let daemon_port = free_port()?;
         let config = folder.path().join("cachewarden.toml");
@@ -111,6 +111,16 @@ impl Shop {
         }
         fed.transpose().map_err(failed)?;
         Ok(String::from_utf8_lossy(&stdout).trim().to_owned())
+    }
+}
+
+/// Redis keeps what it has in a file, as `mode = "behind"` asks for; the file is thrown away, so nothing waits for a disk.
+fn durable() -> RedisOptions {
+    RedisOptions {
+        args: ["--appendonly", "yes", "--appendfsync", "no"]
+            .map(String::from)
+            .into(),
+        ..RedisOptions::default()
     }
 }
 

@@ -1,24 +1,29 @@
 //! Walks through the steps over a real connection, and checks every answer against Postgres.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::DemoError;
+use super::chapters;
 use super::client::{Client, Reply};
 use super::shop::Shop;
-use super::steps::{Act, CHAPTERS, Found, Step, Want};
+use super::steps::{Act, Found, Step, Want};
 
-/// How long something may take to heal by itself.
-const HEALING_DEADLINE: Duration = Duration::from_secs(15);
+/// How long something that comes by itself may take.
+const DEADLINE: Duration = Duration::from_secs(15);
 
-/// Between two questions whether it has healed.
+/// Between two questions whether it has come.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// An answer is shown up to here: the price of a course is still seen.
 const SHOWN_CHARS: usize = 80;
+
+/// Each element of a list is shown up to here, so that the last ones are seen as well; all of them up to twice the above.
+const SHOWN_CHARS_OF_EACH: usize = 40;
 
 /// Walks all steps with the daemon of this shop, which must be listening, and writes a line for each to `screen`.
 /// Gives the number of steps that went wrong.
@@ -33,7 +38,7 @@ pub fn tour(shop: &mut Shop, screen: &mut dyn Write) -> Result<usize, DemoError>
         answers: HashMap::new(),
     };
     let mut wrong = 0;
-    for (number, chapter) in CHAPTERS.iter().enumerate() {
+    for (number, chapter) in chapters::all().enumerate() {
         show(screen, format_args!("\n{}. {}", number + 1, chapter.title))?;
         for step in chapter.steps {
             let Outcome { line, complaint } = walk.take(step)?;
@@ -44,7 +49,7 @@ pub fn tour(shop: &mut Shop, screen: &mut dyn Write) -> Result<usize, DemoError>
             }
         }
     }
-    let steps: usize = CHAPTERS.iter().map(|chapter| chapter.steps.len()).sum();
+    let steps: usize = chapters::all().map(|chapter| chapter.steps.len()).sum();
     match wrong {
         0 => show(
             screen,
@@ -79,9 +84,24 @@ struct Outcome {
 
 impl Walk<'_> {
     fn take(&mut self, step: &Step) -> Result<Outcome, DemoError> {
+        let start = Instant::now();
+        loop {
+            let mut outcome = self.once(step)?;
+            if !step.waits {
+                return Ok(outcome);
+            }
+            if outcome.complaint.is_none() || start.elapsed() > DEADLINE {
+                let took = milliseconds(start.elapsed());
+                outcome.line.push_str(&format!(", after {took} in all"));
+                return Ok(outcome);
+            }
+            std::thread::park_timeout(ASK_AGAIN_AFTER);
+        }
+    }
+
+    fn once(&mut self, step: &Step) -> Result<Outcome, DemoError> {
         match step.act {
             Act::Ask(words) => self.ask(words, step),
-            Act::AskUntil(words) => self.ask_until(words, &step.want),
             Act::AskRedis(words) => {
                 let mut redis = Client::connect("Redis", self.shop.redis.port())?;
                 let reply = redis.ask(words)?;
@@ -136,22 +156,6 @@ impl Walk<'_> {
         };
         self.answers.insert(command, reply);
         Ok(Outcome { line, complaint })
-    }
-
-    fn ask_until(&mut self, words: &[&str], want: &Want) -> Result<Outcome, DemoError> {
-        let start = Instant::now();
-        loop {
-            let reply = self.daemon.ask(words)?;
-            let complaint = self.complaint(want, &reply, None)?;
-            if complaint.is_none() || start.elapsed() > HEALING_DEADLINE {
-                let (command, took) = (words.join(" "), milliseconds(start.elapsed()));
-                return Ok(Outcome {
-                    line: format!("{command} → {}  after {took}", shorten(&reply)),
-                    complaint,
-                });
-            }
-            std::thread::park_timeout(ASK_AGAIN_AFTER);
-        }
     }
 
     /// What is wrong with an answer, if anything.
@@ -252,12 +256,25 @@ fn found(exists: &Reply) -> Found {
 }
 
 fn shorten(reply: &Reply) -> String {
-    let text: String = reply
-        .to_string()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
-    match text.char_indices().nth(SHOWN_CHARS) {
+    match reply {
+        Reply::List(items) => {
+            let items: Vec<String> = items
+                .iter()
+                .map(|item| cut(item, SHOWN_CHARS_OF_EACH))
+                .collect();
+            cut(&format!("[{}]", items.join(", ")), 2 * SHOWN_CHARS)
+        }
+        // What is wrong, and what to do about it: all of that.
+        Reply::Error(_) => reply.to_string(),
+        _ => cut(reply, SHOWN_CHARS),
+    }
+}
+
+/// On one line, between two characters.
+fn cut(shown: &impl fmt::Display, chars: usize) -> String {
+    let text = shown.to_string();
+    let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.char_indices().nth(chars) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
@@ -344,5 +361,14 @@ mod tests {
             shorten(&Reply::List(vec![text("a"), Reply::Nil])),
             "[a, (nil)]"
         );
+    }
+
+    #[test]
+    fn the_last_element_of_a_list_is_seen_and_an_error_to_its_end() {
+        let long = "x".repeat(SHOWN_CHARS);
+        let list = shorten(&Reply::List(vec![text(&long), text("hit")]));
+        assert!(list.ends_with("x…, hit]"), "{list}");
+        let error = format!("{long} hint");
+        assert_eq!(shorten(&Reply::Error(error.clone())), format!("-{error}"));
     }
 }

@@ -3,7 +3,7 @@
 use super::super::support::daemon::{InProcess, config};
 use super::super::support::resp::Value;
 use super::super::support::world::{figure, get};
-use super::{CACHES, Shop, TABLES, ok, title};
+use super::{CACHES, DEADLINE, Shop, TABLES, eventually, ok, title};
 
 #[tokio::test]
 async fn a_saved_row_is_in_postgres_and_is_what_is_read_next() {
@@ -308,4 +308,24 @@ async fn what_depends_on_a_watched_table_is_told_by_its_trigger_as_well() {
     shop.until_gone("courses:list:1", page.text()).await;
     shop.daemon.stop().await;
     assert!(TABLES.contains("courses"));
+}
+
+#[tokio::test]
+async fn where_nothing_is_watched_hits_of_a_cache_that_is_written_to_are_proven_all_the_same() {
+    let shop = Shop::open().await;
+    let mut client = shop.client().await;
+    client.command(&["GET", "courses:1"]).await;
+    // Older than a proof may be before a hit is marked.
+    let age = cachewarden::cache::MARKED_AFTER * 2;
+    eventually(DEADLINE, async || {
+        let found = client.command(&["CACHE.GET", "courses:1"]).await;
+        let state = found.field("state").unwrap().text();
+        match found.field("age_ms") {
+            Some(Value::Int(ms)) if u128::try_from(*ms).unwrap() > age.as_millis() => {
+                if state == "hit" { Ok(()) } else { Err(found) }
+            }
+            _ => Err(found),
+        }
+    })
+    .await;
 }
