@@ -4,8 +4,14 @@
 /// keeps an idle connection's decoder within a cache line.
 const MAX_LIMIT: usize = 1 << 30;
 
-/// Arguments of one request at most; an `MGET` of more is better sent as two.
-const DEFAULT_MAX_ARGS: usize = 1024;
+/// Arguments of one request at most: one for so many of the bytes that it may have. Clients list keys by `SCAN` and then name all
+/// of them in one command, so what bounds them is the bytes; but an argument costs us some 200 bytes before it is answered, and an
+/// empty one only 6 of the wire. With its length and line ends a key of ten bytes has 16: at 1 MiB 65,536 arguments, and 13 MiB.
+const BYTES_AN_ARGUMENT: usize = 16;
+/// So many are allowed however small requests have to be.
+const LEAST_MAX_ARGS: usize = 1024;
+/// No more are, however large they may be: as in Redis.
+const MOST_MAX_ARGS: usize = 1 << 20;
 /// Bytes of one argument at most, however large requests may be.
 const DEFAULT_MAX_BULK: usize = 64 << 20;
 /// Bytes of an inline request at most: they are typed by people.
@@ -36,7 +42,7 @@ impl Limits {
     pub fn new(max_request: usize) -> Limits {
         Limits {
             max_request,
-            max_args: DEFAULT_MAX_ARGS,
+            max_args: (max_request / BYTES_AN_ARGUMENT).clamp(LEAST_MAX_ARGS, MOST_MAX_ARGS),
             max_bulk: max_request.min(DEFAULT_MAX_BULK),
             max_inline: DEFAULT_MAX_INLINE,
         }
