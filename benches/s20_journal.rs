@@ -23,17 +23,17 @@ use crate::support::watched::migrate;
 use crate::support::world::Backends;
 use crate::support::{Bench, BenchError, Watched};
 
-/// A turn's writes, by their pipeline: some seconds each, most of them for saving.
+/// A turn's writes, by their pipeline: seconds of ours, and many more until they are saved.
 const LOADS: [Load; 2] = [
     Load {
         connections: 50,
         pipeline: 1,
-        requests: 30_000,
+        requests: 60_000,
     },
     Load {
         connections: 50,
         pipeline: 16,
-        requests: 60_000,
+        requests: 150_000,
     },
 ];
 const MAX_JOURNAL: &str = "10000000";
