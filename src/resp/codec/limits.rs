@@ -4,11 +4,11 @@
 /// keeps an idle connection's decoder within a cache line.
 const MAX_LIMIT: usize = 1 << 30;
 
-/// Arguments of one request at most: one for so many of the bytes that it may have. Clients list keys by `SCAN` and then name all
-/// of them in one command, so what bounds them is the bytes; but an argument costs us some 200 bytes before it is answered, and an
-/// empty one only 6 of the wire. With its length and line ends a key of ten bytes has 16: at 1 MiB 65,536 arguments, and 13 MiB.
+/// Bytes of the largest request for each argument that one may have. Clients list keys by `SCAN` and then name all of them in one
+/// command, so what bounds them is the bytes, and a key of ten has 17 with its length and line ends. But an empty one has 6, and
+/// an argument costs us up to 260 before it is answered: at 1 MiB 65,536 arguments, and 17 MiB (measured, an `UNLINK`).
 const BYTES_AN_ARGUMENT: usize = 16;
-/// So many are allowed however small requests have to be.
+/// So many arguments are allowed however small requests have to be.
 const LEAST_MAX_ARGS: usize = 1024;
 /// No more are, however large they may be: as in Redis.
 const MOST_MAX_ARGS: usize = 1 << 20;
