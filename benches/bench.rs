@@ -26,6 +26,7 @@ mod s16_locks;
 mod s17_at_rest;
 mod s18_idle_connections;
 mod s19_stale_answers;
+mod s20_journal;
 mod support;
 
 use std::process::ExitCode;
@@ -60,6 +61,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("s17", s17_at_rest::run),
     ("s18", s18_idle_connections::run),
     ("s19", s19_stale_answers::run),
+    ("s20", s20_journal::run),
 ];
 
 /// Measures the daemon against its peers and prints one table.

@@ -6,7 +6,7 @@
 //! 4. Whatever is started ends with us: see `cachewarden::cli::demo::servers`.
 //!
 //! ```text
-//!  bench.rs ──> s04 … s18 ──> rounds (take turns, medians) ──> table
+//!  bench.rs ──> s04 … s20 ──> rounds (take turns, medians) ──> table
 //!                   ├──> world (postgres, redis, daemon) ──> process ──> usage (CPU, memory)
 //!                   └──> load (clients, pipelines)   pgbench   proxy
 //! ```

@@ -8,6 +8,7 @@ use super::messages::{
     Answer, CacheHandle, GetOrLoad, Inspect, Invalidate, KeysInvalidated, Load, Put, Read,
     WriteLate,
 };
+use super::parts::MAX_PART_KEYS;
 use super::reader::Reader;
 use super::spaces::Spaces;
 use super::{CacheError, behind, leases, puts};
@@ -263,9 +264,12 @@ impl Handler<Inspect> for CacheActor {
         Box::pin(async move {
             let asked = Instant::now();
             let keys: Vec<_> = inspect.keys.iter().map(|key| &key.key).collect();
-            // One byte more than a remembered missing row has, to tell it from what only begins like it.
-            let seen = store.peek(&keys, leases::MISSING.len() + 1).await;
-            let seen = seen.map_err(CacheError::Store)?;
+            let mut seen = Vec::with_capacity(keys.len());
+            for keys in keys.chunks(MAX_PART_KEYS) {
+                // One byte more than a remembered missing row has, to tell it from what only begins like it.
+                let part = store.peek(keys, leases::MISSING.len() + 1).await;
+                seen.extend(part.map_err(CacheError::Store)?);
+            }
             let left = seen.into_iter().zip(keys).map(|((left, head), key)| {
                 let there =
                     !head.is_empty() && head != leases::MISSING && !sweeps.doubts(key, asked);

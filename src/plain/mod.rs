@@ -5,7 +5,7 @@
 //!
 //! Invariants
 //! 1. After a write no key of it is without an expiry: who does not say how long it lives gets the declared life, in the same
-//!    step ([`prepare`], `scripts/write_keys.lua`). A life that a key has already is its own.
+//!    step ([`prepare`], `scripts/`). A life that a key has already is its own.
 //! 2. What follows one another on a connection runs in that order, and goes to Redis together; what comes behind a failed
 //!    exchange is not sent.
 //! 3. No exchange carries more than [`exchange`] allows, as far as the sizes of values are known or can be guessed, and all of

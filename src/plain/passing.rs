@@ -48,8 +48,10 @@ impl Passing {
 /// What a client is told of what Redis said.
 fn answer(turn: Turn, mut replies: Vec<Passed>) -> Answer {
     let unexpected = || PlainError::Store(StoreError::Unexpected { command: "EVAL" });
-    if let Turn::Joined = turn {
-        return Ok(joined(replies));
+    match turn {
+        Turn::Joined => return Ok(joined(replies)),
+        Turn::Summed => return Ok(summed(replies)),
+        Turn::AsItIs | Turn::WasSet | Turn::Number => {}
     }
     let reply = replies.pop().ok_or_else(unexpected)?;
     Ok(match (turn, reply) {
@@ -76,4 +78,16 @@ fn joined(replies: Vec<Passed>) -> Passed {
         }
     }
     Passed::List(all)
+}
+
+/// One number of several.
+fn summed(replies: Vec<Passed>) -> Passed {
+    let mut sum = 0_i64;
+    for reply in replies {
+        match reply {
+            Passed::Integer(number) => sum = sum.saturating_add(number),
+            other => return other,
+        }
+    }
+    Passed::Integer(sum)
 }

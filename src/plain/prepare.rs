@@ -13,8 +13,13 @@ use std::sync::LazyLock;
 /// but that.
 const MAX_SCAN_COUNT: i64 = 10_000;
 
+/// Keys of one command that counts keys: what Redis does for them holds up everybody else for as long as it runs.
+const MAX_COUNTED: usize = 1024;
+
 static WRITE_KEYS: LazyLock<Script> =
     LazyLock::new(|| Script::new("write_keys", include_str!("scripts/write_keys.lua")));
+static SET_KEYS: LazyLock<Script> =
+    LazyLock::new(|| Script::new("set_keys", include_str!("scripts/set_keys.lua")));
 
 /// The passthroughs.
 pub(super) struct Declared {
@@ -53,6 +58,8 @@ pub(super) enum Turn {
     Number,
     /// One list of all that came.
     Joined,
+    /// The sum of all that came.
+    Summed,
 }
 
 pub(super) struct Prepared {
@@ -84,6 +91,9 @@ pub(super) fn prepare(
     check_keys(verb, &words, declared)?;
     let (name, values) = match verb {
         Verb::Mget => return Ok(mget(&words, at_once)),
+        Verb::Del => return Ok(summed("DEL", &words)),
+        Verb::Unlink => return Ok(summed("UNLINK", &words)),
+        Verb::Exists => return Ok(summed("EXISTS", &words)),
         Verb::Set => return set(words, declared),
         Verb::Setnx => return setnx(words, declared),
         Verb::Mset if words.len() % 2 == 0 => return mset(words, declared),
@@ -98,9 +108,6 @@ pub(super) fn prepare(
         Verb::Psetex => ("PSETEX", 0),
         // Of an odd number of words: Redis refuses it.
         Verb::Mset => ("MSET", 0),
-        Verb::Del => ("DEL", 0),
-        Verb::Unlink => ("UNLINK", 0),
-        Verb::Exists => ("EXISTS", 0),
         Verb::Expire => ("EXPIRE", 0),
         Verb::Pexpire => ("PEXPIRE", 0),
         Verb::Ttl => ("TTL", 0),
@@ -139,6 +146,17 @@ fn mget(words: &[Bytes], at_once: usize) -> Prepared {
     Prepared {
         steps: words.chunks(at_once.max(1)).map(step).collect(),
         turn: Turn::Joined,
+    }
+}
+
+fn summed(name: &'static str, words: &[Bytes]) -> Prepared {
+    let step = |keys: &[Bytes]| Step {
+        call: Call::new(name, keys.to_vec()),
+        values: 0,
+    };
+    Prepared {
+        steps: words.chunks(MAX_COUNTED).map(step).collect(),
+        turn: Turn::Summed,
     }
 }
 
@@ -229,11 +247,12 @@ fn guarded(
 
 fn mset(words: Vec<Bytes>, declared: &Declared) -> Result<Prepared, PlainError> {
     let keys: Vec<Bytes> = words.iter().step_by(2).cloned().collect();
-    let lives = keys.iter().map(|key| declared.life(key));
-    let mut args = lives.collect::<Result<Vec<_>, _>>()?;
-    args.push(Bytes::from_static(b"MSET"));
-    args.extend(words);
-    let call = Call::script(&WRITE_KEYS, keys, args);
+    let values = words.into_iter().skip(1).step_by(2);
+    let mut args = Vec::with_capacity(2 * keys.len());
+    for (key, value) in keys.iter().zip(values) {
+        args.extend([value, declared.life(key)?]);
+    }
+    let call = Call::script(&SET_KEYS, keys, args);
     Ok(Prepared::one(call, 0, Turn::AsItIs))
 }
 

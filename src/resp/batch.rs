@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// Keys after which a batch is sent although more reads follow.
 const FULL: usize = 512;
+/// Keys of one `MGET` that are asked for together: their answers lie in memory until they are sent. Of more it is read in parts, each
+/// asked for when the one before is on its way to the client.
+const MAX_PART: usize = 1024;
 
 /// What a key's answer becomes.
 #[derive(Clone, Copy)]
@@ -38,6 +41,33 @@ enum Known {
     Described(Found),
 }
 
+/// A `GET`, `MGET` or `CACHE.GET`: its keys that are in no batch yet, and what the next one's answer becomes.
+pub(super) struct Asked<K> {
+    keys: K,
+    form: Form,
+}
+
+impl<'a, K: ExactSizeIterator<Item = &'a [u8]>> Asked<K> {
+    pub(super) fn new(verb: Verb, keys: K) -> Self {
+        let form = match verb {
+            Verb::Mget => Form::FirstOf(keys.len()),
+            Verb::CacheGet => Form::Described,
+            _ => Form::Value,
+        };
+        Self { keys, form }
+    }
+
+    /// Whether all of its keys are in a batch.
+    pub(super) fn is_over(&self) -> bool {
+        self.keys.len() == 0
+    }
+}
+
+/// Whether an `MGET` of so many keys is read in parts.
+pub(super) fn is_parted(keys: usize) -> bool {
+    keys > MAX_PART
+}
+
 /// The keys of all commands in a row, and what each one's answer becomes.
 #[derive(Default)]
 pub(super) struct Batch<'a> {
@@ -54,18 +84,13 @@ impl<'a> Batch<'a> {
         self.keys.len() >= FULL
     }
 
-    /// Adds a `GET`, `MGET` or `CACHE.GET` of these keys.
-    pub(super) fn add(&mut self, verb: Verb, keys: impl ExactSizeIterator<Item = &'a [u8]>) {
-        let mut form = match verb {
-            Verb::Mget => Form::FirstOf(keys.len()),
-            Verb::CacheGet => Form::Described,
-            _ => Form::Value,
-        };
-        for key in keys {
+    /// Adds the next part of a read.
+    pub(super) fn add<K: ExactSizeIterator<Item = &'a [u8]>>(&mut self, asked: &mut Asked<K>) {
+        for key in asked.keys.by_ref().take(MAX_PART) {
             self.keys.push(key);
-            self.forms.push(form);
-            if let Form::FirstOf(_) = form {
-                form = Form::Next;
+            self.forms.push(asked.form);
+            if let Form::FirstOf(_) = asked.form {
+                asked.form = Form::Next;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! One client's connection: reads, decodes, lets the commands run in order, writes.
 
+use super::batch::Asked;
 use super::codec::{Decoder, Limits, Protocol, ProtocolError, Request, reply};
 use super::commands::{self, Flow, Session, Verb, locks};
 use super::door::Door;
@@ -312,21 +313,46 @@ impl Connection {
         match (kind, request.args_in(input)) {
             (Kind::Alone, _) => return self.run_alone(verb, request, input).await,
             (Kind::Plain(verb), _) => waiting.plain.add(verb, request.args(input).skip(1)),
-            (Kind::Read | Kind::Check, Some(args)) => {
-                waiting.add(&self.door, verb, args.skip(1));
+            (Kind::Check, Some(args)) => waiting.checks.add(&self.door, verb, args.skip(1)),
+            (Kind::Read, Some(args)) => {
+                let mut asked = Asked::new(verb, args.skip(1));
+                waiting.reads.add(&mut asked);
+                while !asked.is_over() {
+                    self.flush(waiting).await?;
+                    waiting.reads.add(&mut asked);
+                }
             }
             (Kind::Read | Kind::Check, None) => {
                 // Its words do not outlive it.
                 self.flush(waiting).await?;
-                let mut alone = Waiting::default();
-                alone.add(&self.door, verb, request.args(input).skip(1));
-                self.flush(&mut alone).await?;
+                self.run_inline(kind, verb, request.args(input).skip(1))
+                    .await?;
             }
         }
         if waiting.is_full() {
             self.flush(waiting).await?;
         }
         Ok(Flow::Continue)
+    }
+
+    /// Runs a read or a check whose words were typed.
+    async fn run_inline(
+        &mut self,
+        kind: Kind,
+        verb: Verb,
+        words: impl ExactSizeIterator<Item = &[u8]>,
+    ) -> Result<(), End> {
+        let mut alone = Waiting::default();
+        if kind == Kind::Check {
+            alone.checks.add(&self.door, verb, words);
+            return self.flush(&mut alone).await;
+        }
+        let mut asked = Asked::new(verb, words);
+        while !asked.is_over() {
+            alone.reads.add(&mut asked);
+            self.flush(&mut alone).await?;
+        }
+        Ok(())
     }
 
     /// Runs a command that is not batched.

@@ -1,7 +1,7 @@
 //! What of a pipeline waits to be asked together: reads, checks of limits or commands on plain keys, never two of them, so that
 //! everything keeps its turn.
 
-use super::batch::Batch;
+use super::batch::{Batch, is_parted};
 use super::checks::Checks;
 use super::commands::Verb;
 use super::door::Door;
@@ -35,12 +35,14 @@ impl<'a> Waiting<'a> {
         &self,
         door: &Door,
         verb: Verb,
-        words: impl Iterator<Item = &'b [u8]>,
+        words: impl ExactSizeIterator<Item = &'b [u8]>,
     ) -> Kind {
         if is_check(verb) {
             return Kind::Check;
         }
-        if is_read(verb) && !self.reads.is_empty() {
+        // Of very many keys: Redis' answer would be held as a whole.
+        let is_long = verb == Verb::Mget && is_parted(words.len());
+        if is_long || (is_read(verb) && !self.reads.is_empty()) {
             return Kind::Read;
         }
         match verb_of(verb) {
@@ -59,20 +61,6 @@ impl<'a> Waiting<'a> {
 
     pub(super) fn is_full(&self) -> bool {
         self.reads.is_full() || self.checks.is_full() || self.plain.is_full()
-    }
-
-    /// Adds a read or a check of these words.
-    pub(super) fn add(
-        &mut self,
-        door: &Door,
-        verb: Verb,
-        words: impl ExactSizeIterator<Item = &'a [u8]>,
-    ) {
-        if is_check(verb) {
-            self.checks.add(door, verb, words);
-        } else {
-            self.reads.add(verb, words);
-        }
     }
 }
 

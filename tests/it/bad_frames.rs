@@ -114,8 +114,8 @@ fn command(arguments: &[&str]) -> String {
 async fn a_broken_frame_is_named_and_ends_its_connection_only() {
     let cases: &[(&[u8], &str)] = &[
         (b"*1\r\n$-5\r\n", "invalid bulk length -5"),
-        (b"*99999999999\r\n", "invalid multibulk length (max 1024)"),
-        (b"*1048576\r\n", "invalid multibulk length (max 1024)"),
+        (b"*99999999999\r\n", "invalid multibulk length (max 65536)"),
+        (b"*1048576\r\n", "invalid multibulk length (max 65536)"),
         (
             b"*1\r\n$9999999999\r\n",
             "invalid bulk length (max 1048576)",
@@ -140,7 +140,7 @@ async fn a_broken_frame_is_named_and_ends_its_connection_only() {
         ),
         (
             b"*18446744073709551617\r\n",
-            "invalid multibulk length (max 1024)",
+            "invalid multibulk length (max 65536)",
         ),
         (b"*1\n$4\nPING\n", "expected CRLF"),
         (&[b'a'; 4097], "too big inline request (max 4096)"),
@@ -273,7 +273,7 @@ async fn announced_bytes_that_never_come_cost_a_neighbour_nothing() {
     let mut baits = Vec::new();
     for _ in 0..200 {
         let mut bait = Client::connect(&door).await;
-        bait.send(b"*1024\r\n$1000000\r\n").await;
+        bait.send(b"*65536\r\n$1000000\r\n").await;
         baits.push(bait);
     }
     Client::connect(&door)
@@ -435,6 +435,23 @@ async fn a_command_that_cannot_run_leaves_its_connection_alive() {
         );
         client.assert_alive(start).await;
     }
+}
+
+#[tokio::test]
+async fn a_typed_request_of_thousands_of_words_is_answered_word_by_word() {
+    const KEYS: usize = 2000;
+    let door = front_door("").await;
+    let mut client = Client::connect(&door).await;
+    let answer = client.ask(&format!("MGET{}\r\n", " a".repeat(KEYS))).await;
+    assert_eq!(answer, format!("*{KEYS}"));
+    for place in 0..KEYS {
+        let answer = client.line().await.expect("open");
+        assert!(
+            answer.starts_with("-ERR no cache is declared"),
+            "{place}: {answer}"
+        );
+    }
+    client.assert_alive("so many").await;
 }
 
 #[tokio::test]

@@ -4,8 +4,14 @@
 /// keeps an idle connection's decoder within a cache line.
 const MAX_LIMIT: usize = 1 << 30;
 
-/// Arguments of one request at most; an `MGET` of more is better sent as two.
-const DEFAULT_MAX_ARGS: usize = 1024;
+/// Bytes of the largest request for each argument that one may have. Clients list keys by `SCAN` and then name all of them in one
+/// command, so what bounds them is the bytes, and a key of ten has 17 with its length and line ends. But an empty one has 6, and
+/// an argument costs us up to 260 before it is answered: at 1 MiB 65,536 arguments, and 17 MiB (measured, an `UNLINK`).
+const BYTES_AN_ARGUMENT: usize = 16;
+/// So many arguments are allowed however small requests have to be.
+const LEAST_MAX_ARGS: usize = 1024;
+/// No more are, however large they may be: as in Redis.
+const MOST_MAX_ARGS: usize = 1 << 20;
 /// Bytes of one argument at most, however large requests may be.
 const DEFAULT_MAX_BULK: usize = 64 << 20;
 /// Bytes of an inline request at most: they are typed by people.
@@ -36,7 +42,7 @@ impl Limits {
     pub fn new(max_request: usize) -> Limits {
         Limits {
             max_request,
-            max_args: DEFAULT_MAX_ARGS,
+            max_args: (max_request / BYTES_AN_ARGUMENT).clamp(LEAST_MAX_ARGS, MOST_MAX_ARGS),
             max_bulk: max_request.min(DEFAULT_MAX_BULK),
             max_inline: DEFAULT_MAX_INLINE,
         }

@@ -32,9 +32,9 @@ fn each_broken_frame_gets_its_own_error() {
     let cases: [(&[u8], &str); 34] = [
         (b"*1\r\n$-5\r\n", "invalid bulk length -5"),
         (b"*1\r\n$-1\r\n", "invalid bulk length -1"),
-        (b"*99999999999\r\n", "invalid multibulk length (max 1024)"),
-        (b"*1025\r\n", "invalid multibulk length (max 1024)"),
-        (b"*1048576\r\n", "invalid multibulk length (max 1024)"),
+        (b"*99999999999\r\n", "invalid multibulk length (max 65536)"),
+        (b"*65537\r\n", "invalid multibulk length (max 65536)"),
+        (b"*1048576\r\n", "invalid multibulk length (max 65536)"),
         (
             b"*1\r\n$9999999999\r\n",
             "invalid bulk length (max 1048576)",
@@ -64,7 +64,7 @@ fn each_broken_frame_gets_its_own_error() {
         ),
         (
             b"*18446744073709551617\r\n",
-            "invalid multibulk length (max 1024)",
+            "invalid multibulk length (max 65536)",
         ),
         (b"*1\n$4\nPING\n", "expected CRLF"),
         (b"*1\r\n$4\nPING\r\n", "expected CRLF"),
@@ -91,7 +91,7 @@ fn a_frame_is_refused_at_its_first_wrong_byte() {
         ("*", '+'),
         ("*1", ' '),
         ("*0", '1'),
-        ("*102", '5'),
+        ("*6553", '7'),
         ("*1\r", 'x'),
         ("*1\r\n", ':'),
         ("*1\r\n$", '+'),
@@ -123,6 +123,15 @@ fn a_request_may_be_as_long_as_its_limit() {
     let refused = Err(ProtocolError::RequestTooLong { max });
     assert_eq!(decode(frame.len() - 1, &frame[..18]), refused);
     assert_eq!(decode(frame.len() - 1, frame), refused);
+}
+
+#[test]
+fn a_larger_request_may_have_more_arguments_up_to_those_of_redis() {
+    let args = |max_request| Limits::new(max_request).max_args;
+    assert_eq!(args(1 << 10), 1024);
+    assert_eq!(args(1 << 20), 65_536);
+    assert_eq!(args(4 << 20), 262_144);
+    assert_eq!(args(64 << 20), 1_048_576);
 }
 
 #[test]
@@ -197,12 +206,12 @@ fn a_half_received_request_says_how_much_it_waits_for_and_keeps_nothing_else() {
     let (mut decoder, mut request) = (Decoder::new(limits()), Request::new());
     assert_eq!((decoder.is_midway(), decoder.wanted()), (false, 0));
     assert_eq!(
-        decoder.decode(b"*1024\r\n$1000000\r\n", &mut request),
+        decoder.decode(b"*65536\r\n$1000000\r\n", &mut request),
         Ok(None)
     );
     assert_eq!(
         (decoder.is_midway(), decoder.wanted()),
-        (true, 17 + 1_000_000 + 2)
+        (true, 18 + 1_000_000 + 2)
     );
     assert_eq!(
         (decoder.parked.capacity(), request.spans.capacity()),

@@ -10,6 +10,7 @@ use crate::keyspace::RoutedKey;
 use crate::plain as passed;
 use crate::supervisor::AskError;
 use bytes::Bytes;
+use std::collections::HashSet;
 
 pub(super) async fn set(door: &Door, caches: &CacheHandle, args: &[&[u8]], out: &mut Vec<u8>) {
     match args {
@@ -80,12 +81,13 @@ pub(super) async fn delete(
 ) {
     let caches = &door.caches[core];
     let (plain, others) = plain::split(door, keys);
-    let (mut rows, mut values) = (Vec::new(), Invalidate::keys(Vec::new()));
+    let (mut rows, mut known) = (Vec::new(), HashSet::new());
+    let mut values = Invalidate::keys(Vec::new());
     for key in others {
         match door.named(key) {
             // Named twice, it is there once.
             Ok(Named::Ours(key)) if door.deletes(&key) => {
-                if rows.iter().all(|known: &RoutedKey| known.key != key.key) {
+                if known.insert(key.key.clone()) {
                     rows.push(key);
                 }
             }

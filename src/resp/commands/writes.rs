@@ -11,6 +11,9 @@ use crate::keyspace::{Pattern, TargetError, Targets};
 use crate::supervisor::AskError;
 use bytes::Bytes;
 
+/// Patterns of one command at most: each is compared with every key of a pass.
+const MAX_PATTERNS: usize = 1024;
+
 pub(super) async fn invalidate_keys(caches: &CacheHandle, ask: Invalidate, out: &mut Vec<u8>) {
     match caches.invalidate.ask(ask).await {
         Ok(Ok(removed)) => count(removed, out),
@@ -84,6 +87,12 @@ fn targets(door: &Door, args: &[&[u8]], out: &mut Vec<u8>) -> Option<Targets> {
             failure::target(out, &error);
             return None;
         }
+    }
+    let patterns = targets.patterns.len();
+    if patterns > MAX_PATTERNS {
+        let text = format_args!("{patterns} patterns in one command, more than {MAX_PATTERNS}");
+        reply::error(out, "ERR", text);
+        return None;
     }
     Some(targets)
 }

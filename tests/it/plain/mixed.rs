@@ -35,7 +35,7 @@ pub(super) async fn world() -> World {
     World::start(COURSES, &caches()).await
 }
 
-fn course(id: u32) -> Value {
+pub(super) fn course(id: u32) -> Value {
     Value::bulk(format!("\"course {id}\""))
 }
 

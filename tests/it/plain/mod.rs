@@ -3,6 +3,7 @@
 mod answers;
 mod beside;
 mod faults;
+mod many;
 mod mixed;
 mod reach;
 mod sessions;

@@ -9,6 +9,16 @@ use crate::support::world::{HEARTBEAT, keys_with_life};
 
 #[tokio::test]
 async fn express_keeps_its_sessions_through_two_daemons() {
+    run("express.mjs").await;
+}
+
+#[tokio::test]
+async fn thousands_of_sessions_are_counted_read_and_cleared_by_their_store() {
+    run("sessions.mjs").await;
+}
+
+/// Runs one of the scripts against two daemons over one Redis; it leaves no key behind.
+async fn run(script: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     assert!(
         root.join("tests/clients/node_modules/connect-redis")
@@ -19,7 +29,9 @@ async fn express_keeps_its_sessions_through_two_daemons() {
     let text = config_without_postgres(&plain.redis.redis_url(), super::PASSTHROUGHS);
     let other = InProcess::start(&text).await;
     let mut command = Command::new("node");
-    command.current_dir(root).arg("tests/clients/express.mjs");
+    command
+        .current_dir(root)
+        .arg(format!("tests/clients/{script}"));
     for daemon in [&plain.daemon, &other] {
         command.arg(daemon.address().port().to_string());
     }
@@ -31,7 +43,7 @@ async fn express_keeps_its_sessions_through_two_daemons() {
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(
         output.status.success(),
-        "express.mjs ended with {}:\n{}",
+        "{script} ended with {}:\n{}",
         output.status,
         said.concat()
     );
