@@ -16,8 +16,8 @@ const MAX_SCAN_COUNT: i64 = 10_000;
 /// Keys of one command that counts keys: what Redis does for them holds up everybody else for as long as it runs.
 const MAX_COUNTED: usize = 1024;
 
-static WRITE_KEYS: LazyLock<Script> =
-    LazyLock::new(|| Script::new("write_keys", include_str!("scripts/write_keys.lua")));
+static WRITE_KEY: LazyLock<Script> =
+    LazyLock::new(|| Script::new("write_key", include_str!("scripts/write_key.lua")));
 static SET_KEYS: LazyLock<Script> =
     LazyLock::new(|| Script::new("set_keys", include_str!("scripts/set_keys.lua")));
 
@@ -241,7 +241,7 @@ fn guarded(
     let key = words[0].clone();
     let mut args = vec![declared.life(&key)?, Bytes::from_static(name.as_bytes())];
     args.extend(words);
-    let call = Call::script(&WRITE_KEYS, vec![key], args);
+    let call = Call::script(&WRITE_KEY, vec![key], args);
     Ok(Prepared::one(call, values, turn))
 }
 
