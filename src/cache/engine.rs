@@ -58,7 +58,7 @@ impl Engine {
             }
             Join::Full(slot) => {
                 let error = CacheError::TooManyWaiting { limit: MAX_WAITING };
-                if !fallback::is_survived(&self.means, &want.key, &error) {
+                if !fallback::is_survived(&self.means, &want.key) {
                     return slot.answer(Err(error));
                 }
                 let (key, slots) = (want.key.clone(), vec![slot]);
@@ -244,7 +244,7 @@ impl Engine {
             match self.flights.loaded(&key, loaded) {
                 Next::End { .. } => endings.push(Ending { key, fill }),
                 Next::Answer(slots, Err(error))
-                    if fallback::is_survived(&self.means, &want.key, &error) =>
+                    if fallback::is_survived(&self.means, &want.key) =>
                 {
                     failed.push(Ending::bare(key));
                     let key = want.key;

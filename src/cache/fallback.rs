@@ -3,13 +3,13 @@
 //! It is fetched when it is given, and never kept by whoever waits for a load: what was invalidated meanwhile is gone. Only a
 //! cache that asks for that has a copy which outlives invalidations, and gives it only while Postgres is down.
 
+use super::CacheError;
 use super::collect::{Collector, Slot};
 use super::freshness::Standing;
 use super::leases::MISSING;
 use super::means::Means;
 use super::messages::{Answer, Found, State};
 use super::parts::MAX_PART_KEYS;
-use super::{CacheError, Class};
 use crate::keyspace::RoutedKey;
 use crate::keyspace::names::copy_of;
 use bytes::Bytes;
@@ -61,11 +61,9 @@ pub(super) async fn relieve(means: &Means, late: Vec<Late>) {
     }
 }
 
-/// Whether this error is one that an old value is better than.
-pub(super) fn is_survived(means: &Means, key: &RoutedKey, error: &CacheError) -> bool {
-    let windows = &means.spaces.get(key.space).windows;
-    let fails = matches!(error.class(), Class::LoadFailed | Class::Busy);
-    fails && !windows.on_error.is_zero()
+/// Whether an old value is better than to be told why a key could not be loaded.
+pub(super) fn is_survived(means: &Means, key: &RoutedKey) -> bool {
+    !means.spaces.get(key.space).windows.on_error.is_zero()
 }
 
 async fn fetch(means: &Means, keys: &[RoutedKey]) -> Vec<Option<Found>> {

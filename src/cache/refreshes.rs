@@ -89,3 +89,89 @@ impl Refreshes {
         self.known.len() < MAX_KEYS
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::CacheError;
+    use super::*;
+    use crate::config::Config;
+
+    fn keys(count: usize) -> Vec<RoutedKey> {
+        let text = "
+            redis.url = 'redis://localhost'
+            [namespaces.item]
+            prefix = 'items:'
+            ttl = '1m'";
+        let router = Config::from_toml(text).unwrap().router();
+        let key = |id| {
+            let name = format!("items:{id}");
+            let route = router.route(name.as_bytes()).unwrap();
+            route.with_key(Bytes::from(name))
+        };
+        (0..count).map(key).collect()
+    }
+
+    /// Hits of these keys, and how many are refreshed by them.
+    fn hit(refreshes: &mut Refreshes, keys: &[RoutedKey], now: Instant) -> usize {
+        keys.iter().for_each(|key| refreshes.want(key, now));
+        refreshes.next().map_or(0, |(_, keys)| keys.len())
+    }
+
+    fn failed() -> Renewed {
+        Renewed::Failed(CacheError::Restarted)
+    }
+
+    #[test]
+    fn of_all_hits_of_a_key_one_refreshes_it() {
+        let (mut refreshes, keys, now) = (Refreshes::default(), keys(1), Instant::now());
+        let twice = [keys[0].clone(), keys[0].clone()];
+        assert_eq!(hit(&mut refreshes, &twice, now), 1);
+        assert_eq!(hit(&mut refreshes, &keys, now), 0);
+        refreshes.came_back(&keys, &[Renewed::Filled], now);
+        assert!(refreshes.is_idle());
+        assert_eq!(hit(&mut refreshes, &keys, now), 1);
+    }
+
+    #[test]
+    fn after_a_failure_or_while_another_loads_it_no_hit_does_for_a_while() {
+        for (renewed, pause) in [
+            (failed(), PAUSE_AFTER_FAILURE),
+            (Renewed::Held, PAUSE_WHILE_HELD),
+        ] {
+            let (mut refreshes, keys, now) = (Refreshes::default(), keys(1), Instant::now());
+            assert_eq!(hit(&mut refreshes, &keys, now), 1);
+            refreshes.came_back(&keys, &[renewed], now);
+            let shortly_before = now + pause - Duration::from_millis(1);
+            assert_eq!(hit(&mut refreshes, &keys, shortly_before), 0);
+            assert_eq!(hit(&mut refreshes, &keys, now + pause), 1);
+        }
+    }
+
+    #[test]
+    fn few_go_at_once_and_the_others_when_these_are_back() {
+        let (mut refreshes, now) = (Refreshes::default(), Instant::now());
+        let keys = keys(MAX_OUT * MAX_TOGETHER + 7);
+        for _ in 0..MAX_OUT {
+            assert_eq!(hit(&mut refreshes, &keys, now), MAX_TOGETHER);
+        }
+        assert_eq!(hit(&mut refreshes, &keys, now), 0);
+        let back = vec![Renewed::Filled; MAX_TOGETHER];
+        refreshes.came_back(&keys[..MAX_TOGETHER], &back, now);
+        assert_eq!(refreshes.next().map(|(_, keys)| keys.len()), Some(7));
+    }
+
+    #[test]
+    fn of_more_keys_than_are_known_no_further_one_is_refreshed_until_pauses_are_over() {
+        let (mut refreshes, now) = (Refreshes::default(), Instant::now());
+        let keys = keys(MAX_KEYS + 1);
+        let (known, further) = keys.split_at(MAX_KEYS);
+        for keys in known.chunks(MAX_TOGETHER) {
+            assert_eq!(hit(&mut refreshes, keys, now), MAX_TOGETHER);
+            let back = vec![failed(); MAX_TOGETHER];
+            refreshes.came_back(keys, &back, now);
+        }
+        assert_eq!(hit(&mut refreshes, further, now), 0);
+        let later = now + PAUSE_AFTER_FAILURE;
+        assert_eq!(hit(&mut refreshes, further, later), 1);
+    }
+}

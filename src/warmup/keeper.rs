@@ -127,8 +127,7 @@ impl Keeper {
     fn hear(&mut self, heard: Heard, now: u64) {
         match heard {
             Heard::Asked(asked) => self.asked.push(asked),
-            Heard::Swept if self.plan.warm.after_invalidation => self.due.swept(now),
-            Heard::Swept => {}
+            Heard::Swept => self.due.swept(now),
         }
     }
 

@@ -227,3 +227,43 @@ fn nothing_loaded(warmed: &[Warmed]) -> Option<LoadError> {
     }
     why
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a batch more that came to nothing is one too many.
+    fn is_enough(vain: &mut Vain) -> bool {
+        let why = |batches, took| WarmError::InVain {
+            batches,
+            took,
+            last: LoadError::TimedOut { after_ms: 1 },
+        };
+        vain.another(why).is_err()
+    }
+
+    #[test]
+    fn what_is_in_vain_is_given_up_after_so_many_batches_or_so_long() {
+        let mut vain = Vain::default();
+        let given_up = (1..=2 * MAX_VAIN).find(|_| is_enough(&mut vain));
+        assert_eq!(given_up, Some(MAX_VAIN));
+        let long_ago = Instant::now().checked_sub(VAIN_TIME + Duration::from_secs(1));
+        let mut vain = Vain {
+            batches: 1,
+            since: long_ago,
+        };
+        assert!(is_enough(&mut vain));
+    }
+
+    #[test]
+    fn until_then_it_is_tried_later_and_later() {
+        let mut vain = Vain::default();
+        let mut longest = FIRST_PAUSE;
+        for _ in 0..MAX_VAIN {
+            is_enough(&mut vain);
+            let pause = vain.pause();
+            assert!(longest / 2 <= pause && pause <= longest, "{pause:?}");
+            longest = (longest * 2).min(LONGEST_PAUSE);
+        }
+    }
+}

@@ -1,10 +1,14 @@
 //! The old value where the new one cannot be had: Postgres is away, or slower than `soft_timeout`.
 
 use super::super::support::DEADLINE;
+use super::super::support::daemon::{InProcess, config};
 use super::super::support::eventually::eventually;
+use super::super::support::monitor::{Command, Monitor};
 use super::super::support::resp::{Client, Value};
-use super::super::support::world::{release, until};
-use super::{HOUR_MS, age, fragile_world, left_ms, look, told, world};
+use super::super::support::servers::redis;
+use super::super::support::watched::Watched;
+use super::super::support::world::{raw, release, statements, until};
+use super::{HOUR_MS, ITEMS, age, cache, fragile_world, left_ms, look, told, world};
 
 const ON_ERROR: &str = "stale_if_error = \"1h\"";
 
@@ -94,17 +98,12 @@ async fn who_waits_longer_than_the_soft_timeout_gets_the_old_value_and_the_load_
     release(held).await;
     let found = other.read().await.unwrap();
     assert_eq!(found.field("state").unwrap().text(), "miss");
-    eventually(
-        DEADLINE,
-        async || match super::super::support::world::raw(&world.redis)
-            .await
-            .command(&["GET", "items:1"])
-            .await
-        {
+    eventually(DEADLINE, async || {
+        match raw(&world.redis).await.command(&["GET", "items:1"]).await {
             value if value == Value::bulk("\"renamed\"") => Ok(()),
             seen => Err(seen),
-        },
-    )
+        }
+    })
     .await;
     assert_eq!(look(&mut client, "items:1").await, told("renamed", "hit"));
     world.daemon.stop().await;
@@ -170,5 +169,118 @@ async fn a_cache_that_asks_for_it_answers_what_was_invalidated_while_postgres_is
     assert!(state == "error" && error.starts_with("LOADFAIL"), "{error}");
     postgres.start_again().unwrap();
     until_loaded(&mut client).await;
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_from_when_the_cache_asked_for_it_is_not_answered_when_it_does_not_any_more() {
+    let (mut postgres, world) = fragile_world(ON_ERROR).await;
+    let mut client = world.client().await;
+    assert_eq!(look(&mut client, "items:1").await, told("item 1", "miss"));
+    let copy = ["SET", "{items:1}:old", "\"item 1\"", "PX", "3600000"];
+    world.raw().await.command(&copy).await;
+    postgres.kill().unwrap();
+    let removed = client.command(&["CACHE.INVALIDATE", "items:1"]).await;
+    assert_eq!(removed, Value::Int(1));
+    let (error, state) = look(&mut client, "items:1").await;
+    assert!(state == "error" && error.starts_with("LOADFAIL"), "{error}");
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn of_a_row_that_is_gone_no_copy_is_left() {
+    let more =
+        "stale_if_error = \"1h\"\nstale_if_error_after_invalidation = true\nmissing_ttl = \"0s\"";
+    let world = world(more).await;
+    let (mut client, mut raw) = (world.client().await, world.raw().await);
+    assert_eq!(look(&mut client, "items:1").await, told("item 1", "miss"));
+    let copies = ["EXISTS", "{items:1}:old"];
+    assert_eq!(raw.command(&copies).await, Value::Int(1));
+    world
+        .database
+        .execute("DELETE FROM items WHERE id = 1")
+        .await;
+    client.command(&["CACHE.INVALIDATE", "items:1"]).await;
+    assert_eq!(raw.command(&copies).await, Value::Int(1));
+    assert_eq!(look(&mut client, "items:1").await, told("", "missing"));
+    assert_eq!(raw.command(&copies).await, Value::Int(0));
+    world.daemon.stop().await;
+}
+
+/// Waits until an old value is not given any more, though it is there.
+async fn until_refused(client: &mut Client, raw: &mut Client) {
+    eventually(DEADLINE, async || match look(client, "items:1").await {
+        (error, _) if error.starts_with("LOADFAIL") => Ok(()),
+        seen => Err(seen),
+    })
+    .await;
+    let there = raw.command(&["GET", "items:1"]).await;
+    assert_eq!(there, Value::bulk("\"item 1\""));
+}
+
+#[tokio::test]
+async fn what_a_sweep_is_about_to_remove_is_no_old_value() {
+    let (mut postgres, world) = fragile_world(ON_ERROR).await;
+    let (mut client, mut raw) = (world.client().await, world.raw().await);
+    assert_eq!(look(&mut client, "items:1").await, told("item 1", "miss"));
+    age(&world.redis, "items:1", HOUR_MS - 1000).await;
+    postgres.kill().unwrap();
+    assert_eq!(look(&mut client, "items:1").await, told("item 1", "stale"));
+    // By another daemon, which does not come to it.
+    let id = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+    let notice = format!("announce {id} {id} 60000 items:*");
+    let heard = ["PUBLISH", "cachewarden:sweeps", &notice];
+    assert_ne!(raw.command(&heard).await, Value::Int(0));
+    until_refused(&mut client, &mut raw).await;
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_nobody_can_prove_for_longer_than_its_cache_allows_is_no_old_value() {
+    let watch = r#"
+        [invalidation]
+        [[invalidation.watch]]
+        table = "items"
+        invalidate = ["items:{id}"]
+    "#;
+    let strict = cache(&format!("{ON_ERROR}\nmax_unproven = \"1500ms\""));
+    let sections = format!("{strict}{watch}");
+    let (mut postgres, watched) = Watched::start_apart(ITEMS, &sections).await;
+    let redis = redis();
+    let text = config(watched.database.url(), &redis.redis_url(), &sections);
+    let daemon = InProcess::start(&text).await;
+    let (mut client, mut raw) = (daemon.client().await, raw(&redis).await);
+    assert_eq!(look(&mut client, "items:1").await, told("item 1", "miss"));
+    postgres.kill().unwrap();
+    until_refused(&mut client, &mut raw).await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn that_a_row_is_missing_is_known_for_its_own_time_whatever_values_have() {
+    let world = world(ON_ERROR).await;
+    let (mut client, mut raw) = (world.client().await, world.raw().await);
+    for _ in 0..3 {
+        assert_eq!(look(&mut client, "items:7777").await, told("", "missing"));
+    }
+    assert_eq!(statements(&mut client).await, 1);
+    // And known to who has waited for another daemon that found it out.
+    let lease = ["SET", "{items:8888}:lease", "another's", "PX", "600000"];
+    raw.command(&lease).await;
+    let mut monitor = Monitor::start(&world.redis).await;
+    let mut reader = world.client().await;
+    reader.send(b"CACHE.GET items:8888\r\n").await.unwrap();
+    eventually(DEADLINE, async || {
+        let seen = monitor.commands().await;
+        let refused = |command: &Command| command.is("set") && command.names("{items:8888}:lease");
+        seen.iter().any(refused).then_some(()).ok_or(seen)
+    })
+    .await;
+    raw.command(&["SET", "items:8888", "null", "PX", "30000"])
+        .await;
+    raw.command(&["DEL", "{items:8888}:lease"]).await;
+    let found = reader.read().await.unwrap();
+    assert_eq!(found.field("state").unwrap().text(), "missing");
+    assert_eq!(statements(&mut client).await, 1);
     world.daemon.stop().await;
 }

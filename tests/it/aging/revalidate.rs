@@ -3,9 +3,12 @@
 use super::super::support::DEADLINE;
 use super::super::support::daemon::{InProcess, config};
 use super::super::support::eventually::eventually;
+use super::super::support::monitor::{Command, Monitor};
+use super::super::support::proxy::Proxy;
 use super::super::support::resp::Value;
 use super::super::support::world::{figure, release, until};
-use super::{HOUR_MS, age, cache, left_ms, look, told, world};
+use super::{HOUR_MS, age, cache, fragile_world, left_ms, look, told, world};
+use std::time::{Duration, Instant};
 
 const REVALIDATE: &str = r#"stale_while_revalidate = "1h""#;
 const LOADED: &str = "cachewarden_loads_total";
@@ -101,6 +104,50 @@ async fn one_daemon_refreshes_for_all_and_nobody_waits_for_it() {
 }
 
 #[tokio::test]
+async fn what_another_daemon_has_refreshed_just_before_is_not_refreshed_again() {
+    let world = world(REVALIDATE).await;
+    let link = Proxy::before_port(world.redis.port()).await;
+    let redis = format!("redis://127.0.0.1:{}", link.port());
+    let sections = format!("redis.timeout = \"20s\"\n{}", cache(REVALIDATE));
+    let far = InProcess::start(&config(world.database.url(), &redis, &sections)).await;
+    let (mut client, mut reader) = (world.client().await, far.client().await);
+    assert_eq!(look(&mut client, "items:1").await, told("item 1", "miss"));
+    age(&world.redis, "items:1", HOUR_MS - 1000).await;
+    let mut monitor = Monitor::start(&world.redis).await;
+    link.delay(Duration::from_millis(500));
+    reader.send(b"CACHE.GET items:1\r\n").await.unwrap();
+    until_asked(&mut monitor, "mget").await;
+    // Before the far one is told what was there, the other has refreshed it.
+    eventually(DEADLINE, async || {
+        match look(&mut client, "items:1").await {
+            seen if seen == told("item 1", "hit") => Ok(()),
+            seen => Err(seen),
+        }
+    })
+    .await;
+    monitor.commands().await;
+    let found = reader.read().await.unwrap();
+    assert_eq!(found.field("state").unwrap().text(), "stale");
+    let seen = until_asked(&mut monitor, "evalsha").await;
+    let leased = |command: &Command| command.is("set") && command.names("{items:1}:lease");
+    assert!(!seen.iter().any(leased), "{seen:?}");
+    world.daemon.stop().await;
+    far.stop().await;
+}
+
+/// Waits until Redis was asked about the item by this command; all that it was asked meanwhile.
+async fn until_asked(monitor: &mut Monitor, name: &str) -> Vec<Command> {
+    let mut seen = Vec::new();
+    eventually(DEADLINE, async || {
+        seen.extend(monitor.commands().await);
+        let asked = |command: &Command| command.is(name) && command.names("items:1");
+        seen.iter().any(asked).then_some(()).ok_or(seen.len())
+    })
+    .await;
+    seen
+}
+
+#[tokio::test]
 async fn what_was_invalidated_is_not_answered_and_a_refresh_from_before_does_not_bring_it_back() {
     let world = world(REVALIDATE).await;
     let (mut client, mut reader) = (world.client().await, world.client().await);
@@ -152,6 +199,38 @@ async fn a_row_that_is_gone_by_then_is_not_answered_for_longer() {
     eventually(DEADLINE, async || {
         match look(&mut client, "items:1").await {
             seen if seen == told("", "missing") => Ok(()),
+            seen => Err(seen),
+        }
+    })
+    .await;
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn with_postgres_killed_the_old_value_stays_and_not_every_hit_tries_to_refresh_it() {
+    let (mut postgres, world) = fragile_world(REVALIDATE).await;
+    let mut client = world.client().await;
+    assert_eq!(look(&mut client, "items:1").await, told("item 1", "miss"));
+    age(&world.redis, "items:1", HOUR_MS - 1000).await;
+    postgres.kill().unwrap();
+    let killed = Instant::now();
+    let failed = eventually(DEADLINE, async || {
+        for _ in 0..50 {
+            assert_eq!(look(&mut client, "items:1").await, told("item 1", "stale"));
+        }
+        match figure(&mut client, LOADED, "failed").await {
+            failed if failed >= 3 => Ok(failed),
+            failed => Err(failed),
+        }
+    })
+    .await;
+    // One a second, and the first.
+    let most = 1 + killed.elapsed().as_secs();
+    assert!(failed <= most, "{failed} loads, and at most {most} are due");
+    postgres.start_again().unwrap();
+    eventually(DEADLINE, async || {
+        match look(&mut client, "items:1").await {
+            seen if seen == told("item 1", "hit") => Ok(()),
             seen => Err(seen),
         }
     })

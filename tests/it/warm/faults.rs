@@ -80,6 +80,27 @@ async fn a_cache_that_fails_stops_no_other() {
 }
 
 #[tokio::test]
+async fn a_run_of_which_no_key_can_be_loaded_is_given_up() {
+    let sections = course(ON_COMMAND)
+        .replace(
+            "SELECT title FROM courses WHERE id = :id",
+            "SELECT 1 / (:id::bigint - :id)",
+        )
+        .replace("SELECT id FROM courses", "SELECT generate_series(1, 3000)");
+    let world = World::start(COURSES, &sections).await;
+    let daemon = world.daemon().await;
+    let outcomes = daemon.warden.warm(&[], false).await.unwrap();
+    let outcome = &outcomes[0].1;
+    let error = outcome.error.as_deref().unwrap_or_default();
+    assert!(
+        error.starts_with("given up after 20 batches"),
+        "{outcome:?}"
+    );
+    assert!(outcome.failed < 3000, "{outcome:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_database_in_which_nothing_is_installed_is_told_before_anything_starts() {
     let sections = course("");
     let watched = Watched::unmigrated(COURSES, &sections).await;

@@ -114,3 +114,51 @@ async fn when_a_daemon_is_killed_in_a_run_another_makes_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_was_overtaken_does_not_take_back_what_was_noted_since() {
+    let world = World::start(COURSES, &course(ON_COMMAND)).await;
+    let daemon = world.daemon().await;
+    let mut raw = world.raw().await;
+    const NOTE: &str = "cachewarden:warmed:course";
+    // More digits than those of the fences to come, and a lower first one.
+    const LATER: &str = "1000000000000000000";
+    raw.command(&["HSET", NOTE, "fence", LATER, "ended", "7"])
+        .await;
+    let mut noted = Vec::new();
+    for _ in 0..3 {
+        warm_one(&daemon, false).await;
+        noted.push(raw.command(&["HMGET", NOTE, "fence", "ended"]).await);
+    }
+    let kept = Value::Array(vec![Value::bulk(LATER), Value::bulk("7")]);
+    assert_eq!(noted, [kept.clone(), kept.clone(), kept]);
+    // Where nobody has noted anything, it does.
+    raw.command(&["DEL", NOTE]).await;
+    warm_one(&daemon, false).await;
+    let fence = raw.command(&["HGET", NOTE, "fence"]).await;
+    assert!(fence.text().parse::<u64>().unwrap() > 3, "{fence:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_whose_lock_is_lost_is_broken_off() {
+    let sections = course(&format!("{ON_COMMAND}\nrate = 5"));
+    let world = World::start(COURSES, &sections).await;
+    let daemon = world.daemon().await;
+    let mut raw = world.raw().await;
+    let warden = daemon.warden.clone();
+    let run = tokio::spawn(async move { warden.warm(&[], false).await });
+    eventually(DEADLINE, async || match cached(&mut raw).await {
+        0 => Err(0),
+        _ => Ok(()),
+    })
+    .await;
+    let lock = "cachewarden:lock:cachewarden/warm/course";
+    assert_eq!(raw.command(&["DEL", lock]).await, Value::Int(1));
+    let outcomes = run.await.unwrap().unwrap();
+    let outcome = &outcomes[0].1;
+    let error = outcome.error.as_deref().unwrap_or_default();
+    assert!(error.contains("was lost on the way"), "{outcome:?}");
+    assert!(outcome.loaded < 100, "{outcome:?}");
+    daemon.stop().await;
+}

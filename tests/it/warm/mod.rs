@@ -2,6 +2,7 @@
 //! what is outdated.
 
 mod bad_keys;
+mod courtesy;
 mod door;
 mod faults;
 mod fleet;

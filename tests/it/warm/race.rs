@@ -108,3 +108,49 @@ async fn the_race_leaves_outdated_values_when_fills_do_not_look_at_their_lease()
     println!("unchecked, {cached} values left by {RUNS} runs: {outdated} outdated");
     assert!(outdated > 0);
 }
+
+/// A run of a hundred courses, of which the fifth takes its time; it is invalidated while it is loaded, once, or for as long as
+/// the run goes on. What was loaded, skipped and failed; fills that were refused; values that are cached.
+async fn invalidated_meanwhile(is_once: bool) -> ((u64, u64, u64), u64, usize) {
+    let slow = "SELECT title || left(pg_sleep(CASE WHEN id = 5 THEN 0.5 ELSE 0 END)::text, 0) FROM courses WHERE id = :id";
+    let sections = course(ON_COMMAND).replace("SELECT title FROM courses WHERE id = :id", slow);
+    let world = World::start(COURSES, &sections).await;
+    let daemon = world.daemon().await;
+    let (mut client, mut raw) = (daemon.client().await, world.raw().await);
+    let invalidating = async {
+        eventually(DEADLINE, async || {
+            match raw.command(&["EXISTS", "{courses:5}:lease"]).await {
+                Value::Int(1) => Ok(()),
+                seen => Err(seen),
+            }
+        })
+        .await;
+        loop {
+            client.command(&["CACHE.INVALIDATE", "courses:5"]).await;
+            if is_once {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let counts = tokio::select! {
+        counts = warm_one(&daemon, false) => counts,
+        () = invalidating => unreachable!(),
+    };
+    let mut client = daemon.client().await;
+    let refused = figure(&mut client, "cachewarden_fills_total", "refused").await;
+    let cached = cached(&mut world.raw().await).await;
+    daemon.stop().await;
+    (counts, refused, cached)
+}
+
+#[tokio::test]
+async fn a_key_that_is_invalidated_while_it_is_warmed_is_tried_once_more() {
+    let told = invalidated_meanwhile(true).await;
+    assert_eq!(told, ((100, 0, 0), 1, 100));
+}
+
+#[tokio::test]
+async fn a_key_that_is_invalidated_again_and_again_is_not_called_loaded() {
+    let told = invalidated_meanwhile(false).await;
+    assert_eq!(told, ((99, 1, 0), 2, 99));
+}

@@ -47,6 +47,24 @@ async fn what_is_fresh_is_left_alone_and_what_has_less_than_half_of_its_life_is_
 }
 
 #[tokio::test]
+async fn what_is_answered_though_its_life_is_over_is_not_fresh() {
+    let sections = course(ON_COMMAND).replace(
+        "ttl = \"1h\"",
+        "ttl = \"1h\"\nstale_while_revalidate = \"2h\"",
+    );
+    let world = World::start(COURSES, &sections).await;
+    let daemon = world.daemon().await;
+    let mut raw = world.raw().await;
+    assert_eq!(warm_one(&daemon, false).await, (100, 0, 0));
+    // The one is old, the other has a little more than half of its life left.
+    for (key, left_ms) in [("courses:1", "7199000"), ("courses:2", "9002000")] {
+        raw.command(&["PEXPIRE", key, left_ms]).await;
+    }
+    assert_eq!(warm_one(&daemon, false).await, (1, 99, 0));
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_key_that_is_being_loaded_is_left_to_whoever_loads_it() {
     let world = World::start(COURSES, &course(ON_COMMAND)).await;
     let daemon = world.daemon().await;
@@ -130,6 +148,30 @@ async fn what_a_sweep_has_removed_is_warmed_again() {
         seen => Err(seen),
     })
     .await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_sweep_has_only_those_warmed_that_ask_for_it_and_whose_keys_it_may_have_met() {
+    let other = |name: &str, warm: &str| {
+        let sections = course(warm).replace("caches.course", &format!("caches.{name}"));
+        sections.replace("courses:{", &format!("{name}:{{"))
+    };
+    let asks = format!("{ON_COMMAND}\nafter_invalidation = true");
+    // Slow, so that the others would have been long before it.
+    let slow = course(&format!("{asks}\nrate = 50"));
+    let sections = [slow, other("quiet", ON_COMMAND), other("apart", &asks)].concat();
+    let world = World::start(COURSES, &sections).await;
+    let daemon = world.daemon().await;
+    let mut client = daemon.client().await;
+    for pattern in ["quiet:*", "courses:*"] {
+        client.command(&["CACHE.INVALIDATE", pattern]).await;
+    }
+    until_cached(&mut world.raw().await, 100).await;
+    for name in ["quiet", "apart"] {
+        let made = figure(&mut client, "cachewarden_warm_runs_total", name).await;
+        assert_eq!(made, 0, "{name}");
+    }
     daemon.stop().await;
 }
 
