@@ -20,6 +20,9 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// While another daemon loads it.
 const PAUSE_WHILE_HELD: Duration = Duration::from_millis(100);
 
+/// When there is no room, pauses that are over are looked for so often at most: that costs what thousands of hits do.
+const TIDY_EVERY: Duration = Duration::from_millis(100);
+
 /// One shard's refreshes.
 #[derive(Default)]
 pub(super) struct Refreshes {
@@ -27,6 +30,8 @@ pub(super) struct Refreshes {
     known: HashMap<Bytes, Option<Instant>, foldhash::fast::RandomState>,
     waiting: HashMap<SpaceId, Vec<RoutedKey>>,
     out: usize,
+    /// When there was no room last.
+    tidied: Option<Instant>,
 }
 
 impl Refreshes {
@@ -82,7 +87,9 @@ impl Refreshes {
 
     /// Forgets pauses that are over, if there would be no room otherwise.
     fn has_room(&mut self, now: Instant) -> bool {
-        if self.known.len() >= MAX_KEYS {
+        let is_full = self.known.len() >= MAX_KEYS;
+        if is_full && self.tidied.is_none_or(|at| now >= at + TIDY_EVERY) {
+            self.tidied = Some(now);
             self.known
                 .retain(|_, until| until.is_none_or(|until| now < until));
         }
@@ -170,8 +177,14 @@ mod tests {
             let back = vec![failed(); MAX_TOGETHER];
             refreshes.came_back(keys, &back, now);
         }
-        assert_eq!(hit(&mut refreshes, further, now), 0);
+        // Nor are pauses looked through for every hit.
         let later = now + PAUSE_AFTER_FAILURE;
-        assert_eq!(hit(&mut refreshes, further, later), 1);
+        for (at, refreshed) in [
+            (later - TIDY_EVERY / 2, 0),
+            (later, 0),
+            (later + TIDY_EVERY / 2, 1),
+        ] {
+            assert_eq!(hit(&mut refreshes, further, at), refreshed);
+        }
     }
 }

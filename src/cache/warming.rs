@@ -11,7 +11,7 @@
 
 use super::leases::{Ending, Fill, Leases, Token, Wish};
 use super::means::Means;
-use super::parts::{MAX_PART_KEYS, Part};
+use super::parts::Part;
 use super::spaces::Source;
 use crate::keyspace::{RoutedKey, SpaceId, expiry};
 use crate::repository::{Admission, LoadError, Repository};
@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// Keys of one statement, and of one call.
 pub const MAX_WARM_KEYS: usize = 1000;
+/// Keys of one script. Fewer than a reader's: three batches may stand before a read in Redis, which waits for all of them.
+const PART_KEYS: usize = 64;
 /// Bytes of values that one call may have in memory, as far as their size can be guessed.
 const MAX_WARM_BYTES: usize = 8 << 20;
 /// How often a key is tried whose fill is refused.
@@ -143,7 +145,7 @@ impl Warming {
             false => declared.life(&key.key, None, 0) / FRESH_PART + declared.windows.grace(),
         };
         let (mut leased, mut told) = (Vec::with_capacity(places.len()), Vec::new());
-        for places in places.chunks(MAX_PART_KEYS) {
+        for places in places.chunks(PART_KEYS) {
             let names: Vec<Bytes> = places.iter().map(|at| keys[*at].key.clone()).collect();
             let enough: Vec<Duration> = places.iter().map(|at| enough(&keys[*at])).collect();
             let terms = (life, declared.journaled);
@@ -204,7 +206,7 @@ impl Warming {
         let mut all = Vec::with_capacity(endings.len());
         let mut rest = endings;
         while !rest.is_empty() {
-            let part = Part::first(rest.iter().map(Ending::bytes));
+            let part = Part::first(rest.iter().take(PART_KEYS).map(Ending::bytes));
             let (now, after) = rest.split_at(part.keys);
             rest = after;
             let ours = self.means.leases.end(now, token, declared).await?;

@@ -10,12 +10,15 @@
 local n = #ARGV - 2
 local lease_ms, token = tonumber(ARGV[1]), ARGV[2]
 
+-- Mostly none is there, and one look tells that of all.
+local are_there = redis.call('EXISTS', unpack(KEYS, 2, n + 1)) > 0
+
 local answers, taken = {}, {}
 for i = 1, n do
   local pending = KEYS[2 * n + 1 + i]
   if pending and redis.call('EXISTS', pending) == 1 then
     answers[i] = 2
-  elseif redis.call('PTTL', KEYS[i + 1]) >= tonumber(ARGV[i + 2]) then
+  elseif are_there and redis.call('PTTL', KEYS[i + 1]) >= tonumber(ARGV[i + 2]) then
     answers[i] = 2
   elseif redis.call('SET', KEYS[n + 1 + i], token, 'NX', 'PX', ARGV[1]) then
     taken[#taken + 1] = KEYS[i + 1]
