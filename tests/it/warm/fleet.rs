@@ -67,11 +67,7 @@ async fn a_daemon_that_comes_late_does_not_run_what_is_over() {
     let first = world.daemon().await;
     until_cached(&mut raw, 100).await;
     let mut client = first.client().await;
-    eventually(DEADLINE, async || match runs(&mut client).await {
-        1 => Ok(()),
-        seen => Err(seen),
-    })
-    .await;
+    until_run_once(&mut client).await;
     raw.command(&["DEL", "courses:1"]).await;
     let second = world.daemon().await;
     // It has looked at the note before it answers.
@@ -108,11 +104,7 @@ async fn when_a_daemon_is_killed_in_a_run_another_makes_it() {
     );
     until_cached(&mut raw, 400).await;
     let mut client = second.client().await;
-    eventually(DEADLINE, async || match runs(&mut client).await {
-        1 => Ok(()),
-        seen => Err(seen),
-    })
-    .await;
+    until_run_once(&mut client).await;
 }
 
 #[tokio::test]

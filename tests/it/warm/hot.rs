@@ -148,11 +148,7 @@ async fn a_redis_that_comes_back_empty_is_warmed_again() {
     let mut raw = world.raw().await;
     until_cached(&mut raw, 100).await;
     let mut client = daemon.client().await;
-    eventually(DEADLINE, async || match runs(&mut client).await {
-        1 => Ok(()),
-        seen => Err(seen),
-    })
-    .await;
+    until_run_once(&mut client).await;
     raw.command(&["FLUSHALL"]).await;
     until_cached(&mut raw, 100).await;
     daemon.stop().await;

@@ -113,3 +113,11 @@ async fn until_cached(raw: &mut Client, wanted: usize) {
 async fn runs(client: &mut Client) -> u64 {
     figure(client, "cachewarden_warm_runs_total", "done").await
 }
+
+async fn until_run_once(client: &mut Client) {
+    eventually(DEADLINE, async || match runs(client).await {
+        1 => Ok(()),
+        seen => Err(seen),
+    })
+    .await;
+}

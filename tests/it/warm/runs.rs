@@ -135,11 +135,7 @@ async fn what_a_sweep_has_removed_is_warmed_again() {
     let mut raw = world.raw().await;
     until_cached(&mut raw, 100).await;
     let mut client = daemon.client().await;
-    eventually(DEADLINE, async || match runs(&mut client).await {
-        1 => Ok(()),
-        seen => Err(seen),
-    })
-    .await;
+    until_run_once(&mut client).await;
     let removed = client.command(&["CACHE.INVALIDATE", "courses:*"]).await;
     assert_eq!(removed, Value::Int(100));
     until_cached(&mut raw, 100).await;

@@ -11,6 +11,16 @@ const BOB: &str = "bbbbbbbb-0000-4000-8000-000000000002";
 const A_FENCE: Want = Want::Between(1, i64::MAX);
 /// Two windows of ten minutes: after them, what was counted in the first counts for nothing.
 const WINDOWS_MS: Want = Want::Between(1, 1_200_000);
+/// Nothing was taken from the limit `api`.
+pub(super) const API_UNTOUCHED: Want = Want::Each(&[
+    Want::Int(1),
+    Want::Int(5),
+    Want::Int(5),
+    Want::Int(0),
+    Want::Int(0),
+    Want::Text(""),
+]);
+
 pub(super) const LOGIN_REFUSED: Want = Want::Each(&[
     Want::Int(0),
     Want::Int(2),
@@ -125,17 +135,7 @@ pub(super) const SHARING: &[Chapter] = &[
                 Ask(&["RATE.CHECK", "api,login", "mallory"]),
                 LOGIN_REFUSED,
             )),
-            detail(step(
-                Ask(&["RATE.PEEK", "api", "mallory"]),
-                Want::Each(&[
-                    Want::Int(1),
-                    Want::Int(5),
-                    Want::Int(5),
-                    Want::Int(0),
-                    Want::Int(0),
-                    Want::Text(""),
-                ]),
-            )),
+            detail(step(Ask(&["RATE.PEEK", "api", "mallory"]), API_UNTOUCHED)),
             detail(step(Ask(&["RATE.RESET", "login", "mallory"]), Want::Int(1))),
             detail(step(
                 Ask(&["RATE.PEEK", "login", "mallory"]),
