@@ -81,5 +81,5 @@ pub use notes::{Noted, Notes};
 pub use spaces::{Index, Source, Space, Spaces};
 pub use sweeps::Sweeps;
 pub use trace::{Invalidated, Leased, Story, Trace};
-pub use warming::{MAX_WARM_KEYS, Warmed, Warming};
+pub use warming::{MAX_WARM_KEYS, Manner, Warmed, Warming};
 pub use writing::{Remove, Save, Told};

@@ -200,6 +200,21 @@ pub struct CacheMetrics {
     pub read_time: Stopwatch,
 }
 
+impl CacheMetrics {
+    /// Keys that were asked for, whatever the answer was.
+    pub fn reads(&self) -> u64 {
+        let answers = [
+            &self.hit,
+            &self.hit_l1,
+            &self.stale,
+            &self.miss,
+            &self.missing,
+            &self.failed,
+        ];
+        answers.into_iter().map(|answer| answer.get()).sum()
+    }
+}
+
 impl Metrics {
     /// All counters at zero.
     pub fn new() -> Self {

@@ -2,6 +2,7 @@
 
 use super::WarmError;
 use super::board::{Board, Outcome, Report};
+use super::courtesy::Courtesy;
 use super::fleet::{self, Keepers};
 use super::hot::{keep_remembering, remember_at_last};
 use super::keeper::Means;
@@ -46,11 +47,11 @@ impl WarmupParts {
             board: fleet::board(&plans),
             metrics,
             tools: Tools {
+                courtesy: Courtesy::new(warming.clone(), reads),
                 warming,
                 source,
                 hot,
                 router: Arc::new(config.router()),
-                reads,
             },
         };
         Self { plans, means }

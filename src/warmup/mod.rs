@@ -7,7 +7,8 @@
 //!    followed by another. What nobody ran is made up for by one run; what comes while one goes on is skipped, and told
 //!    ([`due`]).
 //! 3. All daemons go by one clock, Redis' own: no clock that jumps makes a run, or keeps one from being made ([`runs`]).
-//! 4. A run gives way to reads, has connections of its own, and loads no more keys a second than declared ([`run`]).
+//! 4. A run gives way to reads ([`courtesy`]), has connections of its own, and loads no more keys a second than declared
+//!    ([`pace`]).
 //! 5. Of any number of keys a page is in memory; more of them than may be are left out, and told ([`keys`]).
 //! 6. The keys that are asked for most are remembered in Postgres, and warmed first ([`hot`], [`keys`]).
 //! 7. A cache that fails stops no other; a run that loads nothing is given up, and tried again later.
@@ -23,6 +24,7 @@
 
 mod actor;
 mod board;
+mod courtesy;
 mod due;
 mod error;
 mod fleet;

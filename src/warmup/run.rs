@@ -2,12 +2,13 @@
 
 use super::WarmError;
 use super::board::Tally;
+use super::courtesy::{self, Courtesy, Readers};
 use super::keys::Keys;
 use super::pace::Pace;
 use super::plan::Plan;
-use crate::cache::{MAX_WARM_KEYS, Warmed, Warming};
-use crate::keyspace::{RoutedKey, Router};
-use crate::repository::{HotKeys, LoadError, Repository, WarmKeys};
+use crate::cache::{MAX_WARM_KEYS, Manner, Warmed, Warming};
+use crate::keyspace::{RoutedKey, Router, SpaceId};
+use crate::repository::{HotKeys, LoadError, WarmKeys};
 use crate::store::StoreError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,8 +16,6 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// Batches under way: while one is loaded, the one before is filled and the one behind takes its leases.
-const MAX_BATCHES: usize = 3;
 /// Keys of the first batch: what a key costs is not known yet.
 const FIRST_BATCH: usize = 64;
 /// What a batch is meant to take. Longer ones are cut smaller, so that no key meets its `load_timeout` for its neighbours' sake.
@@ -27,11 +26,6 @@ const VAIN_TIME: Duration = Duration::from_secs(30);
 /// The pause after such a batch: the first, doubled up to the longest, each jittered by half.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// While reads wait for a connection to Postgres, the next batch waits: so long between two looks, and at most so often, so that
-/// a cache that is read all the time is warmed all the same.
-const YIELD_STEP: Duration = Duration::from_millis(2);
-const MAX_YIELDS: usize = 100;
-
 /// What all runs work with.
 #[derive(Clone)]
 pub(super) struct Tools {
@@ -39,8 +33,7 @@ pub(super) struct Tools {
     pub(super) source: WarmKeys,
     pub(super) hot: HotKeys,
     pub(super) router: Arc<Router>,
-    /// Whom the reads load from: runs give way to them.
-    pub(super) reads: Repository,
+    pub(super) courtesy: Courtesy,
 }
 
 /// A batch that came back.
@@ -57,6 +50,7 @@ pub(super) struct Run<'a> {
     tally: &'a Tally,
     force: bool,
     pace: Pace,
+    readers: Readers,
     batch: usize,
     vain: Vain,
 }
@@ -76,6 +70,7 @@ impl<'a> Run<'a> {
             tally,
             force,
             pace: Pace::new(plan.warm.rate, Instant::now()),
+            readers: tools.courtesy.readers(),
             batch: FIRST_BATCH,
             vain: Vain::default(),
         }
@@ -90,19 +85,19 @@ impl<'a> Run<'a> {
         let mut keys = Keys::open(self.plan, tools, self.tally).await?;
         let mut under_way = JoinSet::new();
         loop {
-            while under_way.len() < MAX_BATCHES {
-                let batch = keys.next(self.most_keys()).await?;
+            loop {
+                let manner = tools.courtesy.manner(&mut self.readers);
+                if under_way.len() >= courtesy::batches(manner) {
+                    break;
+                }
+                let batch = keys.next(self.most_keys(manner)).await?;
                 if batch.is_empty() {
                     break;
                 }
                 sleep(self.pace.wait(batch.len(), Instant::now())).await;
-                self.give_way().await;
-                under_way.spawn_local(warm(
-                    tools.warming.clone(),
-                    self.plan.clone(),
-                    batch,
-                    self.force,
-                ));
+                tools.courtesy.give_way().await;
+                let how = (manner, self.force);
+                under_way.spawn_local(warm(tools.clone(), self.plan.space, batch, how));
             }
             let Some(batch) = under_way.join_next().await else {
                 return Ok(keys.left_out());
@@ -117,19 +112,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn most_keys(&self) -> usize {
+    fn most_keys(&self, manner: Manner) -> usize {
         let most = self.tools.warming.most_keys(self.plan.space);
+        let most = most.min(courtesy::most_keys(manner));
         self.batch.min(most).min(self.pace.most())
-    }
-
-    /// Waits while reads wait.
-    async fn give_way(&self) {
-        for _ in 0..MAX_YIELDS {
-            if self.tools.reads.stats().waiting == 0 {
-                return;
-            }
-            sleep(YIELD_STEP).await;
-        }
     }
 
     /// Counts what came back; the keys that are to be tried again.
@@ -208,10 +194,13 @@ impl Vain {
     }
 }
 
-async fn warm(warming: Warming, plan: Plan, keys: Vec<RoutedKey>, force: bool) -> Batch {
+async fn warm(tools: Tools, space: SpaceId, keys: Vec<RoutedKey>, how: (Manner, bool)) -> Batch {
+    let (manner, _) = how;
+    let _turn = tools.courtesy.turn(manner).await;
     let began = Instant::now();
-    let warmed = warming.warm(plan.space, &keys, force).await;
+    let warmed = tools.warming.warm(space, &keys, how).await;
     let took = began.elapsed();
+    sleep(courtesy::rest(manner, took)).await;
     Batch { keys, took, warmed }
 }
 

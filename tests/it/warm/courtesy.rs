@@ -1,5 +1,6 @@
-//! How fast a run goes: no faster than it may, and after the reads that wait, though not for ever.
+//! How fast a run goes: no faster than it may, softly while somebody reads, and after the reads that wait, though not for ever.
 
+use super::super::support::monitor::{Command, Monitor};
 use super::super::support::world::until;
 use super::*;
 use std::time::Duration;
@@ -69,5 +70,47 @@ async fn a_run_gives_way_to_reads_that_wait_and_comes_to_its_end_all_the_same() 
     for mut reader in readers {
         assert_eq!(reader.read().await.unwrap(), Value::Nil);
     }
+    daemon.stop().await;
+}
+
+/// How many keys of courses a script has, if it is one of leases.
+fn leased(command: &Command) -> Option<usize> {
+    let is_of_leases = command.is("evalsha") && command.names("{courses:");
+    let keys: usize = command.words.get(2)?.parse().ok()?;
+    // The index, values, leases, and maybe the values' own index.
+    is_of_leases.then_some((keys - 1) / 2)
+}
+
+#[tokio::test]
+async fn while_somebody_reads_no_script_of_a_run_is_long() {
+    let world = World::start(COURSES, &course(ON_COMMAND)).await;
+    let more = "INSERT INTO courses SELECT n, 'course ' || n FROM generate_series(101, 3000) n";
+    world.watched.execute(more).await;
+    let daemon = world.daemon().await;
+    let mut monitor = Monitor::start(&world.redis).await;
+
+    assert_eq!(warm_one(&daemon, true).await, (3000, 0, 0));
+    let alone: Vec<usize> = monitor.commands().await.iter().filter_map(leased).collect();
+    assert!(alone.iter().any(|keys| *keys >= 64), "{alone:?}");
+
+    let mut reader = daemon.client().await;
+    let reading = tokio::spawn(async move {
+        loop {
+            assert_eq!(
+                reader.command(&["GET", "courses:1"]).await.text(),
+                "\"course 1\""
+            );
+        }
+    });
+    assert_eq!(warm_one(&daemon, true).await, (3000, 0, 0));
+    reading.abort();
+    let beside: Vec<usize> = monitor.commands().await.iter().filter_map(leased).collect();
+    let (long, short): (Vec<usize>, Vec<usize>) = beside.iter().partition(|keys| **keys > 8);
+    // Taken and filled; it may take the first batches until it is seen that somebody reads.
+    assert!(
+        short.iter().sum::<usize>() >= 2 * 2700,
+        "{} long",
+        long.len()
+    );
     daemon.stop().await;
 }
