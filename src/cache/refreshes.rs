@@ -1,10 +1,13 @@
 //! Values that are answered, and loaded anew behind that: which of them now. Pure; the actor does what it says.
 //!
 //! The lease makes one refresh of the whole fleet's. Here only what costs is kept small: of the hits of one key one asks for
-//! its lease, and after a failure, or when another has it, nobody does for a while.
+//! its lease, and after a failure, or when another has it, nobody does for a while; where nothing can be loaded, nobody does
+//! for any key of the space.
 
+use super::CacheError;
 use super::renewal::Renewed;
 use crate::keyspace::{RoutedKey, SpaceId};
+use crate::repository::LoadError;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -29,6 +32,8 @@ pub(super) struct Refreshes {
     /// Until when nobody refreshes them; `None`: it waits, or is under way.
     known: HashMap<Bytes, Option<Instant>, foldhash::fast::RandomState>,
     waiting: HashMap<SpaceId, Vec<RoutedKey>>,
+    /// Until when nothing is refreshed of spaces of which nothing could be loaded.
+    resting: HashMap<SpaceId, Instant>,
     out: usize,
     /// When there was no room last.
     tidied: Option<Instant>,
@@ -37,6 +42,13 @@ pub(super) struct Refreshes {
 impl Refreshes {
     /// A hit of `key` found it worth a refresh.
     pub(super) fn want(&mut self, key: &RoutedKey, now: Instant) {
+        if self
+            .resting
+            .get(&key.space)
+            .is_some_and(|until| now < *until)
+        {
+            return;
+        }
         let paused = match self.known.get(&key.key) {
             Some(None) => true,
             Some(Some(until)) => now < *until,
@@ -67,6 +79,11 @@ impl Refreshes {
     /// What became of them.
     pub(super) fn came_back(&mut self, keys: &[RoutedKey], renewed: &[Renewed], now: Instant) {
         self.out = self.out.saturating_sub(1);
+        match keys.first() {
+            Some(key) if is_vain(renewed) => self.rest(key.space, now + PAUSE_AFTER_FAILURE),
+            Some(key) => _ = self.resting.remove(&key.space),
+            None => {}
+        }
         for (key, renewed) in keys.iter().zip(renewed) {
             let pause = match renewed {
                 Renewed::Failed(_) => PAUSE_AFTER_FAILURE,
@@ -85,6 +102,14 @@ impl Refreshes {
         self.out == 0 && self.waiting.is_empty()
     }
 
+    /// What waits of a space has not been asked for.
+    fn rest(&mut self, space: SpaceId, until: Instant) {
+        self.resting.insert(space, until);
+        for key in self.waiting.remove(&space).into_iter().flatten() {
+            self.known.remove(&key.key);
+        }
+    }
+
     /// Forgets pauses that are over, if there would be no room otherwise.
     fn has_room(&mut self, now: Instant) -> bool {
         let is_full = self.known.len() >= MAX_KEYS;
@@ -97,9 +122,26 @@ impl Refreshes {
     }
 }
 
+/// Whether they tell of more than a key that cannot be loaded.
+fn is_vain(renewed: &[Renewed]) -> bool {
+    let is_outage = |renewed: &Renewed| {
+        matches!(
+            renewed.error(),
+            Some(
+                CacheError::Store(_)
+                    | CacheError::Load(
+                        LoadError::Unavailable { .. }
+                            | LoadError::TimedOut { .. }
+                            | LoadError::Busy { .. }
+                    )
+            )
+        )
+    };
+    renewed.len() > 1 && renewed.iter().all(is_outage)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::CacheError;
     use super::*;
     use crate::config::Config;
 
@@ -151,6 +193,44 @@ mod tests {
             let shortly_before = now + pause - Duration::from_millis(1);
             assert_eq!(hit(&mut refreshes, &keys, shortly_before), 0);
             assert_eq!(hit(&mut refreshes, &keys, now + pause), 1);
+        }
+    }
+
+    #[test]
+    fn where_nothing_can_be_loaded_no_key_is_refreshed_for_a_while() {
+        let (mut refreshes, now) = (Refreshes::default(), Instant::now());
+        let keys = keys(2 * MAX_TOGETHER);
+        let (first, others) = keys.split_at(MAX_TOGETHER);
+        assert_eq!(hit(&mut refreshes, first, now), MAX_TOGETHER);
+        others.iter().for_each(|key| refreshes.want(key, now));
+        let late = Renewed::Failed(CacheError::Load(LoadError::TimedOut { after_ms: 1 }));
+        refreshes.came_back(first, &vec![late; MAX_TOGETHER], now);
+        assert!(refreshes.is_idle(), "what waited is not sent after it");
+        let later = now + PAUSE_AFTER_FAILURE;
+        let shortly_before = later - Duration::from_millis(1);
+        assert_eq!(hit(&mut refreshes, others, shortly_before), 0);
+        assert_eq!(hit(&mut refreshes, others, later), MAX_TOGETHER);
+        // Of one that can be loaded, all are again.
+        let mut renewed = vec![failed(); MAX_TOGETHER];
+        renewed[0] = Renewed::Filled;
+        refreshes.came_back(others, &renewed, later);
+        assert_eq!(hit(&mut refreshes, first, later), MAX_TOGETHER);
+    }
+
+    #[test]
+    fn one_key_that_cannot_be_loaded_keeps_no_other_from_it() {
+        let refused = || {
+            let message = "no such column".into();
+            Renewed::Failed(CacheError::Load(LoadError::Refused { message }))
+        };
+        let late = || Renewed::Failed(CacheError::Load(LoadError::TimedOut { after_ms: 1 }));
+        for renewed in [vec![refused(), refused()], vec![late()]] {
+            let (mut refreshes, now) = (Refreshes::default(), Instant::now());
+            let keys = keys(3);
+            let (failing, other) = keys.split_at(renewed.len());
+            assert_eq!(hit(&mut refreshes, failing, now), renewed.len());
+            refreshes.came_back(failing, &renewed, now);
+            assert_eq!(hit(&mut refreshes, other, now), other.len());
         }
     }
 
