@@ -65,6 +65,8 @@ impl Journal {
     /// # Errors
     /// See [`StoreError`]; what is left is read again.
     pub(super) async fn complete(&self, entries: &[Entry]) -> Result<(), StoreError> {
+        let mut entries: Vec<&Entry> = entries.iter().collect();
+        entries.sort_unstable_by_key(|entry| entry.place);
         for entries in entries.chunks(MAX_WRITES) {
             let keys = || entries.iter().map(|entry| &entry.key);
             let mut names = vec![Bytes::from_static(LEASE_INDEX.as_bytes())];

@@ -11,14 +11,18 @@ if redis.call('XLEN', journal) + n > tonumber(ARGV[1]) then return 0 end
 
 redis.call('DEL', unpack(KEYS, n + 2, 2 * n + 1))
 redis.call('ZREM', KEYS[1], unpack(KEYS, 2, n + 1))
+redis.call('UNLINK', unpack(KEYS, 2, n + 1))
+-- The copies, too: from before the write, they would undo it where nothing can be loaded.
+redis.call('UNLINK', unpack(KEYS, 3 * n + 3, 4 * n + 2))
 for i = 1, n do
   local key, pending = KEYS[i + 1], KEYS[2 * n + 1 + i]
   local id, cache, op, value = unpack(ARGV, 4 * i - 2, 4 * i + 1)
   redis.call('XADD', journal, '*', 'id', id, 'cache', cache, 'key', key, 'op', op, 'value', value)
-  -- Whatever was there, another program's included.
-  redis.call('DEL', pending)
-  redis.call('HSET', pending, 'id', id, 'op', op, 'value', value)
-  -- The copy, too: from before the write, it would undo it where nothing can be loaded.
-  redis.call('UNLINK', key, KEYS[3 * n + 2 + i])
+  local noted = redis.pcall('HSET', pending, 'id', id, 'op', op, 'value', value)
+  if type(noted) == 'table' then
+    -- What another program left there is no hash.
+    redis.call('DEL', pending)
+    redis.call('HSET', pending, 'id', id, 'op', op, 'value', value)
+  end
 end
 return 1

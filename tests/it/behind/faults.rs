@@ -6,6 +6,7 @@ use cachewarden::config::{Config, Secret};
 use cachewarden::repository::{Fences, JournalWriter, LateWrite, SaveError};
 use rustix::process::Signal;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::{CACHES, TABLES, World, durable_redis};
@@ -19,8 +20,8 @@ use crate::support::world::{figure, get, look, raw, release};
 /// Rounds of a daemon that is killed, and writes that each tries.
 const ROUNDS: u64 = 8;
 const WRITES: u64 = 100;
-/// A write is saved within some 20 ms.
-const LATEST_KILL: Duration = Duration::from_millis(60);
+/// How many of them are acknowledged when it is killed: some are saved by then, and some are not.
+const ACKNOWLEDGED: std::ops::Range<usize> = 10..40;
 
 async fn set(client: &mut Client, id: u64, n: u64) {
     let (key, n) = (format!("accounts:{id}"), n.to_string());
@@ -47,9 +48,16 @@ async fn what_was_acknowledged_before_a_kill_is_saved_once() {
     for round in 0..ROUNDS {
         let daemon = world.spawned().await;
         let mut client = daemon.client().await;
+        let (reached, kill) = oneshot::channel();
         let writing = tokio::spawn(async move {
-            let mut done = Vec::new();
+            let (mut done, mut reached) = (Vec::new(), Some(reached));
+            let enough = fastrand::usize(ACKNOWLEDGED);
             for n in 0..WRITES {
+                if done.len() == enough
+                    && let Some(reached) = reached.take()
+                {
+                    reached.send(()).unwrap();
+                }
                 let id = 10_000 + round * WRITES + n;
                 let words = ["SET", &format!("accounts:{id}"), &id.to_string()].map(str::to_owned);
                 let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -61,8 +69,7 @@ async fn what_was_acknowledged_before_a_kill_is_saved_once() {
             }
             done
         });
-        // No wait for anything: when it is killed is what is tried here.
-        tokio::time::sleep(LATEST_KILL.mul_f64(fastrand::f64())).await;
+        kill.await.unwrap();
         drop(daemon);
         acknowledged.extend(writing.await.unwrap());
         let length = world
