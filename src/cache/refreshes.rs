@@ -32,8 +32,8 @@ pub(super) struct Refreshes {
     /// Until when nobody refreshes them; `None`: it waits, or is under way.
     known: HashMap<Bytes, Option<Instant>, foldhash::fast::RandomState>,
     waiting: HashMap<SpaceId, Vec<RoutedKey>>,
-    /// Until when nothing is refreshed of spaces of which nothing could be loaded.
-    resting: HashMap<SpaceId, Instant>,
+    /// Until when nothing is refreshed of spaces of which nothing could be loaded; `None`: it is tried again just now.
+    resting: HashMap<SpaceId, Option<Instant>, foldhash::fast::RandomState>,
     out: usize,
     /// When there was no room last.
     tidied: Option<Instant>,
@@ -42,19 +42,13 @@ pub(super) struct Refreshes {
 impl Refreshes {
     /// A hit of `key` found it worth a refresh.
     pub(super) fn want(&mut self, key: &RoutedKey, now: Instant) {
-        if self
-            .resting
-            .get(&key.space)
-            .is_some_and(|until| now < *until)
-        {
-            return;
-        }
-        let paused = match self.known.get(&key.key) {
-            Some(None) => true,
-            Some(Some(until)) => now < *until,
-            None => false,
+        let is_paused = |until: Option<&Option<Instant>>| {
+            until.is_some_and(|until| until.is_none_or(|until| now < until))
         };
-        if paused || !self.has_room(now) {
+        if is_paused(self.resting.get(&key.space))
+            || is_paused(self.known.get(&key.key))
+            || !self.has_room(now)
+        {
             return;
         }
         self.known.insert(key.key.clone(), None);
@@ -72,6 +66,9 @@ impl Refreshes {
             let rest = keys.split_off(MAX_TOGETHER);
             self.waiting.insert(space, rest);
         }
+        if let Some(until) = self.resting.get_mut(&space) {
+            *until = None;
+        }
         self.out += 1;
         Some((space, keys))
     }
@@ -79,10 +76,14 @@ impl Refreshes {
     /// What became of them.
     pub(super) fn came_back(&mut self, keys: &[RoutedKey], renewed: &[Renewed], now: Instant) {
         self.out = self.out.saturating_sub(1);
-        match keys.first() {
-            Some(key) if is_vain(renewed) => self.rest(key.space, now + PAUSE_AFTER_FAILURE),
-            Some(key) => _ = self.resting.remove(&key.space),
-            None => {}
+        if let Some(key) = keys.first() {
+            let is_vain = renewed.iter().all(is_outage);
+            // What fails alone may be the only one that does.
+            if is_vain && (keys.len() > 1 || self.resting.contains_key(&key.space)) {
+                self.rest(key.space, now + PAUSE_AFTER_FAILURE);
+            } else {
+                self.resting.remove(&key.space);
+            }
         }
         for (key, renewed) in keys.iter().zip(renewed) {
             let pause = match renewed {
@@ -104,7 +105,7 @@ impl Refreshes {
 
     /// What waits of a space has not been asked for.
     fn rest(&mut self, space: SpaceId, until: Instant) {
-        self.resting.insert(space, until);
+        self.resting.insert(space, Some(until));
         for key in self.waiting.remove(&space).into_iter().flatten() {
             self.known.remove(&key.key);
         }
@@ -122,22 +123,16 @@ impl Refreshes {
     }
 }
 
-/// Whether they tell of more than a key that cannot be loaded.
-fn is_vain(renewed: &[Renewed]) -> bool {
-    let is_outage = |renewed: &Renewed| {
-        matches!(
-            renewed.error(),
-            Some(
-                CacheError::Store(_)
-                    | CacheError::Load(
-                        LoadError::Unavailable { .. }
-                            | LoadError::TimedOut { .. }
-                            | LoadError::Busy { .. }
-                    )
-            )
-        )
-    };
-    renewed.len() > 1 && renewed.iter().all(is_outage)
+/// Whether it tells of more than a key that cannot be loaded.
+fn is_outage(renewed: &Renewed) -> bool {
+    use LoadError::{Busy, TimedOut, Unavailable};
+    match renewed.error() {
+        Some(CacheError::Load(error)) => {
+            matches!(error, Unavailable { .. } | TimedOut { .. } | Busy { .. })
+        }
+        Some(error) => matches!(error, CacheError::Store(_)),
+        None => false,
+    }
 }
 
 #[cfg(test)]
@@ -204,11 +199,17 @@ mod tests {
         assert_eq!(hit(&mut refreshes, first, now), MAX_TOGETHER);
         others.iter().for_each(|key| refreshes.want(key, now));
         let late = Renewed::Failed(CacheError::Load(LoadError::TimedOut { after_ms: 1 }));
-        refreshes.came_back(first, &vec![late; MAX_TOGETHER], now);
+        refreshes.came_back(first, &vec![late.clone(); MAX_TOGETHER], now);
         assert!(refreshes.is_idle(), "what waited is not sent after it");
-        let later = now + PAUSE_AFTER_FAILURE;
+        let mut later = now + PAUSE_AFTER_FAILURE;
         let shortly_before = later - Duration::from_millis(1);
         assert_eq!(hit(&mut refreshes, others, shortly_before), 0);
+        // Then few are tried, and no other until these are back.
+        assert_eq!(hit(&mut refreshes, &others[..1], later), 1);
+        assert_eq!(hit(&mut refreshes, others, later), 0);
+        refreshes.came_back(others, &[late], later);
+        assert_eq!(hit(&mut refreshes, &others[1..], later), 0);
+        later += PAUSE_AFTER_FAILURE;
         assert_eq!(hit(&mut refreshes, others, later), MAX_TOGETHER);
         // Of one that can be loaded, all are again.
         let mut renewed = vec![failed(); MAX_TOGETHER];
