@@ -55,6 +55,9 @@ pub const LIMITS_CHANNEL: &str = "cachewarden:limits";
 /// The sorted set of daemons that share what limits let through while Redis is away: daemon → end of its registration.
 pub const INSTANCES: &str = "cachewarden:instances";
 
+/// Is there while somebody reads from any daemon of the fleet, so that a warmup goes softly.
+pub const READERS: &str = "cachewarden:readers";
+
 /// The hash in which the fleet notes the last run of a cache's warmup.
 pub fn warmed_of(cache: &str) -> Vec<u8> {
     format!("cachewarden:warmed:{cache}").into_bytes()

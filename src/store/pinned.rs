@@ -59,15 +59,32 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn claim(&self, key: &[u8], life: Duration) -> Result<bool, StoreError> {
-        let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        let mut set = redis::cmd("SET");
-        set.arg(key).arg("1").arg("NX").arg("PX").arg(life_ms);
-        match self.command("SET", &set).await? {
+        self.set(set_for(key, life).arg("NX")).await
+    }
+
+    /// Sets `key` for `life` from now on.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn mark(&self, key: &[u8], life: Duration) -> Result<(), StoreError> {
+        self.set(&set_for(key, life)).await.map(drop)
+    }
+
+    async fn set(&self, set: &Cmd) -> Result<bool, StoreError> {
+        match self.command("SET", set).await? {
             Value::Okay => Ok(true),
             Value::Nil => Ok(false),
             _ => Err(StoreError::Unexpected { command: "SET" }),
         }
     }
+}
+
+/// Only that it is there says something.
+fn set_for(key: &[u8], life: Duration) -> Cmd {
+    let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+    let mut set = redis::cmd("SET");
+    set.arg(key).arg("1").arg("PX").arg(life_ms);
+    set
 }
 
 impl Pinned {

@@ -42,12 +42,12 @@ impl WarmupParts {
     ) -> Self {
         let plans: Arc<[Plan]> = Plan::all(config).into();
         let means = Means {
-            store,
+            store: store.clone(),
             locks,
             board: fleet::board(&plans),
             metrics,
             tools: Tools {
-                courtesy: Courtesy::new(warming.clone(), reads),
+                courtesy: Courtesy::new(warming.clone(), store, reads),
                 warming,
                 source,
                 hot,
@@ -101,6 +101,8 @@ impl Actor for WarmupActor {
             ctx.spawn(keeper.into_actor(self));
         }
         let (plans, tools) = self.parts.of_hot();
+        let courtesy = tools.courtesy.clone();
+        ctx.spawn(courtesy.keep_telling().into_actor(self));
         ctx.spawn(keep_remembering(plans, tools).into_actor(self));
     }
 }

@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
         let mut under_way = JoinSet::new();
         loop {
             loop {
-                let manner = tools.courtesy.manner(&mut self.readers);
+                let manner = tools.courtesy.manner(&mut self.readers).await;
                 if under_way.len() >= courtesy::batches(manner) {
                     break;
                 }
