@@ -82,9 +82,8 @@ impl Courtesy {
     /// How the next batch is to go.
     pub(super) async fn manner(&self, readers: &mut Readers) -> Manner {
         let now = Instant::now();
-        if readers.read_on(self.warming.reads()) {
-            readers.seen = Some(now);
-        } else if readers.may_ask(now) && self.is_told().await {
+        let here = readers.read_on(self.warming.reads());
+        if here || readers.may_ask(now) && self.is_told().await {
             readers.seen = Some(now);
         }
         readers.manner(now)
