@@ -2,6 +2,7 @@
 
 mod basics;
 mod faults;
+mod model;
 
 use cachewarden::cli::demo::servers::Redis;
 
