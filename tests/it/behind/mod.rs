@@ -3,6 +3,7 @@
 mod basics;
 mod faults;
 mod model;
+mod uninstall;
 
 use cachewarden::cli::demo::servers::Redis;
 
