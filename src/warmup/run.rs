@@ -9,6 +9,8 @@ use crate::cache::{MAX_WARM_KEYS, Warmed, Warming};
 use crate::keyspace::{RoutedKey, Router};
 use crate::repository::{HotKeys, LoadError, Repository, WarmKeys};
 use crate::store::StoreError;
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -47,7 +49,8 @@ pub(super) struct Tools {
 struct Batch {
     keys: Vec<RoutedKey>,
     took: Duration,
-    warmed: Result<Vec<Warmed>, StoreError>,
+    /// `None`: it panicked.
+    warmed: Option<Result<Vec<Warmed>, StoreError>>,
 }
 
 /// One run under way.
@@ -107,8 +110,7 @@ impl<'a> Run<'a> {
             let Some(batch) = under_way.join_next().await else {
                 return Ok(keys.left_out());
             };
-            // A batch that panicked is a fault of ours: its keys are left to who reads them.
-            let Ok(batch) = batch else { continue };
+            let Ok(batch) = batch else { continue }; // never: it catches its own panic, and nobody ends it
             let again = self.account(batch)?;
             if !again.is_empty() {
                 keys.put_back(again);
@@ -135,10 +137,16 @@ impl<'a> Run<'a> {
     /// Counts what came back; the keys that are to be tried again.
     fn account(&mut self, batch: Batch) -> Result<Vec<RoutedKey>, WarmError> {
         let warmed = match batch.warmed {
-            Ok(warmed) => warmed,
-            Err(error) => {
+            Some(Ok(warmed)) => warmed,
+            Some(Err(error)) => {
                 self.vain.another(|_, _| error.into())?;
                 return Ok(batch.keys);
+            }
+            None => {
+                for key in &batch.keys {
+                    self.tally.fail(|| named(key, "its load panicked"));
+                }
+                return Ok(Vec::new());
             }
         };
         if let Some(error) = nothing_loaded(&warmed) {
@@ -167,14 +175,13 @@ impl<'a> Run<'a> {
     }
 
     fn count(&self, key: &RoutedKey, warmed: Warmed) {
-        let named = |what: String| format!("`{}`: {what}", String::from_utf8_lossy(&key.key));
         match warmed {
             Warmed::Loaded => _ = self.tally.loaded.fetch_add(1, Relaxed),
             Warmed::Fresh | Warmed::Busy => _ = self.tally.skipped.fetch_add(1, Relaxed),
-            Warmed::NotLoaded(error) => self.tally.fail(|| named(error.to_string())),
+            Warmed::NotLoaded(error) => self.tally.fail(|| named(key, &error.to_string())),
             Warmed::TooLarge(bytes) => self
                 .tally
-                .fail(|| named(format!("its {bytes} bytes are more than max_value"))),
+                .fail(|| named(key, &format!("its {bytes} bytes are more than max_value"))),
         }
     }
 
@@ -210,9 +217,16 @@ impl Vain {
 
 async fn warm(warming: Warming, plan: Plan, keys: Vec<RoutedKey>, force: bool) -> Batch {
     let began = Instant::now();
-    let warmed = warming.warm(plan.space, &keys, force).await;
+    // A panic is a fault of ours: the keys are left to who reads them, and the run goes on.
+    let warmed = AssertUnwindSafe(warming.warm(plan.space, &keys, force));
+    let warmed = warmed.catch_unwind().await.ok();
     let took = began.elapsed();
     Batch { keys, took, warmed }
+}
+
+/// A key that failed, as it is told.
+fn named(key: &RoutedKey, why: &str) -> String {
+    format!("`{}`: {why}", String::from_utf8_lossy(&key.key))
 }
 
 /// Why none of the keys was loaded that had to be, if so.
