@@ -53,6 +53,16 @@ struct Batch {
     warmed: Option<Result<Vec<Warmed>, StoreError>>,
 }
 
+/// The batches that have not come back. Dropped with their run, each comes to its own end: left to expire, its leases would keep
+/// its keys from the next run, and from who reads them.
+struct UnderWay(JoinSet<Batch>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.detach_all();
+    }
+}
+
 /// One run under way.
 pub(super) struct Run<'a> {
     plan: &'a Plan,
@@ -84,30 +94,30 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Warms all keys; what was left out, if anything. Dropped, it ends with the batches under way.
+    /// Warms all keys; what was left out, if anything. May be dropped: no batch begins after that.
     ///
     /// # Errors
     /// If it had to be given up. The tally says how far it came.
     pub(super) async fn go(mut self) -> Result<Option<String>, WarmError> {
         let tools = self.tools;
         let mut keys = Keys::open(self.plan, tools, self.tally).await?;
-        let mut under_way = JoinSet::new();
+        let mut under_way = UnderWay(JoinSet::new());
         loop {
-            while under_way.len() < MAX_BATCHES {
+            while under_way.0.len() < MAX_BATCHES {
                 let batch = keys.next(self.most_keys()).await?;
                 if batch.is_empty() {
                     break;
                 }
                 sleep(self.pace.wait(batch.len(), Instant::now())).await;
                 self.give_way().await;
-                under_way.spawn_local(warm(
+                under_way.0.spawn_local(warm(
                     tools.warming.clone(),
                     self.plan.clone(),
                     batch,
                     self.force,
                 ));
             }
-            let Some(batch) = under_way.join_next().await else {
+            let Some(batch) = under_way.0.join_next().await else {
                 return Ok(keys.left_out());
             };
             let Ok(batch) = batch else { continue }; // never: it catches its own panic, and nobody ends it

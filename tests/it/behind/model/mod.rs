@@ -30,7 +30,7 @@ use expected::Row;
 use play::Play;
 use steps::{NO_LIMIT, Step, steps};
 
-const SEQUENCES: u32 = 1_000;
+const SEQUENCES: u32 = 2_000;
 /// Where all of it lies.
 const INDEX: &str = "cachewarden:leases";
 const JOURNAL: &str = "cachewarden:journal";

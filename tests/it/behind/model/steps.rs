@@ -74,7 +74,7 @@ pub enum Step {
 pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     let (key, load, daemon) = (0..KEYS, 0..LOADS, 0..DAEMONS);
     let keys = any::<[bool; KEYS]>();
-    let aware = || prop::bool::weighted(0.8);
+    let aware = || prop::bool::weighted(0.6);
     let limit = prop_oneof![8 => Just(NO_LIMIT), 1 => 0..20_usize];
     let writes = prop::collection::vec((key.clone(), prop::bool::weighted(0.8)), 1..6);
     let aside = prop_oneof![2 => Just(0), 1 => any::<u32>()];
