@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{check, exit};
-use crate::config::Config;
+use crate::config::{Cache, Config};
+use crate::daemon::waiting_writes;
 use crate::repository::{Installer, RepositoryError, Step, WatchProblem};
 
 /// Install the daemon's schema and the triggers of watched tables.
@@ -13,7 +14,7 @@ pub struct Args {
     /// Print the SQL that would run, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Take away all that was ever installed
+    /// Take away all that was ever installed, unless acknowledged writes still need it
     #[arg(long)]
     pub uninstall: bool,
 }
@@ -66,9 +67,13 @@ fn migrate(config: &Config, args: &Args) -> Result<Vec<Step>, (u8, String)> {
         return Ok(Vec::new());
     };
     let runtime = check::runtime()?;
+    if args.uninstall {
+        runtime.block_on(see_that_nothing_waits(config))?;
+    }
+    let failed = |error: RepositoryError| failed(&error, args.uninstall);
     let handle = runtime.handle().clone();
     let installer = Installer::new(postgres, &config.invalidation, handle);
-    let installer = installer.map_err(|error| failed(&error))?;
+    let installer = installer.map_err(failed)?;
     let installer = installer.with_fences(config.needs_fences());
     let installer = Arc::new(installer.with_writes(config.declares_writes()));
     let done = runtime.block_on(async {
@@ -80,12 +85,38 @@ fn migrate(config: &Config, args: &Args) -> Result<Vec<Step>, (u8, String)> {
         };
         Ok((plan.steps, plan.problems))
     });
-    let (steps, problems) = done.map_err(|error: RepositoryError| failed(&error))?;
+    let (steps, problems) = done.map_err(failed)?;
     if problems.is_empty() {
         return Ok(steps);
     }
     let reports = WatchProblem::report(&problems, config);
     Err((exit::CONFIG, format!("{reports}\n\nnothing was changed")))
+}
+
+/// Without what is installed no daemon can save what others were told is written.
+async fn see_that_nothing_waits(config: &Config) -> Result<(), (u8, String)> {
+    match waiting_writes(config).await {
+        Ok(0) => Ok(()),
+        Ok(count) => {
+            let report = format!(
+                "redis holds {count} acknowledged writes that are not in postgres yet; nothing was changed\n\
+                 hint: `cachewarden run` saves them: wait until `cachewarden_journal_rows` is 0"
+            );
+            Err((exit::FAILED, report))
+        }
+        Err(error) => {
+            let report = format!(
+                "redis cannot be asked whether acknowledged writes wait there that are not in postgres yet: {error}"
+            );
+            if config.caches.iter().any(Cache::is_journaled) {
+                let hint = "try again when redis is back; if it is gone for good, so are they: take `mode = \"behind\"` out of the configuration first";
+                let report = format!("{report}; nothing was changed\nhint: {hint}");
+                return Err((exit::UNAVAILABLE, report));
+            }
+            exit::tell(format_args!("warning: {report}"));
+            Ok(())
+        }
+    }
 }
 
 /// What to do about a step that Postgres refused, by its SQLSTATE.
@@ -99,10 +130,19 @@ fn step_hint(message: &str) -> &'static str {
     }
 }
 
-fn failed(error: &RepositoryError) -> (u8, String) {
+fn failed(error: &RepositoryError, uninstalls: bool) -> (u8, String) {
     let (code, hint) = match error {
         RepositoryError::Url(_) => (exit::CONFIG, ""),
+        RepositoryError::Step { .. } if uninstalls => (
+            exit::FAILED,
+            "\nnothing was changed; `cachewarden migrate --uninstall --dry-run` prints what would run",
+        ),
         RepositoryError::Step { message, .. } => (exit::FAILED, step_hint(message)),
+        RepositoryError::DeadWrites { .. } => (
+            exit::FAILED,
+            ", and they would go with it; nothing was changed\n\
+             hint: save or give up each of them, and delete it there",
+        ),
         RepositoryError::Connect(_)
         | RepositoryError::Queue { .. }
         | RepositoryError::Fence { .. }

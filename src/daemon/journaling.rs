@@ -4,6 +4,7 @@ use super::error::StartError;
 use crate::cache::CacheHandle;
 use crate::config::{Cache, Config};
 use crate::journal::{JournalActor, JournalParts};
+use crate::keyspace::names::JOURNAL;
 use crate::lock::LockHandle;
 use crate::repository::{JournalWriter, RepositoryError};
 use crate::store::{Store, StoreError};
@@ -100,9 +101,7 @@ pub async fn volatility(config: &Config) -> Result<Option<String>, StoreError> {
     let Some(cache) = journaled.filter(|_| !config.redis.allow_volatile_journal) else {
         return Ok(None);
     };
-    let mut stores = Store::siblings(&config.redis, 1)?;
-    let store = stores.pop().ok_or(StoreError::Away)?;
-    let flaws = store.durability().await?.flaws();
+    let flaws = store(config)?.durability().await?.flaws();
     let report = format!(
         "caches.{}.write acknowledges writes before postgres has them, and redis would lose them: {}\n\
          hint: set appendonly yes and a maxmemory-policy such as noeviction in redis, or allow_volatile_journal = true in [redis]",
@@ -110,4 +109,18 @@ pub async fn volatility(config: &Config) -> Result<Option<String>, StoreError> {
         flaws.join("; ")
     );
     Ok((!flaws.is_empty()).then_some(report))
+}
+
+/// How many acknowledged writes wait in Redis for Postgres, however the caches are declared by now.
+///
+/// # Errors
+/// If it cannot be asked.
+pub async fn waiting_writes(config: &Config) -> Result<u64, StoreError> {
+    store(config)?.pin().await?.length(JOURNAL).await
+}
+
+/// A way to Redis of its own.
+fn store(config: &Config) -> Result<Store, StoreError> {
+    let mut stores = Store::siblings(&config.redis, 1)?;
+    stores.pop().ok_or(StoreError::Away)
 }

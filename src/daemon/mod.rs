@@ -31,6 +31,6 @@ mod wiring;
 mod writing;
 
 pub use error::{StartError, WardenError};
-pub use journaling::volatility;
+pub use journaling::{volatility, waiting_writes};
 pub use reload::Reloaded;
 pub use warden::{Ended, Warden};

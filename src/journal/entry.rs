@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 /// Where in the journal a write stands: Redis' clock when it was accepted, in milliseconds, and a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Place {
-    pub(super) ms: u64,
-    pub(super) number: u64,
+pub struct Place {
+    pub ms: u64,
+    pub number: u64,
 }
 
 impl fmt::Display for Place {
@@ -32,13 +32,13 @@ impl FromStr for Place {
 
 /// What stands there, whoever wrote it. What is missing is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) place: Place,
-    pub(super) id: Bytes,
-    pub(super) cache: Bytes,
-    pub(super) key: Bytes,
-    pub(super) op: Bytes,
-    pub(super) value: Bytes,
+pub struct Entry {
+    pub place: Place,
+    pub id: Bytes,
+    pub cache: Bytes,
+    pub key: Bytes,
+    pub op: Bytes,
+    pub value: Bytes,
 }
 
 impl Entry {

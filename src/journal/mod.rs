@@ -35,4 +35,6 @@ mod scripts;
 mod terms;
 
 pub use actor::{JournalActor, JournalParts};
+pub use entry::{Entry, Place};
+pub use scripts::{Journal, Page};
 pub use terms::Stop;

@@ -13,26 +13,26 @@ const MAX_BYTES: usize = 4 << 20;
 
 /// What was read at once.
 #[derive(Clone, Debug)]
-pub(super) struct Page {
+pub struct Page {
     /// Redis' clock, in milliseconds.
-    pub(super) now_ms: u64,
+    pub now_ms: u64,
     /// How many writes the journal holds.
-    pub(super) length: u64,
+    pub length: u64,
     /// Where its last one stands.
-    pub(super) last: Option<Place>,
-    pub(super) entries: Vec<Entry>,
+    pub last: Option<Place>,
+    pub entries: Vec<Entry>,
 }
 
 /// The journal in one Redis. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Journal {
+pub struct Journal {
     store: Store,
     read: Arc<Script>,
     complete: Arc<Script>,
 }
 
 impl Journal {
-    pub(super) fn new(store: Store) -> Self {
+    pub fn new(store: Store) -> Self {
         let read = include_str!("scripts/read_journal.lua");
         let complete = include_str!("scripts/complete_writes.lua");
         Self {
@@ -46,11 +46,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub(super) async fn read(
-        &self,
-        after: Option<Place>,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
+    pub async fn read(&self, after: Option<Place>, limit: usize) -> Result<Page, StoreError> {
         let from = after.map_or("-".to_owned(), |place| format!("({place}"));
         let (limit, bytes) = (limit.min(MAX_WRITES).to_string(), MAX_BYTES.to_string());
         let args = [from, limit, bytes];
@@ -64,7 +60,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`StoreError`]; what is left is read again.
-    pub(super) async fn complete(&self, entries: &[Entry]) -> Result<(), StoreError> {
+    pub async fn complete(&self, entries: &[Entry]) -> Result<(), StoreError> {
         let mut entries: Vec<&Entry> = entries.iter().collect();
         entries.sort_unstable_by_key(|entry| entry.place);
         for entries in entries.chunks(MAX_WRITES) {

@@ -101,6 +101,9 @@ pub enum RepositoryError {
     /// Postgres did not do what was asked of it to install or take away what is declared.
     #[error("postgres refused to {title}: {message}")]
     Step { title: String, message: String },
+    /// What was never saved stands in a table of ours, and nowhere else.
+    #[error("cachewarden.dead_writes holds {count} acknowledged writes that were never saved")]
+    DeadWrites { count: i64 },
     /// The queue of invalidations did not do what was asked of it.
     #[error("cannot {action} the queue of invalidations: {message}")]
     Queue {

@@ -105,6 +105,16 @@ impl Pinned {
         number("DBSIZE", size)
     }
 
+    /// How many entries a stream has.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn length(&self, stream: &str) -> Result<u64, StoreError> {
+        let mut ask = redis::cmd("XLEN");
+        ask.arg(stream);
+        number("XLEN", self.command("XLEN", &ask).await?)
+    }
+
     /// Removes keys and reads a page of all keys, in one exchange: whether each of `doomed` was there, and the page.
     ///
     /// # Errors

@@ -20,7 +20,7 @@
 //! ```
 //!
 //! Faults survived: Redis or Postgres away before and in a run; a daemon killed in a run; a lock that is lost; keys that are
-//! none, a query that never ends; this actor's own panic.
+//! none, a query that never ends; a panic of this actor, of a run, of a batch.
 
 mod actor;
 mod board;

@@ -10,6 +10,8 @@ use crate::cache::{MAX_WARM_KEYS, Manner, Warmed, Warming};
 use crate::keyspace::{RoutedKey, Router, SpaceId};
 use crate::repository::{HotKeys, LoadError, WarmKeys};
 use crate::store::StoreError;
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -40,7 +42,18 @@ pub(super) struct Tools {
 struct Batch {
     keys: Vec<RoutedKey>,
     took: Duration,
-    warmed: Result<Vec<Warmed>, StoreError>,
+    /// `None`: it panicked.
+    warmed: Option<Result<Vec<Warmed>, StoreError>>,
+}
+
+/// The batches that have not come back. Dropped with their run, each comes to its own end: left to expire, its leases would keep
+/// its keys from the next run, and from who reads them.
+struct UnderWay(JoinSet<Batch>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.detach_all();
+    }
 }
 
 /// One run under way.
@@ -76,18 +89,18 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Warms all keys; what was left out, if anything. Dropped, it ends with the batches under way.
+    /// Warms all keys; what was left out, if anything. May be dropped: no batch begins after that.
     ///
     /// # Errors
     /// If it had to be given up. The tally says how far it came.
     pub(super) async fn go(mut self) -> Result<Option<String>, WarmError> {
         let tools = self.tools;
         let mut keys = Keys::open(self.plan, tools, self.tally).await?;
-        let mut under_way = JoinSet::new();
+        let mut under_way = UnderWay(JoinSet::new());
         loop {
             loop {
                 let manner = tools.courtesy.manner(&mut self.readers).await;
-                if under_way.len() >= courtesy::batches(manner) {
+                if under_way.0.len() >= courtesy::batches(manner) {
                     break;
                 }
                 let batch = keys.next(self.most_keys(manner)).await?;
@@ -97,13 +110,14 @@ impl<'a> Run<'a> {
                 sleep(self.pace.wait(batch.len(), Instant::now())).await;
                 tools.courtesy.give_way().await;
                 let how = (manner, self.force);
-                under_way.spawn_local(warm(tools.clone(), self.plan.space, batch, how));
+                under_way
+                    .0
+                    .spawn_local(warm(tools.clone(), self.plan.space, batch, how));
             }
-            let Some(batch) = under_way.join_next().await else {
+            let Some(batch) = under_way.0.join_next().await else {
                 return Ok(keys.left_out());
             };
-            // A batch that panicked is a fault of ours: its keys are left to who reads them.
-            let Ok(batch) = batch else { continue };
+            let Ok(batch) = batch else { continue }; // never: it catches its own panic, and nobody ends it
             let again = self.account(batch)?;
             if !again.is_empty() {
                 keys.put_back(again);
@@ -121,10 +135,16 @@ impl<'a> Run<'a> {
     /// Counts what came back; the keys that are to be tried again.
     fn account(&mut self, batch: Batch) -> Result<Vec<RoutedKey>, WarmError> {
         let warmed = match batch.warmed {
-            Ok(warmed) => warmed,
-            Err(error) => {
+            Some(Ok(warmed)) => warmed,
+            Some(Err(error)) => {
                 self.vain.another(|_, _| error.into())?;
                 return Ok(batch.keys);
+            }
+            None => {
+                for key in &batch.keys {
+                    self.tally.fail(|| named(key, "its load panicked"));
+                }
+                return Ok(Vec::new());
             }
         };
         if let Some(error) = nothing_loaded(&warmed) {
@@ -153,14 +173,13 @@ impl<'a> Run<'a> {
     }
 
     fn count(&self, key: &RoutedKey, warmed: Warmed) {
-        let named = |what: String| format!("`{}`: {what}", String::from_utf8_lossy(&key.key));
         match warmed {
             Warmed::Loaded => _ = self.tally.loaded.fetch_add(1, Relaxed),
             Warmed::Fresh | Warmed::Busy => _ = self.tally.skipped.fetch_add(1, Relaxed),
-            Warmed::NotLoaded(error) => self.tally.fail(|| named(error.to_string())),
+            Warmed::NotLoaded(error) => self.tally.fail(|| named(key, &error.to_string())),
             Warmed::TooLarge(bytes) => self
                 .tally
-                .fail(|| named(format!("its {bytes} bytes are more than max_value"))),
+                .fail(|| named(key, &format!("its {bytes} bytes are more than max_value"))),
         }
     }
 
@@ -198,10 +217,17 @@ async fn warm(tools: Tools, space: SpaceId, keys: Vec<RoutedKey>, how: (Manner, 
     let (manner, _) = how;
     let _turn = tools.courtesy.turn(manner).await;
     let began = Instant::now();
-    let warmed = tools.warming.warm(space, &keys, how).await;
+    // A panic is a fault of ours: the keys are left to who reads them, and the run goes on.
+    let warmed = AssertUnwindSafe(tools.warming.warm(space, &keys, how));
+    let warmed = warmed.catch_unwind().await.ok();
     let took = began.elapsed();
     sleep(courtesy::rest(manner, took)).await;
     Batch { keys, took, warmed }
+}
+
+/// A key that failed, as it is told.
+fn named(key: &RoutedKey, why: &str) -> String {
+    format!("`{}`: {why}", String::from_utf8_lossy(&key.key))
 }
 
 /// Why none of the keys was loaded that had to be, if so.

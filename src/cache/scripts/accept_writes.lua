@@ -9,7 +9,8 @@ local n = (#KEYS - 2) / 4
 local journal = KEYS[3 * n + 2]
 if redis.call('XLEN', journal) + n > tonumber(ARGV[1]) then return 0 end
 
-redis.call('DEL', unpack(KEYS, n + 2, 2 * n + 1))
+-- With what is pending, or whatever another program left there.
+redis.call('DEL', unpack(KEYS, n + 2, 3 * n + 1))
 redis.call('ZREM', KEYS[1], unpack(KEYS, 2, n + 1))
 redis.call('UNLINK', unpack(KEYS, 2, n + 1))
 -- The copies, too: from before the write, they would undo it where nothing can be loaded.
@@ -18,11 +19,6 @@ for i = 1, n do
   local key, pending = KEYS[i + 1], KEYS[2 * n + 1 + i]
   local id, cache, op, value = unpack(ARGV, 4 * i - 2, 4 * i + 1)
   redis.call('XADD', journal, '*', 'id', id, 'cache', cache, 'key', key, 'op', op, 'value', value)
-  local noted = redis.pcall('HSET', pending, 'id', id, 'op', op, 'value', value)
-  if type(noted) == 'table' then
-    -- What another program left there is no hash.
-    redis.call('DEL', pending)
-    redis.call('HSET', pending, 'id', id, 'op', op, 'value', value)
-  end
+  redis.call('HSET', pending, 'id', id, 'op', op, 'value', value)
 end
 return 1

@@ -124,7 +124,7 @@ impl Installer {
     /// The steps that take away all that was ever installed.
     ///
     /// # Errors
-    /// If Postgres cannot be reached, or is lost on the way.
+    /// If Postgres cannot be reached, or is lost on the way; if there are dead writes.
     pub async fn plan_uninstall(self: &Arc<Self>) -> Result<Vec<Step>, RepositoryError> {
         self.on_runtime(|this| async move {
             let client = this
@@ -132,7 +132,7 @@ impl Installer {
                 .client()
                 .await
                 .map_err(RepositoryError::Connect)?;
-            Ok(plan::uninstall(&look(&client, &[]).await?))
+            uninstalling(&client).await
         })
         .await
     }
@@ -140,11 +140,11 @@ impl Installer {
     /// Takes away all that was ever installed; the steps have been taken.
     ///
     /// # Errors
-    /// If Postgres cannot be reached or refuses: then nothing has been taken away.
+    /// If Postgres cannot be reached or refuses, or if there are dead writes: then nothing has been taken away.
     pub async fn uninstall(self: &Arc<Self>) -> Result<Vec<Step>, RepositoryError> {
         self.on_runtime(|this| async move {
             let client = this.locked().await?;
-            let steps = plan::uninstall(&look(&client, &[]).await?);
+            let steps = uninstalling(&client).await?;
             for step in &steps {
                 this.take(&client, step).await?;
             }
@@ -200,6 +200,28 @@ impl Installer {
         let done = self.runtime.spawn(task(Arc::clone(self))).await;
         done.map_err(|_cancelled| RepositoryError::Stopped)?
     }
+}
+
+/// Only people remove dead writes: with their table, what somebody was told is saved would be lost unseen.
+async fn uninstalling(client: &Client) -> Result<Vec<Step>, RepositoryError> {
+    let catalog = look(client, &[]).await?;
+    match dead_writes(client).await {
+        Ok(0) => Ok(plan::uninstall(&catalog)),
+        Ok(count) => Err(RepositoryError::DeadWrites { count }),
+        Err(error) => Err(RepositoryError::Step {
+            title: "count dead writes".to_owned(),
+            message: describe(&error),
+        }),
+    }
+}
+
+async fn dead_writes(client: &Client) -> Result<i64, tokio_postgres::Error> {
+    let is_there = "SELECT to_regclass('cachewarden.dead_writes') IS NOT NULL";
+    if !client.query_one(is_there, &[]).await?.try_get(0)? {
+        return Ok(0);
+    }
+    let count = "SELECT count(*) FROM cachewarden.dead_writes";
+    client.query_one(count, &[]).await?.try_get(0)
 }
 
 async fn look(client: &Client, watches: &[config::Watch]) -> Result<Catalog, RepositoryError> {

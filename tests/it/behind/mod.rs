@@ -2,6 +2,8 @@
 
 mod basics;
 mod faults;
+mod model;
+mod uninstall;
 
 use cachewarden::cli::demo::servers::Redis;
 

@@ -1,8 +1,5 @@
 //! What goes wrong around a lock: none of it lets two hold it without the fences telling who came later.
 
-use std::future::Future;
-use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use cachewarden::lock::{Acquire, Grant, LockError, LockHandle};
@@ -16,6 +13,7 @@ use super::{
 use crate::support::DEADLINE;
 use crate::support::daemon::{InProcess, Spawned, config};
 use crate::support::eventually::eventually;
+use crate::support::grenade::ask_with_a_panic;
 use crate::support::proxy::Proxy;
 use crate::support::resp::Value;
 use crate::support::servers::redis;
@@ -179,15 +177,6 @@ async fn a_lock_whose_reply_was_lost_is_had_by_asking_again() {
     daemon.stop().await;
 }
 
-/// Panics in the thread of whoever answers.
-struct Grenade;
-
-impl Wake for Grenade {
-    fn wake(self: Arc<Self>) {
-        panic!("an asker that takes its actor with it");
-    }
-}
-
 #[tokio::test]
 async fn an_actor_that_panics_is_replaced_and_what_was_held_stays_held() {
     let world = World::start().await;
@@ -202,10 +191,7 @@ async fn an_actor_that_panics_is_replaced_and_what_was_held_stays_held() {
     let waits = spawn(locks, waiting("a"));
     until_waiting(locks, "a", 1).await;
     let wait = Duration::from_millis(1);
-    let mut asking = Box::pin(locks.acquire.ask(Acquire { wait, ..alone("a") }));
-    let waker = Waker::from(Arc::new(Grenade));
-    let polled = asking.as_mut().poll(&mut Context::from_waker(&waker));
-    assert!(polled.is_pending());
+    let asking = ask_with_a_panic(|| Box::pin(locks.acquire.ask(Acquire { wait, ..alone("a") })));
     let told = waits.await;
     assert!(told.is_err(), "it is told that nobody answers: {told:?}");
     drop(asking);

@@ -8,6 +8,7 @@
 pub mod daemon;
 pub mod eventually;
 pub mod fleet;
+pub mod grenade;
 pub mod monitor;
 pub mod proxy;
 pub mod resp;

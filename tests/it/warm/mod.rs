@@ -7,6 +7,7 @@ mod door;
 mod faults;
 mod fleet;
 mod hot;
+mod panics;
 mod race;
 mod ready;
 mod runs;
