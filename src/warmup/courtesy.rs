@@ -17,8 +17,8 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 const TOLD_FOR: Duration = Duration::from_secs(2);
 /// How often a run asks whether any has.
 const ASK_EVERY: Duration = Duration::from_millis(250);
-/// Keys of a batch while somebody reads.
-const MAX_KEYS: usize = 64;
+/// Keys of a batch while somebody reads: a statement for more keeps a core of Postgres longer than a read takes.
+const MAX_KEYS: usize = 16;
 /// Batches under way otherwise: while one is loaded, the one before is filled and the one behind takes its leases.
 const MAX_BATCHES: usize = 3;
 /// While reads wait for a connection to Postgres, the next batch waits: so long between two looks, and at most so often, so that

@@ -81,7 +81,7 @@ fn leased(command: &Command) -> Option<usize> {
     is_of_leases.then_some((keys - 1) / 2)
 }
 
-/// Warms all three thousand from `daemon`, and how many keys of leases went in scripts of more than eight.
+/// Warms all three thousand from `daemon`, and how many keys of leases went in scripts of more than four.
 async fn long_ones(daemon: &InProcess, monitor: &mut Monitor) -> usize {
     monitor.commands().await;
     assert_eq!(warm_one(daemon, true).await, (3000, 0, 0));
@@ -89,7 +89,7 @@ async fn long_ones(daemon: &InProcess, monitor: &mut Monitor) -> usize {
     let scripts: Vec<usize> = commands.iter().filter_map(leased).collect();
     // Taken, and filled; once more where Redis did not know the script yet.
     assert!(scripts.iter().sum::<usize>() >= 6000);
-    scripts.into_iter().filter(|keys| *keys > 8).sum()
+    scripts.into_iter().filter(|keys| *keys > 4).sum()
 }
 
 #[tokio::test]
