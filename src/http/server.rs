@@ -114,6 +114,8 @@ impl Server {
         .keep_alive(IDLE)
         .client_disconnect_timeout(FAREWELL)
         .shutdown_timeout(DRAIN_SECONDS)
+        // Whoever closes has gone, and waits for nothing any more, least of all for a lock.
+        .h1_allow_half_closed(false)
         // They belong to the binary, or to the program that this is a part of.
         .disable_signals();
         let (server, socket) = match listening {

@@ -1,7 +1,8 @@
 //! Invalidations, explanations, warmups and figures over HTTP; and the line that each change leaves.
 
-use super::super::support::daemon::{Spawned, config_on};
+use super::super::support::daemon::{Spawned, config, config_on};
 use super::super::support::servers::{database, redis};
+use super::super::support::watched::Watched;
 use super::*;
 
 #[tokio::test]
@@ -81,10 +82,10 @@ async fn a_key_is_explained_as_the_other_door_explains_it() {
 async fn caches_are_warmed_and_how_far_that_is_can_be_asked() {
     let warm = "[caches.course.warm]\nkeys = \"SELECT id FROM courses\"\non_start = false\n";
     let sections = format!("{HTTP}{COURSE}{warm}");
-    let watched = super::super::support::watched::Watched::start(COURSES, &sections).await;
+    let watched = Watched::start(COURSES, &sections).await;
     let redis = redis();
     let url = watched.database.url().to_owned();
-    let text = super::super::support::daemon::config(&url, &redis.redis_url(), &sections);
+    let text = config(&url, &redis.redis_url(), &sections);
     let daemon = InProcess::start(&text).await;
     for (body, loaded, skipped) in [
         ("{}", 10, 0),

@@ -6,7 +6,9 @@ use cachewarden::cli::demo::servers::Folder;
 use tokio::net::UnixStream;
 
 use super::super::support::daemon::{cachewarden, config_without_postgres, said};
+use super::super::support::eventually::eventually;
 use super::super::support::servers::redis;
+use super::super::support::world::{release, statements};
 use super::*;
 
 const TOKEN: &str = "http.token = \"open sesame\"\n";
@@ -329,24 +331,20 @@ async fn a_stop_answers_what_was_read_and_takes_no_more() {
     let waiting =
         tokio::spawn(async move { get(&InProcess { warden }, "/api/v1/keys/courses:1").await });
     let mut client = world.client().await;
-    super::super::support::eventually::eventually(DEADLINE, async || {
-        match super::super::support::world::statements(&mut client).await {
-            1 => Ok(()),
-            seen => Err(seen),
-        }
+    eventually(DEADLINE, async || match statements(&mut client).await {
+        1 => Ok(()),
+        seen => Err(seen),
     })
     .await;
     drop(client);
     let warden = world.daemon.warden.clone();
     let stopping = tokio::spawn(async move { warden.stop().await });
-    super::super::support::eventually::eventually(DEADLINE, async || {
-        match TcpStream::connect(address).await {
-            Err(_) => Ok(()),
-            Ok(_) => Err("a connection"),
-        }
+    eventually(DEADLINE, async || match TcpStream::connect(address).await {
+        Err(_) => Ok(()),
+        Ok(_) => Err("a connection"),
     })
     .await;
-    super::super::support::world::release(lock).await;
+    release(lock).await;
     let answered = waiting.await.unwrap();
     assert_eq!(
         (answered.status, answered.json()["id"].as_u64()),

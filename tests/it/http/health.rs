@@ -7,6 +7,7 @@ use cachewarden::rate_limit::{Ask, Asked};
 use super::super::support::daemon::config;
 use super::super::support::eventually::eventually;
 use super::super::support::grenade::ask_with_a_panic;
+use super::super::support::resp::Value as Resp;
 use super::super::support::servers::redis;
 use super::super::support::watched::Watched;
 use super::super::support::world::raw;
@@ -108,7 +109,7 @@ async fn it_is_not_ready_before_the_caches_are_warm_that_are_to_be() {
     until_ready(&daemon).await;
     let mut raw = raw(&redis).await;
     let cached = raw.command(&["EXISTS", "courses:1", "courses:10"]).await;
-    assert_eq!(cached, super::super::support::resp::Value::Int(2));
+    assert_eq!(cached, Resp::Int(2));
     daemon.stop().await;
 }
 

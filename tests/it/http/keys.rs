@@ -1,6 +1,9 @@
 //! Values over HTTP: the bytes of the value, and what a cache between us and the client needs to know.
 
-use super::super::support::world::{figure, release};
+use super::super::support::daemon::config;
+use super::super::support::servers::redis;
+use super::super::support::watched::Watched;
+use super::super::support::world::{figure, release, statements};
 use super::*;
 
 const WRITES: &str = r#"
@@ -12,10 +15,10 @@ delete = "DELETE FROM courses WHERE id = :id"
 /// One that reads its own writes needs what `migrate` installs.
 async fn writing() -> World {
     let sections = format!("{HTTP}{COURSE}{WRITES}");
-    let watched = super::super::support::watched::Watched::start(COURSES, &sections).await;
-    let redis = super::super::support::servers::redis();
+    let watched = Watched::start(COURSES, &sections).await;
+    let redis = redis();
     let database = watched.database;
-    let text = super::super::support::daemon::config(database.url(), &redis.redis_url(), &sections);
+    let text = config(database.url(), &redis.redis_url(), &sections);
     World {
         daemon: InProcess::start(&text).await,
         database,
@@ -40,6 +43,12 @@ async fn a_value_comes_as_its_own_bytes_and_says_where_from() {
         );
         assert_eq!(read.header("cache-control"), Some("no-cache"));
     }
+    // A value whose life is half over was filled that long ago.
+    let mut raw = world.raw().await;
+    raw.command(&["PEXPIRE", "courses:1", "240000"]).await;
+    let old = get(&world.daemon, "/api/v1/keys/courses:1").await;
+    let age_s: u64 = old.header("age").unwrap().parse().unwrap();
+    assert!((240..=361).contains(&age_s), "{old:?}");
     let head = send(&world.daemon, "HEAD", "/api/v1/keys/courses:1", &[], "").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     assert!(head.header("etag").is_some());
@@ -131,7 +140,7 @@ async fn many_keys_are_one_query_and_each_has_its_answer() {
     let world = world("").await;
     get(&world.daemon, "/api/v1/keys/courses:3").await;
     let mut client = world.client().await;
-    let before = super::super::support::world::statements(&mut client).await;
+    let before = statements(&mut client).await;
     let body = r#"{"keys": ["courses:3", "courses:x", "courses:1", "courses:99", "courses:2"]}"#;
     let read = post(&world.daemon, "/api/v1/read", body).await;
     let values = read.json();
@@ -155,10 +164,7 @@ async fn many_keys_are_one_query_and_each_has_its_answer() {
     assert_eq!(values[1]["error"]["code"], "BADKEY");
     assert_eq!(values[2]["key"], "courses:1");
     assert_eq!(values[3]["value"], Value::Null);
-    assert_eq!(
-        super::super::support::world::statements(&mut client).await,
-        before + 1
-    );
+    assert_eq!(statements(&mut client).await, before + 1);
     world.daemon.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! Locks over HTTP.
 
 use super::super::support::daemon::config;
+use super::super::support::eventually::eventually;
 use super::super::support::servers::redis;
 use super::super::support::watched::Watched;
 use super::*;
@@ -64,11 +65,7 @@ async fn who_waits_gets_the_lock_when_it_is_let_go() {
     let first = post(&daemon, path, r#"{"ttl_ms": 60000}"#).await.json();
     let waiting = post(&daemon, path, r#"{"ttl_ms": 60000, "wait_ms": 20000}"#);
     let letting_go = async {
-        super::super::support::eventually::eventually(DEADLINE, async || {
-            let info = get(&daemon, "/api/v1/locks/a").await.json();
-            (info["waiters"] == 1).then_some(()).ok_or(info)
-        })
-        .await;
+        until_waiters(&daemon, 1).await;
         let body = format!(r#"{{"token": {}}}"#, first["token"]);
         post(&daemon, "/api/v1/locks/a/release", &body).await
     };
@@ -77,6 +74,34 @@ async fn who_waits_gets_the_lock_when_it_is_let_go() {
     assert_eq!(second.status, 200, "{second:?}");
     assert_ne!(second.json()["token"], first["token"]);
     daemon.stop().await;
+}
+
+#[tokio::test]
+async fn who_leaves_gives_up_the_place_in_the_line() {
+    let (daemon, _servers) = daemon().await;
+    let path = "/api/v1/locks/a/acquire";
+    let first = post(&daemon, path, r#"{"ttl_ms": 60000}"#).await;
+    assert_eq!(first.status, 200);
+    let address = daemon.warden.http_addr().unwrap();
+    let mut leaving = TcpStream::connect(address).await.unwrap();
+    let body = r#"{"ttl_ms": 60000, "wait_ms": 60000}"#;
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\n");
+    let request = format!("{head}Content-Length: {length}\r\n\r\n{body}");
+    leaving.write_all(request.as_bytes()).await.unwrap();
+    until_waiters(&daemon, 1).await;
+    drop(leaving);
+    until_waiters(&daemon, 0).await;
+    daemon.stop().await;
+}
+
+/// Of the lock `a`.
+async fn until_waiters(daemon: &InProcess, wanted: u64) {
+    eventually(DEADLINE, async || {
+        let info = get(daemon, "/api/v1/locks/a").await.json();
+        (info["waiters"] == wanted).then_some(()).ok_or(info)
+    })
+    .await;
 }
 
 #[tokio::test]

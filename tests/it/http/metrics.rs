@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cachewarden::telemetry::METRICS;
 
+use super::super::support::eventually::eventually;
 use super::super::support::resp::Value as Resp;
 use super::*;
 
@@ -251,7 +252,7 @@ async fn what_is_only_looked_at_is_looked_at_for_the_page() {
     };
     assert_eq!(gauge("cachewarden_redis_up").await, 1.0);
     world.redis.kill().unwrap();
-    super::super::support::eventually::eventually(DEADLINE, async || {
+    eventually(DEADLINE, async || {
         match gauge("cachewarden_redis_up").await {
             0.0 => Ok(()),
             up => Err(up),
@@ -265,7 +266,7 @@ async fn what_is_only_looked_at_is_looked_at_for_the_page() {
 async fn values_in_memory_are_counted_in_bytes() {
     let world = World::start(COURSES, &format!("{HTTP}{COURSE}l1 = true\n")).await;
     let mut client = world.client().await;
-    super::super::support::eventually::eventually(DEADLINE, async || {
+    eventually(DEADLINE, async || {
         client.command(&["GET", "courses:1"]).await;
         let seen = page(&world.daemon).await;
         let gauge = |name: &str| seen[name].samples[&(name.to_owned(), Labels::new())];
