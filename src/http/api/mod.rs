@@ -78,6 +78,14 @@ pub(super) struct Route {
     run: fn(Call) -> LocalBoxFuture<'static, Answered>,
 }
 
+impl Route {
+    /// Whether it goes on when its client leaves: what may change something does, but for waiting.
+    fn is_seen_through(&self) -> bool {
+        let waits = self.takes.iter().any(|field| field.name == "wait_ms");
+        self.method != Method::GET && !waits
+    }
+}
+
 macro_rules! routes {
     ($($method:ident $path:literal $group:ident::$run:ident [$($field:expr),*] $summary:literal;)*) => {
         /// Everything that is served below `/api/v1`.
@@ -153,22 +161,32 @@ async fn answer(
     payload: web::Payload,
     door: web::Data<Door>,
 ) -> HttpResponse {
-    let who = request.peer_addr().map(|peer| peer.ip().to_string());
-    let answered = match body_of(route, &request, payload).await {
-        Ok(body) => {
-            let call = Call {
-                door,
-                request,
-                body,
-            };
-            (route.run)(call).await
-        }
-        Err(refusal) => Err(refusal),
+    let body = match body_of(route, &request, payload).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal.response(),
     };
-    match answered {
+    let call = Call {
+        door,
+        request,
+        body,
+    };
+    if !route.is_seen_through() {
+        return run(route, call).await;
+    }
+    // A client that leaves takes only its own task along: what was begun ends, and leaves its line.
+    let running = tokio::task::spawn_local(run(route, call)).await;
+    running.unwrap_or_else(|_panicked| {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Refusal::new(status, "ERR", "the request panicked; the log says where").response()
+    })
+}
+
+async fn run(route: &Route, call: Call) -> HttpResponse {
+    let who = call.request.peer_addr();
+    let who = who.map_or("a unix socket".to_owned(), |peer| peer.ip().to_string());
+    match (route.run)(call).await {
         Ok(answer) => {
             if let Some((what, count)) = answer.changed {
-                let who = who.as_deref().unwrap_or("a unix socket");
                 let what: String = what.chars().take(SHOWN).collect();
                 let command = format!("{} {}", route.method, route.path);
                 tracing::info!(target: "cachewarden::audit", who, command, ?what, count, "changed over http");

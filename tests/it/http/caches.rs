@@ -1,6 +1,9 @@
 //! Invalidations, explanations, warmups and figures over HTTP; and the line that each change leaves.
 
+use cachewarden::cli::demo::servers::free_port;
+
 use super::super::support::daemon::{Spawned, config, config_on};
+use super::super::support::eventually::eventually;
 use super::super::support::servers::{database, redis};
 use super::super::support::watched::Watched;
 use super::*;
@@ -120,25 +123,57 @@ async fn the_figures_are_those_of_info() {
     world.daemon.stop().await;
 }
 
+/// The real binary with a door on a port of its own, since what it logs is looked at.
+async fn spawned(url: &str, redis: &str, sections: &str) -> (Spawned, SocketAddr) {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
+    let more = format!("http.listen = \"{address}\"\n{sections}");
+    let config = |listen: SocketAddr| config_on(&listen.to_string(), url, redis, &more);
+    let mut daemon = Spawned::start_with(config, |_| {});
+    daemon.notice("READY=1").await;
+    (daemon, address)
+}
+
+#[tokio::test]
+async fn what_a_client_has_begun_and_left_ends_and_leaves_its_line() {
+    let writes = "[caches.course.write]\ndelete = \"DELETE FROM courses WHERE id = :id\"\n";
+    let sections = format!("{COURSE}{writes}");
+    let watched = Watched::start(COURSES, &sections).await;
+    let (database, redis) = (watched.database, redis());
+    let (daemon, address) = spawned(database.url(), &redis.redis_url(), &sections).await;
+    let lock = database.client().await;
+    let statement = "BEGIN; LOCK TABLE courses IN EXCLUSIVE MODE";
+    lock.batch_execute(statement).await.unwrap();
+    let mut leaving = TcpStream::connect(address).await.unwrap();
+    let request = b"DELETE /api/v1/keys/courses:1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    leaving.write_all(request).await.unwrap();
+    let look = database.client().await;
+    eventually(DEADLINE, async || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity \
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        match look.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) {
+            1 => Ok(()),
+            seen => Err(seen),
+        }
+    })
+    .await;
+    drop(leaving);
+    // The door has seen that by the time it has answered somebody who came later, on the same thread.
+    let live = "GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert_eq!(exchange(address, live.as_bytes()).await.status, 200);
+    lock.batch_execute("COMMIT").await.unwrap();
+    eventually(DEADLINE, async || {
+        let said = daemon.stderr();
+        let is_told = said.contains("changed over http") && said.contains("count=1");
+        is_told.then_some(()).ok_or(said)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn each_change_leaves_one_line_that_says_who_what_and_how_much() {
     let (database, redis) = (database().await, redis());
     database.execute(COURSES).await;
-    let port = cachewarden::cli::demo::servers::free_port().unwrap();
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let more = format!("http.listen = \"{address}\"\n{COURSE}");
-    let mut daemon = Spawned::start_with(
-        |listen| {
-            config_on(
-                &listen.to_string(),
-                database.url(),
-                &redis.redis_url(),
-                &more,
-            )
-        },
-        |_| {},
-    );
-    daemon.notice("READY=1").await;
+    let (daemon, address) = spawned(database.url(), &redis.redis_url(), COURSE).await;
     let ask = async |text: String| exchange(address, text.as_bytes()).await;
     let head = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
     ask(format!("GET /api/v1/keys/courses:1 {head}\r\n")).await;
