@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Keys that one request reads at most.
-const MAX_KEYS: usize = 10_000;
+/// Keys that one request reads at most: their values lie in memory together until they are sent.
+const MAX_KEYS: usize = 1000;
 /// Who keeps an answer asks each time whether it still holds: when it ends, only the daemon knows.
 const ASK_EACH_TIME: &str = "no-cache";
 

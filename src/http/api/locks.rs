@@ -5,16 +5,12 @@ use super::failure::answered;
 use super::keys::millis;
 use super::{Answer, Answered, Call};
 use crate::keyspace::check_label;
-use crate::lock::{
-    Acquire, Extend, Force, Info, Kind, Leave, List, LockInfo, MAX_PERMITS, Release,
-};
-use crate::supervisor::Handle;
+use crate::lock::{Acquire, Extend, Force, Info, Kind, List, LockInfo, MAX_PERMITS, Release};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::runtime;
 use uuid::Uuid;
 
 /// The longest that a request waits for a lock; who waits longer asks again with the same token.
@@ -66,39 +62,14 @@ pub(super) async fn acquire(call: Call) -> Answered {
         session: None,
         attempt: Uuid::new_v4(),
     };
-    let locks = &call.door.asked.locks;
-    let mut place = Place {
-        leave: &locks.leave,
-        attempt: Some(acquire.attempt),
-    };
-    let granted = answered(locks.acquire.ask(acquire).await)?;
-    place.attempt = None;
+    // Dropped when the client leaves: the actor gives up what nobody waits for.
+    let granted = answered(call.door.asked.locks.acquire.ask(acquire).await)?;
     let Some(grant) = granted else {
         let detail = "others hold the lock";
         return Err(Refusal::new(StatusCode::CONFLICT, "HELD", detail));
     };
     let told = json!({ "token": grant.token.to_string(), "fence": grant.fence });
     Ok(Answer::json(&told).changed(text(&name), 1))
-}
-
-/// A place in the line for a lock, given up when nobody waits for the answer any more.
-struct Place<'a> {
-    leave: &'a Handle<Leave>,
-    attempt: Option<Uuid>,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let Some(attempt) = self.attempt.take() else {
-            return;
-        };
-        // What is dropped with its whole server has no runtime any more to send a message from.
-        if runtime::Handle::try_current().is_ok()
-            && let Err(error) = self.leave.tell(Leave { attempt })
-        {
-            tracing::debug!(%error, "a wait for a lock is not given up: it ends by itself");
-        }
-    }
 }
 
 #[derive(Deserialize)]

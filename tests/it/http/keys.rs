@@ -165,6 +165,9 @@ async fn many_keys_are_one_query_and_each_has_its_answer() {
     assert_eq!(values[2]["key"], "courses:1");
     assert_eq!(values[3]["value"], Value::Null);
     assert_eq!(statements(&mut client).await, before + 1);
+    let many = serde_json::json!({ "keys": vec!["courses:1"; 1001] });
+    let refused = post(&world.daemon, "/api/v1/read", &many.to_string()).await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "ERR"));
     world.daemon.stop().await;
 }
 
