@@ -11,6 +11,7 @@ pub mod invalidation;
 pub mod journal;
 pub mod keyspace;
 pub mod lock;
+mod password;
 pub mod plain;
 pub mod rate_limit;
 pub mod repository;

@@ -95,6 +95,16 @@ impl CacheError {
         }
     }
 
+    /// Whether it is for want of time that there is no answer.
+    pub fn is_late(&self) -> bool {
+        matches!(
+            self,
+            CacheError::TimedOut { .. }
+                | CacheError::Load(LoadError::TimedOut { .. })
+                | CacheError::Write(WriteError::TimedOut { .. })
+        )
+    }
+
     /// What somebody can do about it.
     pub fn mend(&self) -> &'static str {
         match self {

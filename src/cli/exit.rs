@@ -16,7 +16,7 @@ pub(super) const CONFIG: u8 = 78;
 /// The code for a daemon that did not start.
 pub(super) fn of_start(error: &StartError) -> u8 {
     match error {
-        StartError::Address(_) => UNAVAILABLE,
+        StartError::Address(_) | StartError::Http(_) => UNAVAILABLE,
         StartError::Tls(_)
         | StartError::Redis(_)
         | StartError::Postgres(_)

@@ -10,6 +10,7 @@ impl Config {
             ("[postgres]", self.postgres == other.postgres),
             ("[redis]", self.redis == other.redis),
             ("[resp]", self.resp == other.resp),
+            ("[http]", self.http == other.http),
             ("[log]", self.log == other.log),
             ("[l1]", self.l1 == other.l1),
             ("[audit]", self.audit == other.audit),
@@ -62,10 +63,11 @@ mod tests {
     use super::*;
 
     /// Each section, said otherwise.
-    const UNLIKE: [(&str, &str); 10] = [
+    const UNLIKE: [(&str, &str); 11] = [
         ("[postgres]", "postgres.pool_size = 3"),
         ("[redis]", "redis.timeout = \"77ms\""),
         ("[resp]", "resp.password = \"other\""),
+        ("[http]", "http.listen = \"127.0.0.1:9681\""),
         ("[log]", "log.level = \"debug\""),
         ("[l1]", "l1.capacity = \"3MiB\""),
         ("[audit]", "audit.rate = 7"),

@@ -16,6 +16,7 @@ mod caches;
 mod differing;
 mod environment;
 mod events;
+mod http;
 mod indexes;
 mod invalidation;
 mod l1;
@@ -47,6 +48,7 @@ pub use aging::Aging;
 pub use audit::Audit;
 pub use caches::{Cache, Namespace, Shape};
 pub use events::{EventPiece, EventRule, EventTemplate};
+pub use http::Http;
 pub use indexes::{Segment, segment, segments};
 pub use invalidation::{Invalidation, OnDeaf, TableName, Watch, WatchTemplate};
 pub use l1::L1;
@@ -76,6 +78,8 @@ pub struct Config {
     pub postgres: Option<Postgres>,
     pub redis: Redis,
     pub resp: Resp,
+    /// None: no such door.
+    pub http: Option<Http>,
     pub log: Log,
     pub l1: L1,
     /// In the order of the text.
@@ -90,8 +94,8 @@ pub struct Config {
     pub limits: Vec<Limit>,
     pub limit_defaults: LimitDefaults,
     pub audit: Audit,
-    /// Parts that are accepted and not acted upon by this version, such as `[http]` or
-    /// `caches.course.write`.
+    /// Parts that are accepted and not acted upon by this version, such as
+    /// `caches.course.alert_below`.
     pub unserved: Vec<String>,
     /// What is no error and better otherwise, a line each.
     pub warnings: Vec<String>,
@@ -283,6 +287,7 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         .table("redis")
         .and_then(|table| servers::redis(reader, table));
     let resp = servers::resp(reader, section("resp"));
+    let http = root.table("http").map(|table| http::http(reader, table));
     let log = servers::log(reader, section("log"));
     let l1 = l1::l1(section("l1"));
     let audit = audit::audit(section("audit"));
@@ -366,11 +371,11 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         span: section("l1").span_of("capacity").unwrap_or_default(),
     };
     caches::check_effects(reader, root.named("caches"), &caches, &kept);
-    check_unserved(reader, root);
     Some(Config {
         postgres,
         redis: redis?,
         resp,
+        http,
         log,
         l1,
         caches,
@@ -385,18 +390,6 @@ fn build(reader: &mut Reader<'_>, root: &Checked) -> Option<Config> {
         warnings: Vec::new(),
         source: Source::default(),
     })
-}
-
-/// Checks between the keys of sections that are not served yet.
-fn check_unserved(reader: &mut Reader<'_>, root: &Checked) {
-    if let Some(http) = root.table("http") {
-        servers::password_or_token(reader, http, "token", "token_file");
-        if let Some(listen) = http.text("listen")
-            && let Err((message, help)) = servers::check_listen(listen.value, true)
-        {
-            reader.fault(listen.span, message, help);
-        }
-    }
 }
 
 fn syntax_problem(error: &toml::de::Error) -> Problem {

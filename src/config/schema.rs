@@ -117,7 +117,7 @@ pub(super) static ROOT: &[Key] = &[
     )
     .required(),
     key("resp", Kind::Table(RESP), ""),
-    key("http", Kind::Table(HTTP), "").later(),
+    key("http", Kind::Table(HTTP), ""),
     key("log", Kind::Table(LOG), ""),
     key("l1", Kind::Table(L1), ""),
     key("caches", Kind::Named(CACHE), ""),
@@ -194,6 +194,7 @@ const HTTP: &[Key] = &[
         Kind::Text,
         r#""/run/credentials/cachewarden.service/http_token""#,
     ),
+    key("hosts", Kind::Texts, r#"["cachewarden.internal"]"#),
 ];
 
 const LOG: &[Key] = &[

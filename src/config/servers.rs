@@ -81,6 +81,13 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
+impl Listen {
+    /// Whether other machines can reach it.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Listen::Tcp(address) if !address.ip().is_loopback())
+    }
+}
+
 /// A certificate chain and its key, both PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -232,7 +239,15 @@ pub(super) fn resp(reader: &mut Reader<'_>, table: &Checked) -> Resp {
 
     let mut listen: Vec<Listen> = Vec::new();
     for address in table.texts("listen").unwrap_or_default() {
-        match check_listen(&address.value, is_guarded) {
+        match check_listen(&address.value, &EXAMPLE) {
+            Ok(address_ok) if address_ok.is_remote() && !is_guarded => {
+                let shown = address.value.escape_debug();
+                reader.fault(
+                    address.span.clone(),
+                    format!("`{shown}` can be reached from other machines without password or TLS"),
+                    "add password_file, or tls_cert_file and tls_key_file, or allow_insecure = true",
+                );
+            }
             Ok(address_ok) if listen.contains(&address_ok) && !is_any_port(&address_ok) => {
                 reader.fault(
                     address.span.clone(),
@@ -298,16 +313,27 @@ fn is_any_port(listen: &Listen) -> bool {
     matches!(listen, Listen::Tcp(address) if address.port() == 0)
 }
 
+/// What a good address of a door looks like.
+pub(super) struct Example {
+    pub port: u16,
+    pub socket: &'static str,
+}
+
+const EXAMPLE: Example = Example {
+    port: 6380,
+    socket: "/run/cachewarden/resp.sock",
+};
+
 /// Reads an address to listen on. Port 0 asks the system for a free one.
-pub(super) fn check_listen(text: &str, is_guarded: bool) -> Result<Listen, url::Fault> {
-    let help = "write \"127.0.0.1:6380\", \"[::1]:6380\", \"localhost:6380\" or \"unix:/run/cachewarden/resp.sock\"";
+pub(super) fn check_listen(text: &str, example: &Example) -> Result<Listen, url::Fault> {
+    let Example { port, socket } = example;
+    let help = format!(
+        "write \"127.0.0.1:{port}\", \"[::1]:{port}\", \"localhost:{port}\" or \"unix:{socket}\""
+    );
     let shown = text.escape_debug();
     if let Some(path) = text.strip_prefix("unix:") {
         if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
-            return Err((
-                format!("`{shown}` is no absolute path of a socket"),
-                help.into(),
-            ));
+            return Err((format!("`{shown}` is no absolute path of a socket"), help));
         }
         // The kernel's `sun_path` has 108 bytes, the last one a NUL.
         if path.len() > 107 {
@@ -322,14 +348,8 @@ pub(super) fn check_listen(text: &str, is_guarded: bool) -> Result<Listen, url::
         .strip_prefix("localhost:")
         .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
     let Ok(address) = with_ip.parse::<SocketAddr>() else {
-        return Err((format!("`{shown}` is no address to listen on"), help.into()));
+        return Err((format!("`{shown}` is no address to listen on"), help));
     };
-    if !address.ip().is_loopback() && !is_guarded {
-        return Err((
-            format!("`{shown}` can be reached from other machines without password or TLS"),
-            "add password_file, or tls_cert_file and tls_key_file, or allow_insecure = true".into(),
-        ));
-    }
     Ok(Listen::Tcp(address))
 }
 

@@ -219,10 +219,25 @@ fn a_password_in_the_file_is_refused_where_others_can_read_it_and_warned_of_else
 #[test]
 fn parts_that_are_not_served_yet_are_checked_accepted_and_named() {
     let text = format!(
-        "{SMALL}[http]\nlisten = \"127.0.0.1:9680\"\n[postgres]\nurl = \"postgres://u@h/d\"\n[caches.a]\nkey = \"a:x\"\n\
-         query = \"SELECT 1\"\nshape = \"array\"\nttl = \"1s\"\n"
+        "{SMALL}[postgres]\nurl = \"postgres://u@h/d\"\n[caches.a]\nkey = \"a:x\"\n\
+         query = \"SELECT 1\"\nshape = \"array\"\nttl = \"1s\"\nalert_below = 0.8\n"
     );
-    assert_eq!(Config::from_toml(&text).unwrap().unserved, ["[http]"]);
+    let unserved = Config::from_toml(&text).unwrap().unserved;
+    assert_eq!(unserved, ["caches.a.alert_below"]);
+}
+
+#[test]
+fn the_http_door_is_there_if_its_section_is() {
+    let read = |more: &str| Config::from_toml(&format!("{SMALL}{more}")).unwrap().http;
+    assert_eq!(read(""), None);
+    let listen = |more: &str| read(&format!("[http]\n{more}")).unwrap().listen;
+    assert_eq!(listen(""), Listen::Tcp("127.0.0.1:9680".parse().unwrap()));
+    let socket = listen("listen = \"unix:/run/http.sock\"");
+    assert_eq!(socket, Listen::Unix("/run/http.sock".into()));
+    let open = "listen = \"0.0.0.0:9680\"\ntoken = \"${PATH}\"\nhosts = [\"Cache.Internal\"]";
+    assert_eq!(listen(open), Listen::Tcp("0.0.0.0:9680".parse().unwrap()));
+    let hosts = read(&format!("[http]\n{open}")).unwrap().hosts;
+    assert_eq!(hosts, ["cache.internal"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Why a daemon does not start, and why a call of the library has no answer.
 
 use crate::cache::CacheError;
+use crate::http;
 use crate::keyspace::{KeyError, PatternError, TargetError};
 use crate::lock::LockError;
 use crate::rate_limit::LimitError;
@@ -18,6 +19,9 @@ pub enum StartError {
     /// An address of `[resp] listen` cannot be bound.
     #[error("{0}")]
     Address(#[source] OpenError),
+    /// The address of `[http]` cannot be bound.
+    #[error(transparent)]
+    Http(#[from] http::OpenError),
     /// The certificate or the key of `[resp]` cannot be used.
     #[error("{0}")]
     Tls(#[source] OpenError),

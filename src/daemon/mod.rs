@@ -23,10 +23,13 @@ mod limiting;
 mod locking;
 mod memory;
 mod passing;
+mod readiness;
 mod reload;
+mod stopping;
 mod threads;
 mod warden;
 mod warming;
+mod web;
 mod wiring;
 mod writing;
 

@@ -2,7 +2,9 @@
 
 use super::error::{StartError, WardenError};
 use super::reload::Reloading;
-use super::wiring::{Running, STOP_DEADLINE, ended};
+use super::stopping::ended;
+use super::web::Addresses;
+use super::wiring::{Running, STOP_DEADLINE};
 use crate::cache::{
     CacheError, CacheHandle, Found, GetOrLoad, Hit, Invalidate, L1, Loader, Origin, Put, Read,
     Scripts,
@@ -18,7 +20,6 @@ use crate::warmup::WarmupHandle;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -56,7 +57,7 @@ pub(super) struct Inner {
     pub(super) warmup: Option<WarmupHandle>,
     pub(super) ready: watch::Receiver<bool>,
     next: AtomicUsize,
-    addresses: Vec<SocketAddr>,
+    pub(super) addresses: Addresses,
     health: Health,
     pub(super) reloading: Arc<Reloading>,
     /// One message begins the stop, a second one hurries it; a closed channel is a stop, too.
@@ -73,7 +74,7 @@ struct Started {
     rate_limit: RateLimitHandle,
     warmup: Option<WarmupHandle>,
     ready: watch::Receiver<bool>,
-    addresses: Vec<SocketAddr>,
+    addresses: Addresses,
     health: Health,
     reloading: Arc<Reloading>,
 }
@@ -332,16 +333,6 @@ impl Warden {
     pub fn route(&self, key: &str) -> Result<RoutedKey, KeyError> {
         let route = self.0.router.route(key.as_bytes())?;
         Ok(route.with_key(Bytes::copy_from_slice(key.as_bytes())))
-    }
-
-    /// The real address of the first TCP door.
-    pub fn resp_addr(&self) -> Option<SocketAddr> {
-        self.0.addresses.first().copied()
-    }
-
-    /// The real addresses of all TCP doors, in the order of `[resp] listen`.
-    pub fn resp_addrs(&self) -> &[SocketAddr] {
-        &self.0.addresses
     }
 
     /// The state of every actor.

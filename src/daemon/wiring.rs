@@ -3,12 +3,14 @@
 use super::error::StartError;
 use super::freshness::Keeping;
 use super::reload::Reloading;
+use super::stopping::with_reports;
 use super::threads::{IoThreads, Left, half_of_the_cores, have_ended};
-use super::warden::Ended;
+use super::web::Addresses;
 use super::{auditing, database, guarding, info, journaling, locking, memory, passing, warming};
 use crate::audit::{AuditHandle, Checker};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};
 use crate::config::Config;
+use crate::http;
 use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, InvalidationParts};
 use crate::lock::LockHandle;
 use crate::plain::PlainHandle;
@@ -19,7 +21,6 @@ use crate::supervisor::{ChildSpec, Health, RestartPolicy, Supervisor};
 use crate::telemetry::Metrics;
 use crate::warmup::WarmupHandle;
 use actix_rt::{Arbiter, ArbiterHandle};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -30,8 +31,6 @@ const BEYOND_LOAD: Duration = Duration::from_secs(5);
 pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// What a start waits for its subscription on a Redis that is there.
 const LONGEST_TO_SUBSCRIBE: Duration = Duration::from_secs(1);
-/// How often a stop that takes its time says what it waits for.
-const STOP_REPORT: Duration = Duration::from_secs(2);
 /// What is said of such a thread.
 const BLOCKED: &str = "a blocked thread";
 /// Of the time a stop may take, the part kept for the actors after the doors have closed.
@@ -43,13 +42,14 @@ pub(super) struct Running {
     pub(super) repository: Option<Repository>,
     arbiters: Vec<Arbiter>,
     pub(super) supervisor: Supervisor,
-    server: Option<Server>,
+    pub(super) server: Option<Server>,
+    pub(super) web: Option<http::Server>,
     /// The arbiters that serve connections.
     cores: Vec<ArbiterHandle>,
     pub(super) caches: Arc<[CacheHandle]>,
     pub(super) invalidation: InvalidationHandle,
     pub(super) l1: L1,
-    audit: AuditHandle,
+    pub(super) audit: AuditHandle,
     pub(super) plain: Arc<[PlainHandle]>,
     pub(super) reloading: Arc<Reloading>,
     pub(super) locks: LockHandle,
@@ -61,7 +61,7 @@ pub(super) struct Running {
     pub(super) loads_ahead: Option<Repository>,
     /// The auditor's connections to Postgres.
     checkers: Vec<Checker>,
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Addresses,
     pub(super) metrics: Metrics,
 }
 
@@ -72,6 +72,7 @@ impl Running {
         scripts: Arc<Scripts>,
     ) -> Result<Running, StartError> {
         let listening = resp::open(&config.resp)?;
+        let web = config.http.as_ref().map(http::open).transpose()?;
         let io_threads = IoThreads::start()?;
         let repository = database::repository(config, &io_threads.handle()).await?;
         database::check_watches(config, &io_threads.handle()).await?;
@@ -91,6 +92,7 @@ impl Running {
             arbiters: Vec::new(),
             supervisor: Supervisor::new(),
             server: None,
+            web: None,
             cores: Vec::new(),
             caches,
             invalidation: InvalidationHandle::unbound(),
@@ -103,20 +105,18 @@ impl Running {
             ready: watch::Sender::new(true).subscribe(),
             loads_ahead: None,
             checkers: Vec::new(),
-            addresses: Vec::new(),
+            addresses: Addresses::default(),
             metrics,
         };
-        match running.bring_up(config, &spaces, &scripts).await {
-            Ok(stores) => {
-                running.open_doors(config, listening, stores);
-                Ok(running)
-            }
-            Err(error) => {
-                // The program that tried lives on, and so would every thread that nobody stops.
-                running.stop(STOP_DEADLINE, std::future::pending()).await;
-                Err(error)
-            }
+        let brought_up = running.bring_up(config, &spaces, &scripts).await;
+        let opened =
+            brought_up.and_then(|stores| running.open_doors(config, listening, web, stores));
+        if let Err(error) = opened {
+            // The program that tried lives on, and so would every thread that nobody stops.
+            running.stop(STOP_DEADLINE, std::future::pending()).await;
+            return Err(error);
         }
+        Ok(running)
     }
 
     async fn bring_up(
@@ -398,15 +398,15 @@ impl Running {
         Ok(true)
     }
 
-    fn open_doors(&mut self, config: &Config, listening: Listening, stores: Vec<Store>) {
-        let info = info::source(
-            self.metrics.clone(),
-            Arc::clone(&self.caches),
-            self.l1.clone(),
-            stores,
-            self.repository.clone(),
-            self.health(),
-        );
+    fn open_doors(
+        &mut self,
+        config: &Config,
+        listening: Listening,
+        web: Option<http::Listening>,
+        stores: Vec<Store>,
+    ) -> Result<(), StartError> {
+        let seen = self.seen(stores);
+        self.open_web(config, web, &seen)?;
         let asked = resp::Asked {
             caches: Arc::clone(&self.caches),
             invalidation: self.invalidation.clone(),
@@ -417,10 +417,12 @@ impl Running {
             locks: self.locks.clone(),
             warmup: self.warmup.clone(),
         };
+        let info = info::source(seen);
         let door = Door::new(config, asked, self.metrics.clone(), info);
         let cores: Arc<[ArbiterHandle]> = self.cores.clone().into();
-        self.addresses = listening.tcp_addresses();
+        self.addresses.resp = listening.tcp_addresses();
         self.server = Some(Server::start(listening, Arc::new(door), cores));
+        Ok(())
     }
 
     /// Stops everything within `deadline`; `hurry` ends when patience does.
@@ -431,13 +433,9 @@ impl Running {
     ) -> Left {
         let end = Instant::now() + deadline;
         let stopping = async {
-            let mut names = Vec::new();
-            if let Some(server) = self.server.take() {
-                let cut = server.stop(deadline - deadline / KEPT_FOR_ACTORS).await;
-                if cut > 0 {
-                    names.push(format!("{cut} client connections"));
-                }
-            }
+            let mut names = self
+                .close_doors(deadline - deadline / KEPT_FOR_ACTORS)
+                .await;
             let left = end.saturating_duration_since(Instant::now());
             names.extend(self.supervisor.stop(left).await);
             for repository in self.repository.iter().chain(&self.loads_ahead) {
@@ -468,29 +466,6 @@ impl Running {
 /// What the cache actor of a shard is called.
 pub(super) fn actor_name(shard: usize) -> String {
     format!("cache-{shard}")
-}
-
-/// Says every two seconds that the stop is not done yet.
-async fn with_reports<T>(stopping: impl Future<Output = T>) -> T {
-    let mut stopping = std::pin::pin!(stopping);
-    let since = Instant::now();
-    loop {
-        tokio::select! {
-            done = &mut stopping => return done,
-            () = tokio::time::sleep(STOP_REPORT) => {
-                tracing::info!(seconds = since.elapsed().as_secs(), "stopping: waiting for clients and actors");
-            }
-        }
-    }
-}
-
-/// Why the daemon ended, for whoever waits for it.
-pub(super) fn ended(gave_up: Option<String>, left: Left) -> Ended {
-    match (gave_up, left.names) {
-        (Some(reason), _) => Ended::GaveUp { reason },
-        (None, names) if names.is_empty() => Ended::Stopped,
-        (None, names) => Ended::Late { names },
-    }
 }
 
 #[cfg(test)]

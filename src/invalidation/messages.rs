@@ -90,6 +90,14 @@ impl InvalidationHandle {
         }
     }
 
+    /// Requests that the actor has taken and not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.invalidate.in_flight()
+            + self.count.in_flight()
+            + self.cancel.in_flight()
+            + self.publish.in_flight()
+    }
+
     pub(super) fn bind_each(&self, address: Option<&Addr<InvalidationActor>>) {
         match address {
             Some(address) => {

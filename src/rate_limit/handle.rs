@@ -41,6 +41,17 @@ impl RateLimitHandle {
         }
     }
 
+    /// Requests that the actor has taken and not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.check.in_flight()
+            + self.fixed.in_flight()
+            + self.throttle.in_flight()
+            + self.reset.in_flight()
+            + self.refund.in_flight()
+            + self.release.in_flight()
+            + self.reload.in_flight()
+    }
+
     /// Asks for requests that came together; an answer each, in their order. While the actor restarts, each limit says what it
     /// is declared to say without Redis (`local`: no).
     pub async fn decide(&self, asked: Vec<Asked>) -> Vec<Result<Decision, LimitError>> {

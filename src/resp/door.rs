@@ -2,13 +2,13 @@
 
 use super::codec::Limits;
 use super::connection::Patience;
-use super::password::Password;
 use crate::audit::AuditHandle;
 use crate::cache::{CacheHandle, Hit, L1};
 use crate::config;
 use crate::invalidation::InvalidationHandle;
 use crate::keyspace::{KeyError, Reach, RoutedKey, Router, Scope};
 use crate::lock::LockHandle;
+use crate::password::Password;
 use crate::plain::{self, PlainHandle};
 use crate::rate_limit::{self, Decision, Denied, RateLimitHandle};
 use crate::telemetry::Metrics;

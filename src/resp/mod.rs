@@ -29,7 +29,6 @@ mod door;
 mod failure;
 mod listener;
 mod lock_session;
-mod password;
 mod plain;
 mod socket;
 mod waiting;

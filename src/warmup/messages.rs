@@ -54,6 +54,11 @@ impl WarmupHandle {
         }
     }
 
+    /// Requests that the actor has taken and not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.warm.in_flight() + self.look.in_flight() + self.swept.in_flight()
+    }
+
     pub(super) fn bind_each(&self, address: Option<&Addr<WarmupActor>>) {
         match address {
             Some(address) => {

@@ -33,6 +33,7 @@ mod fences;
 mod frozen;
 mod guards;
 mod heartbeats;
+mod http;
 mod huge_values;
 mod indexes;
 mod killed;

@@ -359,25 +359,17 @@ async fn an_address_in_use_ends_it_with_a_hint() {
 
 #[tokio::test]
 async fn what_is_not_served_yet_is_named_in_one_warning() {
-    let redis = redis();
-    let parts = "[http]\nlisten = \"127.0.0.1:0\"\n";
-    let mut daemon = Spawned::start_with(
-        |address| {
-            format!(
-                "redis.url = {:?}\nresp.listen = [\"{address}\"]\n{parts}",
-                redis.redis_url()
-            )
-        },
-        |_| {},
-    );
-    daemon.notice("READY=1").await;
+    let (database, redis) = (database().await, redis());
+    let parts = "[caches.one]\nkey = \"one:{id:int}\"\nquery = \"SELECT :id AS id\"\nshape = \"scalar\"\n\
+        ttl = \"1m\"\nalert_below = 0.8\n";
+    let daemon = Spawned::start(database.url(), &redis.redis_url(), parts).await;
     let stderr = daemon.stderr();
     let warnings: Vec<&str> = stderr
         .lines()
         .filter(|line| line.contains("not served"))
         .collect();
     assert_eq!(warnings.len(), 1, "{stderr}");
-    assert!(warnings[0].contains("http"), "{stderr}");
+    assert!(warnings[0].contains("caches.one.alert_below"), "{stderr}");
 }
 
 /// Words that occur in secrets and nowhere else.

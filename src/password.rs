@@ -1,4 +1,4 @@
-//! The door's password: compared in constant time, and guessed slowly.
+//! Keeps true that a door's password, or token, is compared in constant time and guessed slowly.
 
 use crate::config::Secret;
 use parking_lot::Mutex;
@@ -20,13 +20,15 @@ struct Guesses {
     last: Instant,
 }
 
-pub(super) struct Password {
+/// What whoever enters has to know.
+pub struct Password {
     secret: Secret,
     guesses: Mutex<HashMap<Option<IpAddr>, Guesses>>,
 }
 
 impl Password {
-    pub(super) fn new(secret: Secret) -> Self {
+    /// Nobody has guessed yet.
+    pub fn new(secret: Secret) -> Self {
         Self {
             secret,
             guesses: Mutex::new(HashMap::new()),
@@ -35,7 +37,10 @@ impl Password {
 
     /// Whether the guess is right; if not, how long its answer is to be held back. The right password is never delayed, so
     /// that nobody's guessing locks out who knows it.
-    pub(super) fn check(&self, guess: &[u8], from: Option<IpAddr>) -> Result<(), Duration> {
+    ///
+    /// # Errors
+    /// The pause, for a wrong guess.
+    pub fn check(&self, guess: &[u8], from: Option<IpAddr>) -> Result<(), Duration> {
         if bool::from(self.secret.expose().as_bytes().ct_eq(guess)) {
             self.guesses.lock().remove(&from);
             return Ok(());
