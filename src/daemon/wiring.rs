@@ -4,7 +4,6 @@ use super::error::StartError;
 use super::freshness::Keeping;
 use super::reload::Reloading;
 use super::threads::{IoThreads, Left, half_of_the_cores, have_ended};
-use super::warden::Ended;
 use super::{auditing, database, guarding, info, journaling, locking, memory, passing, warming};
 use crate::audit::{AuditHandle, Checker};
 use crate::cache::{CacheActor, CacheHandle, CacheParts, L1, Means, Scripts, Spaces, Trace};
@@ -13,7 +12,7 @@ use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, Invali
 use crate::lock::LockHandle;
 use crate::plain::PlainHandle;
 use crate::repository::Repository;
-use crate::resp::{self, Door, Listening, Server};
+use crate::resp::{self, Door, Listening, Passed, Server};
 use crate::store::Store;
 use crate::supervisor::{ChildSpec, Health, RestartPolicy, Supervisor};
 use crate::telemetry::Metrics;
@@ -43,6 +42,8 @@ pub(super) struct Running {
     pub(super) repository: Option<Repository>,
     arbiters: Vec<Arbiter>,
     pub(super) supervisor: Supervisor,
+    /// The connections to Redis that reads use.
+    pub(super) stores: Vec<Store>,
     server: Option<Server>,
     /// The arbiters that serve connections.
     cores: Vec<ArbiterHandle>,
@@ -70,8 +71,9 @@ impl Running {
     pub(super) async fn start(
         config: &Config,
         scripts: Arc<Scripts>,
+        passed: Passed,
     ) -> Result<Running, StartError> {
-        let listening = resp::open(&config.resp)?;
+        let listening = resp::open(&config.resp, passed)?;
         let io_threads = IoThreads::start()?;
         let repository = database::repository(config, &io_threads.handle()).await?;
         database::check_watches(config, &io_threads.handle()).await?;
@@ -90,6 +92,7 @@ impl Running {
             repository,
             arbiters: Vec::new(),
             supervisor: Supervisor::new(),
+            stores: Vec::new(),
             server: None,
             cores: Vec::new(),
             caches,
@@ -403,7 +406,7 @@ impl Running {
             self.metrics.clone(),
             Arc::clone(&self.caches),
             self.l1.clone(),
-            stores,
+            stores.clone(),
             self.repository.clone(),
             self.health(),
         );
@@ -420,6 +423,7 @@ impl Running {
         let door = Door::new(config, asked, self.metrics.clone(), info);
         let cores: Arc<[ArbiterHandle]> = self.cores.clone().into();
         self.addresses = listening.tcp_addresses();
+        self.stores = stores;
         self.server = Some(Server::start(listening, Arc::new(door), cores));
     }
 
@@ -481,15 +485,6 @@ async fn with_reports<T>(stopping: impl Future<Output = T>) -> T {
                 tracing::info!(seconds = since.elapsed().as_secs(), "stopping: waiting for clients and actors");
             }
         }
-    }
-}
-
-/// Why the daemon ended, for whoever waits for it.
-pub(super) fn ended(gave_up: Option<String>, left: Left) -> Ended {
-    match (gave_up, left.names) {
-        (Some(reason), _) => Ended::GaveUp { reason },
-        (None, names) if names.is_empty() => Ended::Stopped,
-        (None, names) => Ended::Late { names },
     }
 }
 

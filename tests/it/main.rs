@@ -7,6 +7,7 @@
     reason = "a test kit that cannot go on fails its test"
 )]
 
+mod activation;
 mod aging;
 mod audit;
 mod audit_command;
