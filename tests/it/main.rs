@@ -69,6 +69,7 @@ mod supervisor;
 mod support;
 mod sweep_storm;
 mod sweeps;
+mod systemd;
 mod timings;
 mod typed;
 mod unit_file;
