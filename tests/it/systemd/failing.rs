@@ -56,7 +56,7 @@ async fn a_daemon_of_which_one_thread_hangs_is_restarted() {
     let service = Service::started(SOON).await;
     let booted = &service.booted;
     let pid = booted.property("MainPID").await;
-    let args = ["20", "python3", "-c", HANG_ONE_THREAD, &pid];
+    let args = ["60", "python3", "-c", HANG_ONE_THREAD, &pid];
     // It ends with the process that it holds.
     let (code, said, errors) = said(&booted.inside("timeout", &args).await);
     assert_eq!((code, said.as_str()), (Some(0), "hangs\n"), "{errors}");
