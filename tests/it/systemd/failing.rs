@@ -62,6 +62,9 @@ async fn a_daemon_of_which_one_thread_hangs_is_restarted() {
     assert_eq!((code, said.as_str()), (Some(0), "hangs\n"), "{errors}");
     booted.until("NRestarts", |count| count == "1").await;
     booted.until("ActiveState", |state| state == "active").await;
+    // The daemon that knows of it would give up by itself, and take longer.
+    let journal = booted.journal().await;
+    assert!(journal.contains("Watchdog timeout"), "{journal}");
     service.serves().await;
 }
 
