@@ -140,7 +140,7 @@ async fn a_reload_applies_the_file_and_a_file_with_mistakes_changes_nothing() {
 /// Asks in pipelines of three until the daemon closes, which it may do between pipelines only.
 async fn ask_until_closed(mut client: Client, answered: Arc<AtomicUsize>) {
     for n in 0.. {
-        let id = n % 100 + 1;
+        let id = n % 10 + 1;
         let key = format!("courses:{id}");
         let ping = frame(&["PING"]);
         let pipeline = [frame(&["GET", &key]), ping.clone(), ping].concat();
@@ -180,10 +180,34 @@ async fn a_stop_under_load_answers_every_request_that_was_read() {
         few => Err(few),
     })
     .await;
-    booted.systemctl(&["stop", "cachewarden"]).await;
+    // One request has certainly been read and not been answered when the stop begins.
+    let gate = service.database.client().await;
+    let hold = "BEGIN; LOCK TABLE courses IN ACCESS EXCLUSIVE MODE";
+    gate.batch_execute(hold).await.unwrap();
+    let mut slow = booted.client().await;
+    slow.send(&frame(&["GET", "courses:50"])).await.unwrap();
+    let watcher = service.database.client().await;
+    eventually(DEADLINE, async || {
+        let waiting =
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'courses'::regclass";
+        let waiting: i64 = watcher.query_one(waiting, &[]).await.unwrap().get(0);
+        if waiting > 0 { Ok(()) } else { Err(waiting) }
+    })
+    .await;
+    booted
+        .systemctl(&["stop", "--no-block", "cachewarden"])
+        .await;
+    booted
+        .until("StatusText", |text| text == "stopping: 1 connection")
+        .await;
+    gate.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(slow.read().await.unwrap(), course(50));
     for client in clients {
         client.await.unwrap();
     }
+    booted
+        .until("ActiveState", |state| state == "inactive")
+        .await;
     assert_eq!(booted.property("Result").await, "success");
     assert_eq!(booted.property("ExecMainStatus").await, "0");
     let journal = booted.journal().await;

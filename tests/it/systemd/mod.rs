@@ -22,6 +22,7 @@ const COURSE: &str = r#"
     query = "SELECT id, title FROM courses WHERE id = :id"
     shape = "object"
     ttl = "10m"
+    load_timeout = "10s"
 "#;
 
 /// What `systemctl status` shows of a daemon that is well.
