@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -38,6 +39,22 @@ async fn the_unit_as_it_is_becomes_active_and_says_what_it_serves() {
     ];
     for (name, value) in wanted {
         assert_eq!(booted.property(name).await, value, "{name}");
+    }
+    let groups = Path::new("/sys/fs/cgroup");
+    let lent = fs::read_to_string(booted.file("/sys/fs/cgroup/cgroup.controllers")).unwrap();
+    for (controller, file, value) in [
+        ("memory", "memory.max", "1073741824"),
+        ("pids", "pids.max", "1024"),
+    ] {
+        if lent.split_whitespace().any(|name| name == controller) {
+            let group = groups.join("system.slice/cachewarden.service").join(file);
+            let kept = fs::read_to_string(booted.file(&group.display().to_string())).unwrap();
+            assert_eq!(kept.trim(), value, "{file}");
+        } else {
+            eprintln!(
+                "not proven: this kernel lends the box no `{controller}`, so nobody keeps {file}"
+            );
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The daemon as the service it is packaged as, under a real systemd: the unit files as they are, each test in a box of its own.
 //!
-//! What is not proven here, for a machine without these controllers could not: that `MemoryMax=`, `MemoryHigh=` and `TasksMax=` are
-//! kept. That systemd has read them is.
+//! What depends on the machine: where it lends the box no control group of memory or tasks, that these are bounded is not proven, and
+//! the test says so. That systemd has read the bounds is.
 
 mod doors;
 mod failing;
