@@ -167,6 +167,8 @@ async fn who_has_only_just_come_when_the_daemon_stops_is_answered_and_who_says_n
     old.says("AUTH \"open sesame\"\r\n", "+OK\r\n").await;
     let mut new = Client::connect_until(&door, &running);
     let mut silent = Client::connect_until(&door, &running);
+    // By then both connections wait, too.
+    old.says("PING\r\n", "+PONG\r\n").await;
     running.send_replace(Stop::Draining);
     old.until_cut().await;
     new.says("PING\r\n", "-NOAUTH Authentication required.\r\n")
