@@ -5,7 +5,7 @@
 # servers  redis-server and postgresql, which the demo and the tests start privately
 # clients  redis-py, ioredis, node-redis, and express-session with connect-redis, which the tests run against the daemon
 #          (under target/ and tests/clients/), and openssl, which makes their certificates
-# unit     systemd-analyze, which the tests let judge the unit file; systemd itself need not run
+# unit     systemd, whose programs judge the unit files, and which runs them in boxes; the machine itself need not run it
 # bench    redis-benchmark and nutcracker (twemproxy), which the benches measure against; pgbench comes with postgresql
 #
 # Quick when nothing is missing. Packages need root; without it, says which command to run.

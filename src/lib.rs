@@ -22,4 +22,4 @@ pub mod telemetry;
 pub mod typed;
 pub mod warmup;
 
-pub use daemon::{Ended, Reloaded, StartError, Warden, WardenError};
+pub use daemon::{Ended, Passed, Reloaded, StartError, Status, Warden, WardenError};

@@ -18,6 +18,7 @@ pub(super) fn of_start(error: &StartError) -> u8 {
     match error {
         StartError::Address(_) | StartError::Http(_) => UNAVAILABLE,
         StartError::Tls(_)
+        | StartError::Passed(_)
         | StartError::Redis(_)
         | StartError::Postgres(_)
         | StartError::Queries(_)

@@ -5,6 +5,7 @@
     reason = "the only room that talks to whoever typed the command"
 )]
 
+mod activation;
 mod ask;
 mod audit;
 pub mod check;
@@ -17,8 +18,10 @@ mod lock;
 mod migrate;
 mod open_files;
 mod run;
+mod status_line;
 mod systemd;
 mod table;
+mod waiting;
 mod warm;
 
 use clap::{Parser, Subcommand};
@@ -50,7 +53,7 @@ use `password_file` or `url_file` in the configuration.";
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon in the foreground
-    Run,
+    Run(run::Args),
     /// Check the configuration and print every mistake with its place and the mend
     Check(check::Args),
     /// Install the daemon's schema and the triggers of watched tables, or take them away
@@ -74,7 +77,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let config = crate::config::Config::find(self.config.as_deref());
         let code = match self.command {
-            Command::Run => run::run(&config),
+            Command::Run(args) => run::run(&config, &args),
             Command::Check(args) => check::run(&config, &args),
             Command::Migrate(args) => migrate::run(&config, &args),
             Command::Invalidate(args) => invalidate::run(&config, args),

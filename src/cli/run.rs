@@ -1,11 +1,10 @@
 //! `cachewarden run`: the daemon, in the foreground, until a signal or the end of patience.
 
-use super::{check, exit, open_files, systemd};
+use super::{activation, check, exit, open_files, systemd, waiting};
 use crate::config::Config;
 use crate::telemetry::logging;
-use crate::{Ended, Reloaded, Warden};
+use crate::{Ended, Passed, Reloaded, StartError, Warden};
 use futures_util::StreamExt;
-use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use std::path::Path;
@@ -14,7 +13,22 @@ use std::time::Duration;
 /// How long a stop may take after the first signal.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
-pub(super) fn run(path: &Path) -> u8 {
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Tell the service manager `ready` only once Redis and Postgres are there, or so many seconds have passed. Clients are answered
+    /// meanwhile, as far as that goes without them
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=3600))]
+    wait: u64,
+}
+
+pub(super) fn run(path: &Path, args: &Args) -> u8 {
+    let passed = match activation::passed() {
+        Ok(passed) => passed,
+        Err(error) => {
+            exit::tell(error);
+            return exit::CONFIG;
+        }
+    };
     let config = match check::offline_or_told(path) {
         Ok(config) => config,
         Err(code) => return code,
@@ -27,7 +41,7 @@ pub(super) fn run(path: &Path) -> u8 {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(serve(path, config)),
+        Ok(runtime) => runtime.block_on(serve(path, config, args, passed)),
         Err(error) => {
             exit::tell(format_args!("cannot start: {error}"));
             exit::OS
@@ -35,7 +49,7 @@ pub(super) fn run(path: &Path) -> u8 {
     }
 }
 
-async fn serve(path: &Path, config: Config) -> u8 {
+async fn serve(path: &Path, config: Config, args: &Args, passed: Passed) -> u8 {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -53,23 +67,26 @@ async fn serve(path: &Path, config: Config) -> u8 {
         }
     };
     let mut hung_up = false;
+    systemd::say("starting");
     let started = tokio::select! {
-        started = Warden::launch(config) => started,
+        started = Warden::launch_on(passed, config) => started,
         () = stop_signal(&mut signals, &mut hung_up) => return 0,
     };
     let warden = match started {
         Ok(warden) => warden,
+        Err(error) => return not_started(&error),
+    };
+    let ready = tokio::select! {
+        ready = get_ready(&warden, args) => ready.map(|()| true),
+        () = stop_signal(&mut signals, &mut hung_up) => Ok(false),
+    };
+    match ready {
+        Ok(true) => systemd::ready(&warden),
+        Ok(false) => return told(stop(&warden, &mut signals).await),
         Err(error) => {
-            tracing::error!("{error}");
-            return exit::of_start(&error);
+            warden.stop_within(STOP_DEADLINE).await;
+            return not_started(&error);
         }
-    };
-    let is_ready = tokio::select! {
-        () = systemd::ready_when(warden.ready()) => true,
-        () = stop_signal(&mut signals, &mut hung_up) => false,
-    };
-    if !is_ready {
-        return told(stop(&warden, &mut signals).await);
     }
     if let Some(address) = warden.resp_addr() {
         tracing::info!(%address, "ready");
@@ -78,8 +95,25 @@ async fn serve(path: &Path, config: Config) -> u8 {
         () = serve_signals(&warden, path, &mut signals, hung_up) => stop(&warden, &mut signals).await,
         ended = warden.ended() => ended,
         () = systemd::feed_watchdog(warden.health()) => Ended::Stopped,
+        () = systemd::keep_saying(&warden) => Ended::Stopped,
     };
     told(ended)
+}
+
+/// What comes between open doors and `READY=1`.
+async fn get_ready(warden: &Warden, args: &Args) -> Result<(), StartError> {
+    systemd::extending_the_start(async {
+        waiting::for_servers(warden, Duration::from_secs(args.wait)).await?;
+        warden.ready().await;
+        Ok(())
+    })
+    .await
+}
+
+/// Says why; the exit code.
+fn not_started(error: &StartError) -> u8 {
+    tracing::error!("{error}");
+    exit::of_start(error)
 }
 
 /// Says how it ended; the exit code.
@@ -117,8 +151,15 @@ async fn serve_signals(warden: &Warden, path: &Path, signals: &mut Signals, hung
     }
 }
 
-/// Applies what the file says now. What is wrong with it is logged, and nothing changes.
+/// Applies what the file says now, and lets the service manager wait for it.
 async fn reload(warden: &Warden, path: &Path) {
+    systemd::reloading();
+    apply(warden, path).await;
+    systemd::ready(warden);
+}
+
+/// What is wrong with the file is logged, and nothing changes.
+async fn apply(warden: &Warden, path: &Path) {
     let config = match check::offline(path) {
         Ok(config) => config,
         Err(report) => {
@@ -160,7 +201,7 @@ fn tell(reloaded: &Reloaded) {
 
 async fn stop(warden: &Warden, signals: &mut Signals) -> Ended {
     tracing::info!("stopping; a second signal hurries");
-    systemd::notify(&[NotifyState::Stopping]);
+    systemd::stopping(warden);
     let stopping = warden.stop_within(STOP_DEADLINE);
     let hurried = async {
         stop_signal(signals, &mut false).await;
@@ -169,5 +210,6 @@ async fn stop(warden: &Warden, signals: &mut Signals) -> Ended {
     tokio::select! {
         ended = stopping => ended,
         ended = hurried => ended,
+        () = systemd::keep_saying_what_is_left(warden) => Ended::Stopped,
     }
 }

@@ -15,8 +15,19 @@ pub(super) async fn repository(
         return Ok(None);
     };
     let repository = Repository::new(postgres, &config.caches, runtime.clone())?;
+    if let Some(error) = check_queries(config, &repository).await? {
+        tracing::warn!(%error, "the queries could not be checked; misses will fail until postgres is there");
+    }
+    Ok(Some(repository))
+}
+
+/// Sees that Postgres takes every declared query; what is returned is why it cannot be asked.
+pub(super) async fn check_queries(
+    config: &Config,
+    repository: &Repository,
+) -> Result<Option<RepositoryError>, StartError> {
     match repository.check().await {
-        Ok(problems) if problems.is_empty() => {}
+        Ok(problems) if problems.is_empty() => Ok(None),
         Ok(problems) => {
             let reports: Vec<String> = problems
                 .iter()
@@ -31,14 +42,11 @@ pub(super) async fn repository(
                     )
                 })
                 .collect();
-            return Err(StartError::Queries(reports.join("\n\n")));
+            Err(StartError::Queries(reports.join("\n\n")))
         }
-        Err(error @ RepositoryError::Connect(_)) => {
-            tracing::warn!(%error, "the queries could not be checked; misses will fail until postgres is there");
-        }
-        Err(error) => return Err(error.into()),
+        Err(error @ RepositoryError::Connect(_)) => Ok(Some(error)),
+        Err(error) => Err(error.into()),
     }
-    Ok(Some(repository))
 }
 
 /// Who knows what has to be installed for watches, writes and locks; `None`: none of them is declared.

@@ -25,6 +25,9 @@ pub enum StartError {
     /// The certificate or the key of `[resp]` cannot be used.
     #[error("{0}")]
     Tls(#[source] OpenError),
+    /// A socket that was passed on is not in `[resp] listen`.
+    #[error("{0}")]
+    Passed(#[source] OpenError),
     /// `[redis]` names nothing usable.
     #[error(transparent)]
     Redis(#[from] StoreError),
@@ -53,6 +56,7 @@ impl From<OpenError> for StartError {
         match error {
             OpenError::Tcp { .. } | OpenError::Unix { .. } => StartError::Address(error),
             OpenError::Tls(_) => StartError::Tls(error),
+            OpenError::Undeclared { .. } => StartError::Passed(error),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The handle by which programs, and the binary itself, start, use and stop a daemon.
 
 use super::error::{StartError, WardenError};
+use super::main_thread;
 use super::reload::Reloading;
-use super::stopping::ended;
+use super::status::Vitals;
 use super::web::Addresses;
-use super::wiring::{Running, STOP_DEADLINE};
+use super::wiring::STOP_DEADLINE;
 use crate::cache::{
     CacheError, CacheHandle, Found, GetOrLoad, Hit, Invalidate, L1, Loader, Origin, Put, Read,
     Scripts,
@@ -15,6 +16,7 @@ use crate::keyspace::{KeyError, RoutedKey, Router, Scope, Targets};
 use crate::lock::{Held, Leader, LockHandle, Locking};
 use crate::plain::PlainHandle;
 use crate::rate_limit::RateLimitHandle;
+use crate::resp::Passed;
 use crate::supervisor::Health;
 use crate::warmup::WarmupHandle;
 use bytes::Bytes;
@@ -23,7 +25,7 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 /// Keys one call of `mget`, `mset` or `invalidate` takes at most.
 const MAX_KEYS: usize = 10_000;
@@ -58,25 +60,12 @@ pub(super) struct Inner {
     pub(super) ready: watch::Receiver<bool>,
     next: AtomicUsize,
     pub(super) addresses: Addresses,
+    pub(super) vitals: Vitals,
     health: Health,
     pub(super) reloading: Arc<Reloading>,
     /// One message begins the stop, a second one hurries it; a closed channel is a stop, too.
     stop: mpsc::Sender<Duration>,
     ended: watch::Receiver<Option<Ended>>,
-}
-
-struct Started {
-    invalidation: InvalidationHandle,
-    caches: Arc<[CacheHandle]>,
-    l1: L1,
-    plain: Arc<[PlainHandle]>,
-    locks: LockHandle,
-    rate_limit: RateLimitHandle,
-    warmup: Option<WarmupHandle>,
-    ready: watch::Receiver<bool>,
-    addresses: Addresses,
-    health: Health,
-    reloading: Arc<Reloading>,
 }
 
 impl Warden {
@@ -99,33 +88,28 @@ impl Warden {
         Self::start_with_scripts(config, Scripts::default()).await
     }
 
+    /// The same, over sockets that listen already where `[resp] listen` says; what is not among them is bound.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn launch_on(passed: Passed, config: Config) -> Result<Warden, StartError> {
+        Self::begin(config, Scripts::default(), passed).await
+    }
+
     /// For tests that take a safeguard away; see [`Scripts::with_end`].
     #[doc(hidden)]
     pub async fn start_with_scripts(
         config: Config,
         scripts: Scripts,
     ) -> Result<Warden, StartError> {
-        let (stop, stopping) = mpsc::channel(2);
-        let (end, ended) = watch::channel(None);
-        let (report, started) = oneshot::channel();
+        Self::begin(config, scripts, Passed::default()).await
+    }
+
+    async fn begin(config: Config, scripts: Scripts, passed: Passed) -> Result<Warden, StartError> {
         let (router, scope) = (config.router(), config.scope());
         let caches_declared = config.caches.len();
         let lock_ttl = config.locks.default_ttl;
-        std::thread::Builder::new()
-            .name("cachewarden".to_owned())
-            .spawn(move || {
-                actix_rt::System::new().block_on(live(
-                    config,
-                    Arc::new(scripts),
-                    report,
-                    stopping,
-                    end,
-                ));
-            })
-            .map_err(StartError::Thread)?;
-        let started = started.await.unwrap_or_else(|_panicked| {
-            Err(StartError::Actor("the main thread panicked".to_owned()))
-        })?;
+        let (started, stop, ended) = main_thread::start(config, scripts, passed).await?;
         Ok(Warden(Arc::new(Inner {
             router,
             scope,
@@ -141,6 +125,7 @@ impl Warden {
             ready: started.ready,
             next: AtomicUsize::new(0),
             addresses: started.addresses,
+            vitals: started.vitals,
             health: started.health,
             reloading: started.reloading,
             stop,
@@ -419,51 +404,6 @@ impl Warden {
     fn shard(&self) -> usize {
         self.0.next.fetch_add(1, Ordering::Relaxed) % self.0.caches.len()
     }
-}
-
-/// The main thread: starts, waits for the end, stops.
-async fn live(
-    config: Config,
-    scripts: Arc<Scripts>,
-    report: oneshot::Sender<Result<Started, StartError>>,
-    mut stopping: mpsc::Receiver<Duration>,
-    end: watch::Sender<Option<Ended>>,
-) {
-    let running = match Running::start(&config, scripts).await {
-        Ok(running) => running,
-        Err(error) => return drop(report.send(Err(error))),
-    };
-    let started = Started {
-        invalidation: running.invalidation.clone(),
-        caches: Arc::clone(&running.caches),
-        l1: running.l1.clone(),
-        plain: Arc::clone(&running.plain),
-        locks: running.locks.clone(),
-        rate_limit: running.reloading.rate_limits().actor,
-        warmup: running.warmup.clone(),
-        ready: running.ready.clone(),
-        addresses: running.addresses.clone(),
-        health: running.health(),
-        reloading: Arc::clone(&running.reloading),
-    };
-    // A caller that no longer waits has dropped `stop` with it, which ends what follows.
-    let _nobody_waits = report.send(Ok(started));
-    let mut gave_up = running.gave_up();
-    let (deadline, reason) = tokio::select! {
-        deadline = stopping.recv() => (deadline.unwrap_or(STOP_DEADLINE), None),
-        reason = gave_up.wait_for(Option::is_some) => {
-            (STOP_DEADLINE, reason.ok().and_then(|reason| reason.clone()))
-        }
-    };
-    let hurry = async {
-        match stopping.recv().await {
-            Some(_again) => {}
-            // Nobody is left who could hurry.
-            None => std::future::pending().await,
-        }
-    };
-    let left = running.stop(deadline, hurry).await;
-    end.send_replace(Some(ended(reason, left)));
 }
 
 pub(super) fn within_limit(given: usize) -> Result<(), WardenError> {

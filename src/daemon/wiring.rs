@@ -15,7 +15,7 @@ use crate::invalidation::{Indexes, InvalidationActor, InvalidationHandle, Invali
 use crate::lock::LockHandle;
 use crate::plain::PlainHandle;
 use crate::repository::Repository;
-use crate::resp::{self, Door, Listening, Server};
+use crate::resp::{self, Door, Listening, Passed, Server};
 use crate::store::Store;
 use crate::supervisor::{ChildSpec, Health, RestartPolicy, Supervisor};
 use crate::telemetry::Metrics;
@@ -42,6 +42,8 @@ pub(super) struct Running {
     pub(super) repository: Option<Repository>,
     arbiters: Vec<Arbiter>,
     pub(super) supervisor: Supervisor,
+    /// The connections to Redis that reads use.
+    pub(super) stores: Vec<Store>,
     pub(super) server: Option<Server>,
     pub(super) web: Option<http::Server>,
     /// The arbiters that serve connections.
@@ -70,8 +72,9 @@ impl Running {
     pub(super) async fn start(
         config: &Config,
         scripts: Arc<Scripts>,
+        passed: Passed,
     ) -> Result<Running, StartError> {
-        let listening = resp::open(&config.resp)?;
+        let listening = resp::open(&config.resp, passed)?;
         let web = config.http.as_ref().map(http::open).transpose()?;
         let io_threads = IoThreads::start()?;
         let repository = database::repository(config, &io_threads.handle()).await?;
@@ -91,6 +94,7 @@ impl Running {
             repository,
             arbiters: Vec::new(),
             supervisor: Supervisor::new(),
+            stores: Vec::new(),
             server: None,
             web: None,
             cores: Vec::new(),
@@ -405,7 +409,7 @@ impl Running {
         web: Option<http::Listening>,
         stores: Vec<Store>,
     ) -> Result<(), StartError> {
-        let seen = self.seen(stores);
+        let seen = self.seen(stores.clone());
         self.open_web(config, web, &seen)?;
         let asked = resp::Asked {
             caches: Arc::clone(&self.caches),
@@ -421,6 +425,7 @@ impl Running {
         let door = Door::new(config, asked, self.metrics.clone(), info);
         let cores: Arc<[ArbiterHandle]> = self.cores.clone().into();
         self.addresses.resp = listening.tcp_addresses();
+        self.stores = stores;
         self.server = Some(Server::start(listening, Arc::new(door), cores));
         Ok(())
     }

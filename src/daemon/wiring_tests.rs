@@ -12,7 +12,9 @@ async fn a_thread_that_is_blocked_does_not_hold_up_the_end() {
     let text = "redis.url = \"redis://127.0.0.1:1\"\nresp.listen = [\"127.0.0.1:0\"]";
     let config = Config::from_toml(text).expect("a sound configuration");
     let scripts = Arc::new(Scripts::default());
-    let running = Running::start(&config, scripts).await.expect("a start");
+    let running = Running::start(&config, scripts, Passed::default())
+        .await
+        .expect("a start");
     let (blocked, is_blocked) = tokio::sync::oneshot::channel();
     let (release, released) = mpsc::channel::<()>();
     running.arbiters[0].spawn_fn(move || {

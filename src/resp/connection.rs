@@ -9,7 +9,6 @@ use super::waiting::{Kind, Waiting};
 use crate::lock::{Acquire, Leave, Lost};
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -24,24 +23,6 @@ const LONG_READ: usize = 4 * 1024;
 
 /// What a client that waits for a lock may send meanwhile, before it is not listened to any more.
 const READ_AHEAD: usize = 64 * 1024;
-
-/// How long a client may keep us waiting.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    /// Who must authenticate has this long to do so.
-    pub(super) authenticate: Duration,
-    /// A request once begun must be complete within this time.
-    pub(super) request: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            authenticate: Duration::from_secs(5),
-            request: Duration::from_secs(10),
-        }
-    }
-}
 
 /// How far the daemon's stop has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -70,6 +51,8 @@ pub(super) struct Connection {
     unauthenticated_since: Instant,
     /// When the half-received request began.
     midway_since: Option<Instant>,
+    /// Whether the client has said anything yet.
+    heard: bool,
     stop: watch::Receiver<Stop>,
     /// The daemon stops, and what had arrived by then was read.
     last_call: bool,
@@ -129,6 +112,7 @@ impl Connection {
             empty_in_a_row: 0,
             unauthenticated_since: Instant::now(),
             midway_since: None,
+            heard: false,
             stop,
             last_call: false,
         }
@@ -209,12 +193,24 @@ impl Connection {
         };
         loop {
             match self.happens(true, deadline).await? {
-                Event::Read(read) => return Ok(read),
+                Event::Read(read) => {
+                    self.heard = true;
+                    return Ok(read);
+                }
                 Event::Lost(lost) => self.push(&lost).await?,
-                Event::Draining => return Ok(0),
+                Event::Draining if self.heard => return Ok(0),
+                Event::Draining => return self.first_word().await,
                 Event::Overdue(why) => return Err(End::Cut(why)),
             }
         }
+    }
+
+    /// The daemon stops, and the client has only just come: what it came for is still heard.
+    async fn first_word(&mut self) -> Result<usize, End> {
+        let (patience, read) = (self.door.patience, self.socket.read(&mut self.input));
+        let read = tokio::time::timeout(patience.first_word, read).await;
+        self.last_call = true;
+        Ok(read.unwrap_or(Ok(0))?)
     }
 
     /// The next thing that happens to a connection that waits.

@@ -7,8 +7,10 @@ use crate::config::Config;
 use crate::invalidation::InvalidationHandle;
 use crate::lock::LockHandle;
 use crate::rate_limit::{Declared, Denied, RateLimitHandle};
+use crate::resp::patience::Patience;
 use crate::resp::{Asked, RateLimits};
 use crate::telemetry::Metrics;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -44,6 +46,7 @@ fn in_a_hurry_to_authenticate() -> Arc<Door> {
     door(Patience {
         authenticate: BRIEF,
         request: DEADLINE,
+        ..Patience::default()
     })
 }
 
@@ -52,8 +55,12 @@ struct Client(UnixStream);
 
 impl Client {
     fn connect(door: &Arc<Door>) -> Self {
+        Self::connect_until(door, &watch::Sender::new(Stop::Running))
+    }
+
+    fn connect_until(door: &Arc<Door>, running: &watch::Sender<Stop>) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
-        let running = watch::Sender::new(Stop::Running);
+        let running = running.clone();
         let stop = running.subscribe();
         let connection = Connection::new(Arc::clone(door), 0, Socket::Unix(theirs), stop);
         tokio::spawn(async move {
@@ -136,6 +143,7 @@ async fn a_request_that_is_never_finished_is_cut_and_an_idle_client_is_not() {
     let door = door(Patience {
         authenticate: DEADLINE,
         request: BRIEF,
+        ..Patience::default()
     });
     let (mut slow, mut idle) = (Client::connect(&door), Client::connect(&door));
     for client in [&mut slow, &mut idle] {
@@ -145,4 +153,26 @@ async fn a_request_that_is_never_finished_is_cut_and_an_idle_client_is_not() {
     slow.until_cut().await;
     assert!(cut(&door, "slow"));
     idle.says("PING\r\n", "+PONG\r\n").await;
+}
+
+#[tokio::test]
+async fn who_has_only_just_come_when_the_daemon_stops_is_answered_and_who_says_nothing_is_not_waited_for_long()
+ {
+    let door = door(Patience {
+        first_word: BRIEF,
+        ..Patience::default()
+    });
+    let running = watch::Sender::new(Stop::Running);
+    let mut old = Client::connect_until(&door, &running);
+    old.says("AUTH \"open sesame\"\r\n", "+OK\r\n").await;
+    let mut new = Client::connect_until(&door, &running);
+    let mut silent = Client::connect_until(&door, &running);
+    // By then both connections wait, too.
+    old.says("PING\r\n", "+PONG\r\n").await;
+    running.send_replace(Stop::Draining);
+    old.until_cut().await;
+    new.says("PING\r\n", "-NOAUTH Authentication required.\r\n")
+        .await;
+    new.until_cut().await;
+    silent.until_cut().await;
 }

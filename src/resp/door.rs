@@ -1,7 +1,7 @@
 //! What all connections of the door share.
 
 use super::codec::Limits;
-use super::connection::Patience;
+use super::patience::Patience;
 use crate::audit::AuditHandle;
 use crate::cache::{CacheHandle, Hit, L1};
 use crate::config;

@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Stop};
 use super::door::Door;
+use super::passed::Passed;
 use super::socket::Socket;
 use crate::config::{Listen, Resp, TlsFiles};
 use actix_rt::ArbiterHandle;
@@ -35,6 +36,11 @@ pub enum OpenError {
     Unix { path: PathBuf, source: io::Error },
     #[error("resp.tls: {0}")]
     Tls(String),
+    #[error(
+        "the service manager passes on a socket that listens on `{address}`, which is not in `[resp] listen`\n\
+         hint: add it there, or take its ListenStream= out of cachewarden.socket"
+    )]
+    Undeclared { address: String },
 }
 
 fn in_use(error: &io::Error) -> &'static str {
@@ -58,7 +64,9 @@ fn in_use_path(error: &io::Error) -> &'static str {
 /// Doors that are bound but do not accept yet: clients wait in the kernel's queue.
 pub struct Listening {
     tcp: Vec<TcpListener>,
-    unix: Vec<(UnixListener, PathBuf)>,
+    unix: Vec<UnixListener>,
+    /// Socket files that were made here.
+    made: Vec<PathBuf>,
     tls: Option<TlsAcceptor>,
 }
 
@@ -70,23 +78,62 @@ impl Listening {
     }
 }
 
-/// Binds every address of `[resp] listen`.
+/// Binds every address of `[resp] listen` on which no passed socket listens.
 ///
 /// # Errors
 /// See [`OpenError`]; what was bound before is closed again.
-pub fn open(config: &Resp) -> Result<Listening, OpenError> {
+pub fn open(config: &Resp, mut passed: Passed) -> Result<Listening, OpenError> {
     let mut listening = Listening {
         tcp: Vec::new(),
         unix: Vec::new(),
+        made: Vec::new(),
         tls: config.tls.as_ref().map(acceptor).transpose()?,
     };
     for listen in &config.listen {
         match listen {
-            Listen::Tcp(address) => listening.tcp.push(bind_tcp(*address)?),
-            Listen::Unix(path) => listening.unix.push((bind_unix(path)?, path.clone())),
+            Listen::Tcp(address) => listening.tcp.push(match passed.take_tcp(*address) {
+                Some(listener) => adopt_tcp(listener, *address)?,
+                None => bind_tcp(*address)?,
+            }),
+            Listen::Unix(path) => listening.unix.push(match passed.take_unix(path) {
+                Some(listener) => adopt_unix(listener, path)?,
+                None => {
+                    listening.made.push(path.clone());
+                    bind_unix(path)?
+                }
+            }),
         }
     }
-    Ok(listening)
+    match passed.left() {
+        // Its clients would wait for ever.
+        Some(address) => Err(OpenError::Undeclared { address }),
+        None => Ok(listening),
+    }
+}
+
+fn adopt_tcp(
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+) -> Result<TcpListener, OpenError> {
+    let adopt = || {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    adopt().map_err(|source| OpenError::Tcp { address, source })
+}
+
+fn adopt_unix(
+    listener: std::os::unix::net::UnixListener,
+    path: &Path,
+) -> Result<UnixListener, OpenError> {
+    let adopt = || {
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
+    };
+    adopt().map_err(|source| OpenError::Unix {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn bind_tcp(address: SocketAddr) -> Result<TcpListener, OpenError> {
@@ -147,7 +194,8 @@ pub struct Server {
     stop: watch::Sender<Stop>,
     accepting: Vec<tokio::task::JoinHandle<()>>,
     open: watch::Receiver<usize>,
-    sockets: Vec<PathBuf>,
+    /// Socket files to remove. One that was passed on stays: clients go on to come to it.
+    made: Vec<PathBuf>,
 }
 
 /// A client's stream between its acceptor and its core.
@@ -185,16 +233,14 @@ impl Server {
         for listener in listening.tcp {
             accepting.push(tokio::spawn(accept_tcp(listener, dealer.clone())));
         }
-        let mut sockets = Vec::new();
-        for (listener, path) in listening.unix {
+        for listener in listening.unix {
             accepting.push(tokio::spawn(accept_unix(listener, dealer.clone())));
-            sockets.push(path);
         }
         Self {
             stop,
             accepting,
             open: open_now,
-            sockets,
+            made: listening.made,
         }
     }
 
@@ -204,7 +250,7 @@ impl Server {
         for accepting in &self.accepting {
             accepting.abort();
         }
-        for path in &self.sockets {
+        for path in &self.made {
             let _gone_either_way = std::fs::remove_file(path);
         }
         self.stop.send_replace(Stop::Draining);

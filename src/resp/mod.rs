@@ -9,7 +9,8 @@
 //! 2. An error answers one request and leaves the connection as it was. A broken frame ends it.
 //! 3. A connection holds no buffer while nothing is half-received or half-sent; it reads no further while its answers
 //!    wait to be sent.
-//! 4. After the stop is announced, what has been read is answered, then the connection closes.
+//! 4. After the stop is announced, what has been read is answered, then the connection closes; who has only just come is
+//!    heard once.
 //!
 //! ```text
 //!  listener ─accepts, deals out─▶ connection (one task, on one core)
@@ -29,6 +30,8 @@ mod door;
 mod failure;
 mod listener;
 mod lock_session;
+mod passed;
+mod patience;
 mod plain;
 mod socket;
 mod waiting;
@@ -36,3 +39,4 @@ mod waiting;
 pub use commands::COMMANDS;
 pub use door::{Asked, Door, InfoSource, RateLimits};
 pub use listener::{Listening, OpenError, Server, open};
+pub use passed::Passed;

@@ -58,6 +58,7 @@ pub const NAMES: &[Rule] = &[
     only("tokio", &["cli", "daemon", "http", "resp", "audit", "warmup", "journal", "invalidation", "cache", "lock", "rate_limit", "plain", "supervisor", "store", "repository"], "keys, configuration and counters do not wait for anything"),
     only("clap", &["main", "cli"], "the command line is read in one room"),
     only("indicatif", &["cli"], "only who typed the command looks at a terminal"),
+    only("listenfd", &["cli"], "what the service manager passes on is taken by the binary, before there are threads"),
     only("sd_notify", &["cli"], "the service manager is told by the binary, not by the library"),
     only("signal_hook", &["cli"], "signals belong to the binary; a program with a daemon inside keeps its own"),
     only("signal_hook_tokio", &["cli"], "signals belong to the binary; a program with a daemon inside keeps its own"),

@@ -7,6 +7,7 @@
     reason = "a test kit that cannot go on fails its test"
 )]
 
+mod activation;
 mod aging;
 mod audit;
 mod audit_command;
@@ -69,6 +70,7 @@ mod supervisor;
 mod support;
 mod sweep_storm;
 mod sweeps;
+mod systemd;
 mod timings;
 mod typed;
 mod unit_file;

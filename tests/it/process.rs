@@ -99,8 +99,38 @@ async fn a_watchdog_that_is_meant_for_another_process_is_not_fed() {
     }
     daemon.signal(Signal::TERM);
     let heard = daemon.notice("STOPPING=1").await;
-    assert_eq!(heard, ["STOPPING=1"]);
+    let fed = heard.iter().any(|line| line.starts_with("WATCHDOG"));
+    assert!(!fed, "{heard:?}");
     assert_eq!(daemon.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_reload_is_told_with_its_time_and_its_end_whether_the_file_is_sound_or_not() {
+    let redis = redis();
+    let mut daemon = Spawned::start_with(
+        |address| {
+            let redis = redis.redis_url();
+            format!("redis.url = {redis:?}\nresp.listen = [\"{address}\"]")
+        },
+        |_| {},
+    );
+    let began = daemon.notice("READY=1").await;
+    assert!(began.contains(&"STATUS=starting".to_owned()), "{began:?}");
+    let sound = fs::read_to_string(daemon.config()).unwrap();
+    for text in ["redis.url = 7", &sound] {
+        fs::write(daemon.config(), text).unwrap();
+        daemon.signal(Signal::HUP);
+        let heard = daemon.notice("READY=1").await;
+        assert_eq!(heard[0], "RELOADING=1");
+        let time = heard
+            .iter()
+            .find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+        assert!(time.unwrap().parse::<u64>().unwrap() > 0);
+        assert!(
+            heard.last().unwrap().starts_with("STATUS=ready: "),
+            "{heard:?}"
+        );
+    }
 }
 
 /// A client that asks, waits for the answer and asks again. Returns once the daemon has closed, which it may do between

@@ -15,7 +15,7 @@ use cachewarden::rate_limit::{
     Ask, Asked, Check, Decision, Declared, Denied, Fixed, LimitError, Policy, RateLimitHandle,
     Refund, Release, Reset, Throttle,
 };
-use cachewarden::resp::{self, Door, RateLimits, Server};
+use cachewarden::resp::{self, Door, Passed, RateLimits, Server};
 use cachewarden::store::StoreError;
 use cachewarden::supervisor::AskError;
 use cachewarden::telemetry::Metrics;
@@ -52,7 +52,7 @@ impl Stage {
     pub fn before(handle: RateLimitHandle, names: &[&str]) -> Self {
         let text = config_without_postgres("redis://127.0.0.1:1", "");
         let config = Config::from_toml(&text).unwrap();
-        let listening = resp::open(&config.resp).unwrap();
+        let listening = resp::open(&config.resp, Passed::default()).unwrap();
         let address = listening.tcp_addresses()[0];
         let (seen, denied) = (Seen::default(), Denied::new(Metrics::new()));
         bind(&handle, Scripted::new(Arc::clone(&seen)));

@@ -109,11 +109,20 @@ impl Spawned {
         config: impl FnOnce(SocketAddr) -> String,
         prepare: impl FnOnce(&mut Command),
     ) -> Self {
+        Self::start_through(|_| Vec::new(), config, prepare)
+    }
+
+    /// The same, executed by another program: its words, to which the daemon's are added.
+    pub fn start_through(
+        program: impl FnOnce(SocketAddr) -> Vec<String>,
+        config: impl FnOnce(SocketAddr) -> String,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let folder = Folder::new().unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
         let notify = folder.path().join("notify");
         let notices = UnixDatagram::bind(&notify).unwrap();
-        let mut command = command(&folder, &config(address));
+        let mut command = command(&folder, &program(address), &config(address));
         command
             .arg("run")
             .stdin(Stdio::null())
@@ -223,7 +232,7 @@ impl Drop for Spawned {
 /// Runs a subcommand of the binary to its end, on a configuration of this text (mode 0600).
 pub async fn cachewarden(config: &str, args: &[&str]) -> Output {
     let folder = Folder::new().unwrap();
-    let mut command = command(&folder, config);
+    let mut command = command(&folder, &[], config);
     command.args(args).stdin(Stdio::null());
     let output = tokio::task::spawn_blocking(move || command.output());
     let output = timeout(DEADLINE, output).await;
@@ -241,13 +250,21 @@ pub fn said(output: &Output) -> (Option<i32>, String, String) {
     )
 }
 
-/// The binary with this configuration, which lies in `folder` as `cachewarden.toml`.
-fn command(folder: &Folder, config: &str) -> Command {
+/// The binary with this configuration, which lies in `folder` as `cachewarden.toml`, executed by `program` if there is one.
+fn command(folder: &Folder, program: &[String], config: &str) -> Command {
     let path = folder.path().join("cachewarden.toml");
     fs::write(&path, config).unwrap();
     // It may hold passwords, and is refused if others may read them.
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cachewarden"));
+    let binary = env!("CARGO_BIN_EXE_cachewarden");
+    let mut command = match program {
+        [] => Command::new(binary),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(binary);
+            command
+        }
+    };
     command.arg("--config").arg(&path);
     command
 }

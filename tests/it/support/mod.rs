@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "a kit lies ready for the next test, too")]
 
+pub mod booted;
 pub mod daemon;
 pub mod eventually;
 pub mod fleet;
