@@ -16,7 +16,7 @@ fn the_unit_leaves_little_to_a_break_in() {
 }
 
 #[test]
-fn systemd_has_nothing_to_say_about_the_unit() {
+fn systemd_has_nothing_to_say_about_the_units() {
     // The packaged path is not on this machine; our binary takes its place.
     let unit = read("cachewarden.service");
     let here = unit.replace("/usr/bin/cachewarden", env!("CARGO_BIN_EXE_cachewarden"));
@@ -24,9 +24,11 @@ fn systemd_has_nothing_to_say_about_the_unit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cachewarden.service");
     fs::write(&path, here).unwrap();
+    let socket = folder.path().join("cachewarden.socket");
+    fs::write(&socket, read("cachewarden.socket")).unwrap();
     let verified = run(Command::new("systemd-analyze")
         .args(["verify", "--man=no"])
-        .arg(path));
+        .args([path, socket]));
     // What systemd ignores in a unit, it only mentions.
     assert!(
         verified.status.success() && verified.stderr.is_empty(),
